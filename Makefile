@@ -1,0 +1,83 @@
+# Everything lives in .venv, made by plain venv and pip from hash-checked lock files.
+PYTHON ?= python3
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST_ARGS ?=
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup dev demo test check lint types layers format lock clean
+
+# Names each package as it comes, so that a slow network does not look like a hang.
+define install
+@echo "installing $(1) ..."
+@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off $(2) \
+  | while read -r verb what _; do case "$$verb" in Collecting) echo "  $${what%%==*}";; Installing) echo "  unpacking ...";; esac; done
+endef
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+setup: .venv/.marline ## install marline and what it needs into .venv (PYTHON=python3.12 picks another Python)
+	@echo "ready: $(BIN)/marline"
+
+dev: .venv/.marline .venv/.dev ## setup, and the tools for working on marline
+
+demo: setup ## run marline's demonstration
+	@$(BIN)/marline demo
+
+test: check ## lint, types, layers, then the tests (PYTEST_ARGS="-k name" narrows them)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 $(PYTEST_ARGS)
+
+check: lint types layers ## everything but the tests
+
+lint: dev ## style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: dev ## type-check src and tests
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+layers: dev ## check that no layer imports a higher one
+	@$(BIN)/lint-imports --no-logo
+
+format: dev ## mend style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## resolve both lock files afresh (needs uv; nothing else here does)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	$(call compile,requirements.lock,)
+	$(call compile,requirements-dev.lock,--extra dev --constraint requirements.lock)
+
+clean: ## remove .venv, builds and caches; never runs or data
+	rm -rf .venv dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --group build
+define compile
+@echo "resolving $(1) ..."
+@$(COMPILE) --quiet pyproject.toml $(2) --output-file $(1).new
+@{ echo "# made by: $(strip $(COMPILE) $(2) pyproject.toml)"; cat $(1).new; } > $(1); rm $(1).new
+endef
+
+# Stamps: each step runs again only when what it depends on has changed.
+.venv/.python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or say where: make setup PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "marline needs Python 3.11 or newer and $(PYTHON) is $$($(PYTHON) -V 2>&1): try make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "making .venv with $$($(PYTHON) -V) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# --only-binary: a wheel or nothing, so no package runs a build script here.
+.venv/.core: requirements.lock .venv/.python
+	$(call install,what marline needs (about 160 MB the first time),--only-binary :all: --require-hashes -r requirements.lock)
+	@touch $@
+
+.venv/.marline: pyproject.toml .venv/.core
+	$(call install,marline,--no-deps --no-build-isolation --editable .)
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.core
+	$(call install,the tools for working on marline,--only-binary :all: --require-hashes -r requirements-dev.lock)
+	@touch $@

@@ -1,0 +1,19 @@
+"""Settings that every test runs under."""
+
+import os
+
+# Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import pytest
+
+# (n,) against (n, 1) broadcasts to (n, n) without a word; a test that does so is wrong.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs in pytest's cache: compiling is most of what a test costs."""
+    if config.cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
