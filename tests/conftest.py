@@ -5,11 +5,16 @@ import os
 # Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import hypothesis
 import jax
 import pytest
 
 # (n,) against (n, 1) broadcasts to (n, n) without a word; a test that does so is wrong.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No deadline, because a first call compiles; the same examples every time, because a change is judged by them.
+hypothesis.settings.register_profile("marline", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("marline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
