@@ -63,7 +63,7 @@ endef
 # Stamps: each step runs again only when what it depends on has changed.
 .venv/.python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or say where: make setup PYTHON=/path/to/python"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "marline needs Python 3.11 or newer and $(PYTHON) is $$($(PYTHON) -V 2>&1): try make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "marline needs Python 3.11 or newer and $(PYTHON) is not: try make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "making .venv with $$($(PYTHON) -V) ..."
 	@$(PYTHON) -m venv --clear .venv
