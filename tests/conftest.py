@@ -19,6 +19,7 @@ hypothesis.settings.load_profile("marline")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs in pytest's cache: compiling is most of what a test costs."""
-    if config.cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
