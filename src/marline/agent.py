@@ -1,0 +1,132 @@
+"""One agent: its learner, its sampler's memory and its experience. No agent knows another."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from marline.algorithms import Algorithm
+from marline.data.experience import Experience
+from marline.ops.row_draws import count_distinct, rows_with_replacement
+from marline.samplers import Sampler
+from marline.types import AgentID, Critic, Metrics, Transition
+
+L = TypeVar("L")
+R = TypeVar("R")
+
+TD_ERROR_EVERY = 100  # updates between two looks at the TD errors of drawn and of uniform rows
+TD_ERROR_ROWS = 512
+
+
+class AgentState(NamedTuple, Generic[L, R]):
+    """All that one agent has: nothing here is shared with another."""
+
+    learner: L
+    sampler: R
+    experience: Experience
+
+
+def stream(seed: int, agent: AgentID, purpose: str) -> PRNGKeyArray:
+    """The random stream of one agent for one purpose.
+
+    Streams of different purposes are independent, so that changing the sampler changes no
+    other stream and two samplers are compared on equal noise.
+    """
+    key = jax.random.key(seed)
+    for word in (agent, purpose):
+        key = jax.random.fold_in(key, zlib.crc32(word.encode()))
+    return key
+
+
+def tune(
+    state: AgentState[L, R],
+    sample_key: PRNGKeyArray,
+    update_key: PRNGKeyArray,
+    first_update: Int[Array, ""],
+    *,
+    algorithm: Algorithm[L],
+    sampler: Sampler[R],
+    num_updates: int,
+) -> tuple[L, R, Metrics]:
+    """`num_updates` updates in one compiled loop; sampling happens inside it.
+
+    Args:
+        state: the agent.
+        sample_key: the sampler's stream.
+        update_key: the learner's stream.
+        first_update: number of the first update. Update t uses keys that depend on the streams
+            and t alone, so a loop cut in two equals the whole.
+        algorithm: what learns.
+        sampler: what chooses the rows.
+        num_updates: length of the loop.
+
+    Returns:
+        The learner and the sampler's memory afterwards, and metrics with one value per update.
+    """
+    experience = state.experience
+
+    def step(carry: tuple[L, R], number: Array) -> tuple[tuple[L, R], Metrics]:
+        learner, memory = carry
+        row_key, look_key = jax.random.split(jax.random.fold_in(sample_key, number))
+        rows, memory, sampling = sampler.sample(memory, experience, algorithm.critic(learner), key=row_key)
+        batch = experience[rows]
+        drawn = describe_rows(rows, experience)
+        td_errors = jax.lax.cond(
+            number % TD_ERROR_EVERY == 0,
+            lambda: compare_td_errors(algorithm.critic(learner), algorithm.gamma, batch, experience, key=look_key),
+            lambda: (jnp.float32(0.0), jnp.float32(0.0)),
+        )
+        learner, learning = algorithm.update(learner, batch, key=jax.random.fold_in(update_key, number))
+        errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
+        return (learner, memory), {**sampling, **drawn, **errors, **learning}
+
+    numbers = first_update + jnp.arange(num_updates)
+    (learner, memory), metrics = jax.lax.scan(step, (state.learner, state.sampler), numbers)
+    return learner, memory, metrics
+
+
+def describe_rows(rows: Int[Array, " batch"], experience: Experience) -> Metrics:
+    """Where drawn rows come from: shares by source, and how many are distinct."""
+    deployment = experience.deployment[rows]
+    current = (rows >= experience.online_start) & (deployment > 0)
+    return {
+        "share_offline": jnp.mean(deployment == 0),
+        "share_earlier": jnp.mean((deployment > 0) & ~current),
+        "share_current": jnp.mean(current),
+        "distinct_rows": count_distinct(rows).astype(jnp.float32),
+    }
+
+
+def compare_td_errors(
+    critic: Critic, gamma: float, drawn: Transition, experience: Experience, *, key: PRNGKeyArray
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean of r + gamma V(s') - Q(s, a), signed, over drawn rows and over uniform rows of B^k."""
+    rows = rows_with_replacement(0, experience.size, TD_ERROR_ROWS, key=key)
+
+    def mean_error(batch: Transition) -> Float[Array, ""]:
+        next_value = batch.discount * jax.vmap(critic.v)(batch.next_observation)
+        error = batch.reward + gamma * next_value - jax.vmap(critic.q)(batch.observation, batch.action)
+        return jnp.mean(error)
+
+    return mean_error(drawn), mean_error(experience[rows])
+
+
+def begin_deployment(
+    state: AgentState[L, R], key: PRNGKeyArray, *, algorithm: Algorithm[L], sampler: Sampler[R]
+) -> tuple[R, Metrics]:
+    """Let the sampler take in the rows just merged, before the first update on them."""
+    return sampler.begin_deployment(state.sampler, state.experience, algorithm.critic(state.learner), key=key)
+
+
+def summarise(metrics: Metrics) -> dict[str, float]:
+    """Per-update metrics of one tuning as their means; TD errors over the updates that measured them."""
+    summary: dict[str, Any] = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
+    measured = summary["td_error_uniform"] != 0.0
+    for name in ("td_error_drawn", "td_error_uniform"):
+        summary[name] = summary[name][measured] if measured.any() else np.array([np.nan])
+    return {name: float(np.mean(values)) for name, values in summary.items()}

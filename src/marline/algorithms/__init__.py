@@ -1,0 +1,41 @@
+"""Offline reinforcement learning, one algorithm per file."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from jaxtyping import PRNGKeyArray
+
+from marline.algorithms.td3_bc import TD3BC
+from marline.data.experience import Experience
+from marline.types import Critic, Metrics, Policy, Transition
+
+S = TypeVar("S")
+
+
+class Algorithm(Protocol[S]):
+    """A frozen dataclass whose fields are hyperparameters and whose methods are pure."""
+
+    @property
+    def gamma(self) -> float: ...
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> S:
+        """A fresh learner; what is frozen at B^0 (a normalizer, say) is fitted here."""
+        ...
+
+    def update(self, state: S, batch: Transition, *, key: PRNGKeyArray) -> tuple[S, Metrics]:
+        """One update of every network of the learner on one batch."""
+        ...
+
+    def policy(self, state: S) -> Policy:
+        """The policy to deploy: it exploits."""
+        ...
+
+    def critic(self, state: S) -> Critic:
+        """The current value estimates, for samplers to look at."""
+        ...
+
+
+ALGORITHMS: dict[str, type[Algorithm[Any]]] = {"td3-bc": TD3BC}
+
+__all__ = ["ALGORITHMS", "Algorithm", "TD3BC"]

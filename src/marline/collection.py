@@ -1,0 +1,114 @@
+"""Roll-outs of a team in a simulated task: its logs, its returns, its trajectories."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from marline.data.dataset import Dataset
+from marline.envs import Task
+from marline.policy import RandomPolicy
+from marline.types import AgentID, Policy, Transition
+
+Policies = Mapping[AgentID, Policy]
+EPISODES_PER_BLOCK = 1000
+
+
+class Rollout(NamedTuple):
+    """Whole episodes of fixed length, one leading axis for episodes and one for steps."""
+
+    transitions: dict[AgentID, Transition]
+    rewards: Float[Array, "episodes steps"]
+    drawings: Mapping[str, Float[Array, "episodes steps n 2"]]
+
+
+@functools.partial(jax.jit, static_argnames=("task", "num_episodes", "draw"))
+def rollout(
+    task: Task,
+    policies: Any,
+    num_episodes: int,
+    *,
+    key: PRNGKeyArray,
+    first_episode: Array | int = 0,
+    draw: bool = False,
+) -> Rollout:
+    """Play `num_episodes` episodes in parallel worlds.
+
+    Args:
+        task: a task whose episodes all last `horizon` steps.
+        policies: one policy per agent.
+        num_episodes: how many worlds run side by side.
+        key: consumed by worlds and policies; each episode's stream depends on its number alone.
+        first_episode: number of the first of these episodes.
+        draw: also return the drawings of every state.
+    """
+
+    def episode(number: Array) -> Rollout:
+        reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
+        agent_keys = {agent: jax.random.fold_in(play_key, zlib.crc32(agent.encode())) for agent in task.agents}
+
+        def step(state: Any, time: Array) -> tuple[Any, Any]:
+            observations = task.observe(state)
+            actions = {
+                agent: policies[agent](observations[agent], key=jax.random.fold_in(agent_keys[agent], time))
+                for agent in task.agents
+            }
+            after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
+            next_observations = task.observe(after)
+            discount = 1.0 - terminated.astype(jnp.float32)
+            transitions = {
+                agent: Transition(observations[agent], actions[agent], reward, discount, next_observations[agent])
+                for agent in task.agents
+            }
+            return after, Rollout(transitions, reward, task.drawing(after) if draw else {})
+
+        return jax.lax.scan(step, task.reset(key=reset_key), jnp.arange(task.horizon))[1]
+
+    return jax.vmap(episode)(first_episode + jnp.arange(num_episodes))
+
+
+def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray) -> dict[AgentID, Dataset]:
+    """Exactly `num_rows` logged steps per agent, episode after episode.
+
+    The last episode is cut short where the rows run out; the cut row is a time-out, as is the
+    last row of every episode.
+    """
+    num_episodes = -(-num_rows // task.horizon)
+    block = min(num_episodes, EPISODES_PER_BLOCK)
+    parts: dict[AgentID, list[Transition]] = {agent: [] for agent in task.agents}
+    for first in range(0, num_episodes, block):
+        played = rollout(task, dict(policies), block, key=key, first_episode=first)
+        left = num_rows - first * task.horizon
+        for agent, transition in played.transitions.items():
+            flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:left], transition)
+            parts[agent].append(flat)
+    timeouts = np.arange(1, num_rows + 1) % task.horizon == 0
+    timeouts[-1] = True
+    return {agent: _dataset(task, agent, parts.pop(agent), timeouts) for agent in task.agents}
+
+
+def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dataset]:
+    """`num_rows` steps per agent of uniformly random actions; bit-identical for a seed."""
+    policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
+    return collect(task, policies, num_rows, key=jax.random.key(seed))
+
+
+def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.ndarray) -> Dataset:
+    whole: Transition = jax.tree.map(lambda *x: np.concatenate(x), *parts) if len(parts) > 1 else parts[0]
+    terminals = np.asarray(whole.discount) == 0.0
+    return Dataset(
+        spec=task.specs[agent],
+        observations=np.asarray(whole.observation),
+        actions=np.asarray(whole.action),
+        rewards=np.asarray(whole.reward),
+        terminals=terminals,
+        timeouts=timeouts & ~terminals,
+        next_observations=np.asarray(whole.next_observation),
+    )

@@ -1,0 +1,1 @@
+"""Logs on disk and on the device."""

@@ -1,0 +1,138 @@
+"""The replay data of one agent, resident on the device: B^k, whose tail is D^k."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from marline.types import Spec, Transition
+
+ROW_MULTIPLE = 8  # columns are padded to whole cache-line fractions: one gather fetches a row
+
+
+class Experience(eqx.Module):
+    """Packed rows of one agent: the offline rows first, then the rows of each deployment in turn.
+
+    The capacity is fixed for a whole campaign, so that one compilation serves all of it. A row
+    holds observation, action, reward, discount, next observation and, for discrete actions, both
+    action masks.
+    """
+
+    rows: Float[Array, "capacity width"]
+    deployment: Int[Array, " capacity"]
+    size: Int[Array, ""]
+    online_start: Int[Array, ""]
+    spec: Spec = eqx.field(static=True)
+    num_offline: int = eqx.field(static=True)
+    max_online: int = eqx.field(static=True)
+
+    @staticmethod
+    def create(offline: Transition, spec: Spec, *, num_deployments: int, rows_per_deployment: int) -> Experience:
+        """Place offline transitions on the device, with room for every deployment to come."""
+        packed = pack(offline, spec)
+        num_offline, width = packed.shape
+        capacity = num_offline + num_deployments * rows_per_deployment
+        rows = np.zeros((capacity, width), np.float32)
+        rows[:num_offline] = packed
+        return Experience(
+            rows=jnp.asarray(rows),
+            deployment=jnp.zeros(capacity, jnp.int32),
+            size=jnp.int32(num_offline),
+            online_start=jnp.int32(num_offline),
+            spec=spec,
+            num_offline=num_offline,
+            max_online=rows_per_deployment,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Rows there is room for: |B^0| and every deployment."""
+        return self.rows.shape[0]
+
+    @property
+    def num_online(self) -> Int[Array, ""]:
+        """Rows of the current deployment, |D^k|."""
+        return self.size - self.online_start
+
+    def __getitem__(self, index: Int[Array, " n"]) -> Transition:
+        return unpack(self.rows[index], self.spec)
+
+    def unpack(self, rows: Float[Array, "*n width"]) -> Transition:
+        """Transitions from packed rows."""
+        return unpack(rows, self.spec)
+
+    def offline(self) -> Transition:
+        """B^0."""
+        return unpack(self.rows[: self.num_offline], self.spec)
+
+    def merge(self, logs: Transition, number: int) -> Experience:
+        """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows."""
+        packed = jnp.asarray(pack(logs, self.spec))
+        if packed.shape[0] > self.max_online:
+            raise ValueError(
+                f"deployment {number} holds {packed.shape[0]} rows, more than the {self.max_online} planned"
+            )
+        return _append(self, packed, jnp.int32(number))
+
+
+@jax.jit
+def _append(experience: Experience, packed: Array, number: Array) -> Experience:
+    start = experience.size
+    labels = jnp.full(packed.shape[0], number, jnp.int32)
+    return Experience(
+        rows=jax.lax.dynamic_update_slice(experience.rows, packed, (start, 0)),
+        deployment=jax.lax.dynamic_update_slice(experience.deployment, labels, (start,)),
+        size=start + packed.shape[0],
+        online_start=start,
+        spec=experience.spec,
+        num_offline=experience.num_offline,
+        max_online=experience.max_online,
+    )
+
+
+def pack(transition: Transition, spec: Spec) -> Float[np.ndarray, "n width"]:
+    """Lay transitions out as float32 rows, columns in the order of `columns`."""
+    fields = transition._asdict()
+    layout = columns(spec)
+    num_rows = np.shape(transition.reward)[0]
+    rows = np.zeros((num_rows, _width(layout)), np.float32)
+    for name, where in layout.items():
+        rows[:, where] = np.asarray(fields[name], np.float32).reshape(num_rows, -1)
+    return rows
+
+
+def unpack(rows: Float[Array, "*n width"], spec: Spec) -> Transition:
+    """The inverse of `pack`."""
+    parts = {name: rows[..., where] for name, where in columns(spec).items()}
+    for name in ("reward", "discount"):
+        parts[name] = parts[name][..., 0]
+    if spec.discrete:
+        parts["action"] = parts["action"][..., 0].astype(jnp.int32)
+        for name in ("action_mask", "next_action_mask"):
+            parts[name] = parts[name] > 0.5
+    return Transition(**parts)
+
+
+def columns(spec: Spec) -> Mapping[str, slice]:
+    """Which columns of a packed row hold which leaf of a transition."""
+    widths = {
+        "observation": spec.observation_size,
+        "action": 1 if spec.discrete else spec.action_size,
+        "reward": 1,
+        "discount": 1,
+        "next_observation": spec.observation_size,
+    }
+    if spec.discrete:
+        widths |= {"action_mask": spec.action_size, "next_action_mask": spec.action_size}
+    stops = np.cumsum(list(widths.values())).tolist()
+    return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
+
+
+def _width(layout: Mapping[str, slice]) -> int:
+    used = max(where.stop for where in layout.values())
+    return -(-used // ROW_MULTIPLE) * ROW_MULTIPLE

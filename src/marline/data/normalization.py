@@ -1,0 +1,35 @@
+"""Standardisation of observations, frozen at B^0."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+EPSILON = 1e-3  # as in TD3+BC's code; a constant feature is divided by this
+
+
+class Normalizer(eqx.Module):
+    """The affine map (x - mean) / (std + 1e-3), fitted once and never again.
+
+    Refitting after a merge would silently change the function that trained weights represent.
+    """
+
+    mean: Float[Array, " features"]
+    scale: Float[Array, " features"]
+
+    @staticmethod
+    def fit(x: Float[Array, "n features"]) -> Normalizer:
+        """Mean and population standard deviation of the rows of `x`."""
+        mean = jnp.mean(x, axis=0)
+        mean += jnp.mean(x - mean[None, :], axis=0)  # a second pass takes out the rounding of the first
+        return Normalizer(mean, jnp.sqrt(jnp.mean(jnp.square(x - mean[None, :]), axis=0)) + EPSILON)
+
+    @staticmethod
+    def identity(size: int) -> Normalizer:
+        """The map that changes nothing."""
+        return Normalizer(jnp.zeros(size), jnp.ones(size))
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        shape = (1,) * (x.ndim - 1) + self.mean.shape
+        return (x - self.mean.reshape(shape)) / self.scale.reshape(shape)

@@ -1,0 +1,1 @@
+"""Networks as pytrees of arrays, written for one example."""

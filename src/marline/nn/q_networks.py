@@ -1,0 +1,46 @@
+"""State-action value networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from marline.nn.mlp import MLP
+from marline.types import Spec
+
+
+class QNetwork(eqx.Module):
+    """Q(s, a) for a continuous action."""
+
+    mlp: MLP
+
+    @staticmethod
+    def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> QNetwork:
+        return QNetwork(MLP.create(spec.observation_size + spec.action_size, 1, hidden, key=key))
+
+    def __call__(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
+        return self.mlp(jnp.concatenate([observation, action]))[0]
+
+
+class TwinQ(eqx.Module):
+    """Two independent Q networks; nothing is shared between them."""
+
+    first: QNetwork
+    second: QNetwork
+
+    @staticmethod
+    def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> TwinQ:
+        first_key, second_key = jax.random.split(key)
+        return TwinQ(
+            QNetwork.create(spec, hidden, key=first_key),
+            QNetwork.create(spec, hidden, key=second_key),
+        )
+
+    def __call__(
+        self, observation: Float[Array, " obs"], action: Float[Array, " act"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        return self.first(observation, action), self.second(observation, action)

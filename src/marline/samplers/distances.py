@@ -1,0 +1,249 @@
+"""What OTC matches on and what it compares: a family of feature maps.
+
+Each distance gives two feature vectors per row. The L1 distance of the first picks the
+best match of a row among the online rows (Eq. 1); the L1 distance of the second, between a
+row and its match, is how far the row is from what the last deployment saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from marline.data.experience import Experience
+from marline.data.normalization import Normalizer
+from marline.nn.cvae import ConditionalVAE, one_hot_action
+from marline.nn.optimized import Optimized
+from marline.ops.row_draws import rows_with_replacement
+from marline.ops.value_deviation import floor_binds, value_deviation
+from marline.ops.variational import active_units, gaussian_kl
+from marline.types import Critic, Metrics, Spec, Transition, require
+
+S = TypeVar("S")
+Rows = Int[Array, " n"]
+
+
+class Features(NamedTuple):
+    """Of each row: what is matched, and what is compared."""
+
+    state_action: Float[Array, "n e"]
+    next_state: Float[Array, "n f"]
+
+
+class Distance(Protocol[S]):
+    """A frozen dataclass, like a sampler; its state holds what is frozen at B^0."""
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> S:
+        """Fit what the distance needs on B^0."""
+        ...
+
+    def begin_deployment(self, state: S, experience: Experience) -> tuple[S, Metrics]:
+        """Take in the rows that the deployment added."""
+        ...
+
+    def features(
+        self, state: S, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+    ) -> tuple[Features, Features, Metrics]:
+        """Features of the rows to be drawn from and of the online rows they are matched with."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueDistance:
+    """d_q (section 3.3): match on Q(s, a), compare V(s') as deviations from its mean.
+
+    Attributes:
+        mean: "common" measures all deviations from one mean over candidates and references, so
+            that a row matched with itself is at distance 0; "separate" is the paper's formula
+            read literally, with one mean for the candidates and one for the references.
+    """
+
+    mean: Literal["common", "separate"] = "common"
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def begin_deployment(self, state: tuple[()], experience: Experience) -> tuple[tuple[()], Metrics]:
+        return (), {}
+
+    def features(
+        self, state: tuple[()], experience: Experience, critic: Critic, candidates: Rows, references: Rows
+    ) -> tuple[Features, Features, Metrics]:
+        batch = experience[jnp.concatenate([candidates, references])]
+        q_values = jax.vmap(critic.q)(batch.observation, batch.action)
+        values = batch.discount * jax.vmap(critic.v)(batch.next_observation)
+        split = candidates.shape[0]
+        sides = [values[:split], values[split:]]
+        means = [jnp.mean(values)] * 2 if self.mean == "common" else [jnp.mean(side) for side in sides]
+        # under a common mean one scale serves both sides, or a row would differ from itself
+        scaled_by = [values] * 2 if self.mean == "common" else sides
+        first, second = (
+            Features(q[:, None], value_deviation(side, mean, scaled_by=scale)[:, None])
+            for q, side, mean, scale in zip((q_values[:split], q_values[split:]), sides, means, scaled_by, strict=True)
+        )
+        floors = sum(floor_binds(scale, mean) for scale, mean in zip(scaled_by, means, strict=True))
+        return first, second, {"floors": jnp.asarray(floors, jnp.float32)}
+
+
+class EmbeddingState(NamedTuple):
+    """A frozen encoder with its standardiser, and the embedding of every row so far."""
+
+    encoder: ConditionalVAE
+    normalizer: Normalizer
+    embeddings: Float[Array, "capacity z"]
+    loss: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingDistance:
+    """d_e as in section 3.5: one embedding mu(s, a, s') is both matched and compared.
+
+    A conditional VAE is trained on B^0 to reconstruct a from (s, s', z) and then frozen, so the
+    distance of a row is that to its nearest neighbour among the online rows.
+
+    Attributes:
+        size: dimensions of the embedding.
+        hidden: widths of encoder and decoder.
+        kl_weight: weight of the KL term; at BCQ's 0.5 every dimension collapses.
+        num_updates: training steps on B^0.
+        learning_rate: of Adam.
+        batch_size: rows per training step.
+    """
+
+    size: int = 10
+    hidden: tuple[int, ...] = (64, 64)
+    kl_weight: float = 0.005
+    num_updates: int = 50_000
+    learning_rate: float = 1e-3
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        require(self.size > 0, f"the embedding has size {self.size}, but needs at least 1 dimension")
+        require(self.num_updates > 0, f"the encoder has {self.num_updates} training steps, but needs at least 1")
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> EmbeddingState:
+        """Train the encoder on B^0 and embed B^0."""
+        spec = experience.spec
+        network_key, train_key = jax.random.split(key)
+        normalizer = Normalizer.fit(experience.offline().observation)
+        optimizer = optax.adam(self.learning_rate)
+        model = Optimized.create(ConditionalVAE.create(spec, self.size, self.hidden, key=network_key), optimizer)
+
+        def step(model: Optimized[ConditionalVAE], key: PRNGKeyArray) -> tuple[Optimized[ConditionalVAE], Array]:
+            row_key, noise_key = jax.random.split(key)
+            rows = rows_with_replacement(0, experience.num_offline, self.batch_size, key=row_key)
+            inputs = _standardised(experience[rows], normalizer, spec)
+            loss, gradient = jax.value_and_grad(self.loss)(model.model, *inputs, spec=spec, key=noise_key)
+            return model.step(gradient, optimizer), loss
+
+        model, losses = jax.lax.scan(step, model, jax.random.split(train_key, self.num_updates))
+        embeddings = jnp.zeros((experience.capacity, self.size))
+        state = EmbeddingState(model.model, normalizer, embeddings, jnp.mean(losses[-1000:]))
+        return self._embed(state, experience, 0, experience.num_offline)
+
+    def loss(
+        self,
+        model: ConditionalVAE,
+        observation: Float[Array, "batch obs"],
+        action: Float[Array, "batch act"],
+        next_observation: Float[Array, "batch obs"],
+        *,
+        spec: Spec,
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """Reconstruction error of the action plus `kl_weight` times the mean KL."""
+        mean, log_std = jax.vmap(model.encode)(observation, action, next_observation)
+        latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        output = jax.vmap(model.decode)(observation, next_observation, latent)
+        if spec.discrete:
+            reconstruction = jnp.mean(optax.softmax_cross_entropy(output, action))
+        else:
+            reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - action))
+        return reconstruction + self.kl_weight * jnp.mean(gaussian_kl(mean, log_std))
+
+    def begin_deployment(self, state: EmbeddingState, experience: Experience) -> tuple[EmbeddingState, Metrics]:
+        state = self._embed(state, experience, experience.online_start, experience.max_online)
+        units = active_units(state.embeddings[: experience.num_offline])
+        return state, {"active_units": units.astype(jnp.float32), "encoder_loss": state.loss}
+
+    def features(
+        self, state: EmbeddingState, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+    ) -> tuple[Features, Features, Metrics]:
+        first, second = state.embeddings[candidates], state.embeddings[references]
+        return Features(first, first), Features(second, second), {}
+
+    def _embed(
+        self, state: EmbeddingState, experience: Experience, start: Int[Array, ""] | int, num: int
+    ) -> EmbeddingState:
+        def embed(rows: Float[Array, " width"]) -> Float[Array, " z"]:
+            inputs = _standardised(experience.unpack(rows), state.normalizer, experience.spec)
+            return state.encoder.encode(*inputs)[0]
+
+        rows = jax.lax.dynamic_slice_in_dim(experience.rows, start, num)
+        embeddings = jax.lax.map(embed, rows, batch_size=min(num, 8192))
+        return state._replace(
+            embeddings=jax.lax.dynamic_update_slice_in_dim(state.embeddings, embeddings, start, axis=0)
+        )
+
+
+class TwoStageState(NamedTuple):
+    """Standardisers of what is matched and of what is compared."""
+
+    state_action: Normalizer
+    next_state: Normalizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStageDistance:
+    """The definition of section 3.2 in the original space: match on (s, a), compare next states.
+
+    Attributes:
+        compare: "delta" compares the change s' - s, "next" the next observation s' itself. The
+            change tells dynamics apart even where the matched states differ.
+    """
+
+    compare: Literal["delta", "next"] = "delta"
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> TwoStageState:
+        """Standardise both with the statistics of B^0."""
+        state_action, next_state = self._raw(experience.offline(), experience.spec)
+        return TwoStageState(Normalizer.fit(state_action), Normalizer.fit(next_state))
+
+    def begin_deployment(self, state: TwoStageState, experience: Experience) -> tuple[TwoStageState, Metrics]:
+        return state, {}
+
+    def features(
+        self, state: TwoStageState, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+    ) -> tuple[Features, Features, Metrics]:
+        first, second = (
+            Features(state.state_action(state_action), state.next_state(next_state))
+            for state_action, next_state in (
+                self._raw(experience[rows], experience.spec) for rows in (candidates, references)
+            )
+        )
+        return first, second, {}
+
+    def _raw(self, batch: Transition, spec: Spec) -> tuple[Float[Array, "n e"], Float[Array, "n f"]]:
+        action = one_hot_action(batch.action, spec)
+        change = batch.next_observation - batch.observation
+        next_state = change if self.compare == "delta" else batch.next_observation
+        return jnp.concatenate([batch.observation, action], axis=-1), next_state
+
+
+def _standardised(batch: Transition, normalizer: Normalizer, spec: Spec) -> tuple[Array, Array, Array]:
+    """(s, a, s') as the encoder takes them."""
+    action = one_hot_action(batch.action, spec)
+    return normalizer(batch.observation), action, normalizer(batch.next_observation)
+
+
+DISTANCES: dict[str, Distance[Any]] = {
+    "value": ValueDistance(),
+    "value-literal": ValueDistance(mean="separate"),
+    "embedding": EmbeddingDistance(),
+    "two-stage": TwoStageDistance(),
+}

@@ -1,0 +1,46 @@
+"""Uniform draws: from everything, from the offline rows, or from the current deployment."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from marline.data.experience import Experience
+from marline.ops.row_draws import rows_with_replacement
+from marline.types import Critic, Metrics, require
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Rows drawn with replacement, all equally likely.
+
+    Attributes:
+        rows: "merged" draws from B^k, "offline" from B^0 alone, "online" from D^k alone.
+        batch_size: rows per update.
+    """
+
+    rows: Literal["merged", "offline", "online"] = "merged"
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def begin_deployment(
+        self, state: tuple[()], experience: Experience, critic: Critic, *, key: PRNGKeyArray
+    ) -> tuple[tuple[()], Metrics]:
+        return (), {}
+
+    def sample(
+        self, state: tuple[()], experience: Experience, critic: Critic, *, key: PRNGKeyArray
+    ) -> tuple[Int[Array, " batch"], tuple[()], Metrics]:
+        start, stop = {
+            "merged": (0, experience.size),
+            "offline": (0, experience.num_offline),
+            "online": (experience.online_start, experience.size),
+        }[self.rows]
+        return rows_with_replacement(start, stop, self.batch_size, key=key), (), {}

@@ -1,0 +1,174 @@
+"""Algorithm 1 of the OTC paper: offline training, then K times deploy, merge, adapt, tune.
+
+A learner is one agent under one seed; a team is a mapping of learners. Every step below treats
+each learner by itself, so teams of several seeds can be tuned side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from marline.agent import AgentState, begin_deployment, stream, summarise, tune
+from marline.algorithms import Algorithm
+from marline.data.dataset import Dataset
+from marline.data.experience import Experience
+from marline.population import map_learners
+from marline.samplers import Sampler, Uniform
+from marline.types import AgentID, MarlineError, Policy
+
+LearnerID = tuple[int, AgentID]
+Team = Mapping[LearnerID, AgentState[Any, Any]]
+Logs = Mapping[LearnerID, Dataset]
+Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
+Summary = dict[LearnerID, dict[str, float]]
+
+OFFLINE_SAMPLER = Uniform("offline")
+PRETRAIN_CHUNK = 2000  # updates per compiled loop; results do not depend on it
+MAX_ABS_Q = 1e6
+
+
+class DivergenceError(MarlineError):
+    """A learner left the finite numbers; its run stops rather than being averaged away."""
+
+
+class Deployment(NamedTuple):
+    """One turn of the campaign: its number, the team after tuning, and what was measured."""
+
+    number: int
+    team: Team
+    metrics: Summary
+
+
+def recruit(
+    data: Mapping[AgentID, Dataset],
+    algorithm: Algorithm[Any],
+    *,
+    seeds: Sequence[int],
+    num_deployments: int,
+    rows_per_deployment: int,
+) -> Team:
+    """Untrained learners, one per seed and agent, each with its own offline rows."""
+    team: dict[LearnerID, AgentState[Any, Any]] = {}
+    for agent, dataset in data.items():
+        experience = Experience.create(
+            dataset.transition(),
+            dataset.spec,
+            num_deployments=num_deployments,
+            rows_per_deployment=rows_per_deployment,
+        )
+        for seed in seeds:
+            learner = algorithm.init(experience, key=stream(seed, agent, "init"))
+            team[seed, agent] = AgentState(learner, (), experience)
+    return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
+
+
+def pretrain(
+    team: Team, algorithm: Algorithm[Any], *, num_updates: int, first_update: int = 0
+) -> Iterator[tuple[int, Team, Summary]]:
+    """Offline training on B^0, a chunk at a time: yields updates done, team, metrics."""
+    done = first_update
+    while done < num_updates:
+        chunk = min(PRETRAIN_CHUNK, num_updates - done)
+        team, metrics = _tune(team, algorithm, OFFLINE_SAMPLER, chunk, phase="offline", first_update=done)
+        done += chunk
+        yield done, team, metrics
+
+
+def equip(team: Team, sampler: Sampler[Any]) -> Team:
+    """Give every learner the memory of a sampler, fitted on its own B^0."""
+    keys = {learner: stream(*learner, "sampler") for learner in team}
+    experiences = {learner: state.experience for learner, state in team.items()}
+    memories = map_learners(_init_sampler, experiences, keys, static={"sampler": sampler})
+    return {learner: state._replace(sampler=memories[learner]) for learner, state in team.items()}
+
+
+def run(
+    team: Team,
+    deploy: Deploy,
+    algorithm: Algorithm[Any],
+    sampler: Sampler[Any],
+    *,
+    num_updates: int,
+    deployments: Iterable[int],
+) -> Iterator[Deployment]:
+    """The campaign: deploy, merge, adapt, tune; yields after every deployment.
+
+    Args:
+        team: trained offline and equipped with the sampler.
+        deploy: policies in, logs out; a simulator, or a fleet and some days.
+        algorithm: what learns.
+        sampler: what chooses the rows of each update.
+        num_updates: L, per deployment.
+        deployments: their numbers, 1..K, or what is left of them.
+    """
+    for number in deployments:
+        logs = deploy(number, policies(team, algorithm))
+        yield tune_on(team := merge(team, logs, number), number, algorithm, sampler, num_updates=num_updates)
+
+
+def policies(team: Team, algorithm: Algorithm[Any]) -> dict[LearnerID, Policy]:
+    """The policy that each learner would deploy now."""
+    return {learner: algorithm.policy(state.learner) for learner, state in team.items()}
+
+
+def merge(team: Team, logs: Logs, number: int) -> Team:
+    """B^k = B^(k-1) u D^k for every learner."""
+    return {
+        learner: state._replace(experience=state.experience.merge(logs[learner].transition(), number))
+        for learner, state in team.items()
+    }
+
+
+def tune_on(
+    team: Team, number: int, algorithm: Algorithm[Any], sampler: Sampler[Any], *, num_updates: int
+) -> Deployment:
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k."""
+    keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
+    static = {"algorithm": algorithm, "sampler": sampler}
+    begun = map_learners(begin_deployment, team, keys, static=static)
+    team = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
+    team, metrics = _tune(team, algorithm, sampler, num_updates, phase=str(number))
+    adapted = {learner: {name: float(value) for name, value in begun[learner][1].items()} for learner in team}
+    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team})
+
+
+def _tune(
+    team: Team, algorithm: Algorithm[Any], sampler: Sampler[Any], num_updates: int, *, phase: str, first_update: int = 0
+) -> tuple[Team, Summary]:
+    # the offline phase ignores the memory of any sampler, and each sampler its own stream's noise
+    results = map_learners(
+        tune,
+        team,
+        {learner: stream(*learner, f"sample/{phase}") for learner in team},
+        {learner: stream(*learner, f"update/{phase}") for learner in team},
+        {learner: jnp.int32(first_update) for learner in team},
+        static={"algorithm": algorithm, "sampler": sampler, "num_updates": num_updates},
+    )
+    tuned, summary = {}, {}
+    for learner, (state, memory, metrics) in results.items():
+        summary[learner] = summarise(metrics)
+        check_finite(learner, summary[learner])
+        tuned[learner] = team[learner]._replace(learner=state, sampler=memory)
+    return tuned, summary
+
+
+def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
+    """Raise `DivergenceError` on a loss that is not finite or a |Q| beyond 1e6."""
+    seed, agent = learner
+    for name in ("critic_loss", "mean_q"):
+        value = metrics.get(name, 0.0)
+        if not abs(value) <= (MAX_ABS_Q if name == "mean_q" else float("inf")) or value in (
+            float("inf"),
+            float("-inf"),
+        ):
+            raise DivergenceError(
+                f"agent {agent!r} under seed {seed} diverged: {name} is {value:.3g}. Look for extreme rewards in its "
+                "logs, or lower learning_rate or alpha_bc."
+            )
+
+
+def _init_sampler(experience: Experience, key: Any, *, sampler: Sampler[Any]) -> Any:
+    return sampler.init(experience, key=key)
