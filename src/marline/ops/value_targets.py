@@ -1,0 +1,25 @@
+"""Targets that critics regress on."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def one_step_target(
+    reward: Float[Array, "*batch"], discount: Float[Array, "*batch"], next_value: Float[Array, "*batch"], gamma: float
+) -> Float[Array, "*batch"]:
+    """y = r + gamma * (1 - terminated) * V(s')."""
+    return reward + gamma * discount * next_value
+
+
+def twin_minimum(first: Float[Array, "*batch"], second: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """min(Q1, Q2), the clipped double-Q value (Fujimoto et al. 2018, 1802.09477, Eq. 10)."""
+    return jnp.minimum(first, second)
+
+
+def smoothed_action(
+    action: Float[Array, "*shape"], noise: Float[Array, "*shape"], noise_clip: float
+) -> Float[Array, "*shape"]:
+    """clip(a + clip(noise, -c, c), -1, 1): target policy smoothing (1802.09477, Eq. 14)."""
+    return jnp.clip(action + jnp.clip(noise, -noise_clip, noise_clip), -1.0, 1.0)
