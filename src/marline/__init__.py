@@ -1,1 +1,94 @@
-"""Offline training of decentralized multi-agent policies, and their improvement over a few deployments."""
+"""Offline decentralized multi-agent learning, improved over a few deployments with online transition correction."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marline.algorithms import TD3BC
+    from marline.campaign.campaign import Campaign
+    from marline.correction import Correction, correct
+    from marline.data.dataset import Dataset, load, save
+    from marline.envs import CooperativeNavigation, Task, make_task
+    from marline.report import write_report
+    from marline.samplers import (
+        OTC,
+        EmbeddingDistance,
+        OnlineMatched,
+        TwoStageDistance,
+        Uniform,
+        ValueDistance,
+    )
+    from marline.types import ConfigError, CorruptionError, DataError, MarlineError, Spec, Transition
+
+__version__ = "0.1.0"
+
+# where each public name lives; imported on first use, so that `marline --help` need not wait for JAX
+_HOMES = {
+    # campaigns on logs
+    "Campaign": "campaign.campaign",
+    "Dataset": "data.dataset",
+    "load": "data.dataset",
+    "save": "data.dataset",
+    "write_report": "report",
+    # algorithms
+    "TD3BC": "algorithms",
+    # samplers and their distances
+    "OTC": "samplers",
+    "Uniform": "samplers",
+    "OnlineMatched": "samplers",
+    "ValueDistance": "samplers",
+    "EmbeddingDistance": "samplers",
+    "TwoStageDistance": "samplers",
+    # correction by itself
+    "correct": "correction",
+    "Correction": "correction",
+    # tasks
+    "Task": "envs",
+    "CooperativeNavigation": "envs",
+    "make_task": "envs",
+    # words
+    "Spec": "types",
+    "Transition": "types",
+    "MarlineError": "types",
+    "ConfigError": "types",
+    "DataError": "types",
+    "CorruptionError": "types",
+}
+
+__all__ = [
+    "OTC",
+    "TD3BC",
+    "Campaign",
+    "ConfigError",
+    "CooperativeNavigation",
+    "Correction",
+    "CorruptionError",
+    "DataError",
+    "Dataset",
+    "EmbeddingDistance",
+    "MarlineError",
+    "OnlineMatched",
+    "Spec",
+    "Task",
+    "Transition",
+    "TwoStageDistance",
+    "Uniform",
+    "ValueDistance",
+    "correct",
+    "load",
+    "make_task",
+    "save",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'marline' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"marline.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -85,10 +85,8 @@ def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray)
     parts: dict[AgentID, list[Transition]] = {agent: [] for agent in task.agents}
     for first in range(0, num_episodes, block):
         played = rollout(task, dict(policies), block, key=key, first_episode=first)
-        left = num_rows - first * task.horizon
         for agent, transition in played.transitions.items():
-            flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:left], transition)
-            parts[agent].append(flat)
+            parts[agent].append(jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), transition))
     timeouts = np.arange(1, num_rows + 1) % task.horizon == 0
     timeouts[-1] = True
     return {agent: _dataset(task, agent, parts.pop(agent), timeouts) for agent in task.agents}
@@ -101,7 +99,7 @@ def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dat
 
 
 def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.ndarray) -> Dataset:
-    whole: Transition = jax.tree.map(lambda *x: np.concatenate(x), *parts) if len(parts) > 1 else parts[0]
+    whole: Transition = jax.tree.map(lambda *x: np.concatenate(x)[: len(timeouts)], *parts)
     terminals = np.asarray(whole.discount) == 0.0
     return Dataset(
         spec=task.specs[agent],
@@ -112,3 +110,32 @@ def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.n
         timeouts=timeouts & ~terminals,
         next_observations=np.asarray(whole.next_observation),
     )
+
+
+class Evaluation(NamedTuple):
+    """How a team did: the undiscounted return of each episode, and how far each agent's actions went."""
+
+    returns: Float[np.ndarray, " episodes"]
+    mean_abs_action: dict[AgentID, float]
+
+
+def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Evaluation:
+    """Play episodes that are fixed by the key: the same ones for every team."""
+    played = rollout(task, dict(policies), num_episodes, key=key)
+    actions = {agent: np.asarray(played.transitions[agent].action) for agent in task.agents}
+    return Evaluation(
+        returns=np.asarray(played.rewards, np.float64).sum(axis=1),
+        mean_abs_action={agent: float(np.abs(action).mean()) for agent, action in actions.items()},
+    )
+
+
+def trace(task: Task, policies: Policies, *, key: PRNGKeyArray) -> dict[str, Any]:
+    """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
+    played = rollout(task, dict(policies), 1, key=key, draw=True)
+    points = {name: np.round(np.asarray(values)[0], 4) for name, values in played.drawings.items()}
+    landmarks = points.get("landmarks")
+    return {
+        "agents": points["agents"].tolist(),
+        "landmarks": [] if landmarks is None else landmarks[-1].tolist(),
+        "return": float(np.asarray(played.rewards, np.float64).sum()),
+    }

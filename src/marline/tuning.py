@@ -6,6 +6,7 @@ each learner by itself, so teams of several seeds can be tuned side by side.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -106,7 +107,9 @@ def run(
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
-        yield tune_on(team := merge(team, logs, number), number, algorithm, sampler, num_updates=num_updates)
+        result = tune_on(merge(team, logs, number), number, algorithm, sampler, num_updates=num_updates)
+        team = result.team
+        yield result
 
 
 def policies(team: Team, algorithm: Algorithm[Any]) -> dict[LearnerID, Policy]:

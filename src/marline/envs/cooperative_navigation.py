@@ -22,7 +22,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CooperativeNavigation:
-    """Agents move by up to 0.1 per axis and step and are paid the negative distance of every landmark to its closest agent.
+    """Agents move by up to 0.1 per axis and step; each landmark costs its distance to the closest agent.
 
     The paper gives the reward, the number of agents and that an action is a speed in
     [-0.1, 0.1]; arena, horizon and observations are ours: random play returns about -112 per

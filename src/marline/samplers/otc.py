@@ -80,7 +80,8 @@ class OTC:
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, but must be at least 1")
         require(
             self.draw != "without-replacement" or self.batch_size <= self.num_candidates,
-            f"batch_size is {self.batch_size}, but only {self.num_candidates} candidates can be drawn without replacement",
+            f"batch_size is {self.batch_size}, but there are only {self.num_candidates} candidates to draw from "
+            "without replacement; raise num_candidates or use another draw",
         )
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:

@@ -1,0 +1,1 @@
+"""The durable side: only this folder writes into a run directory."""

@@ -1,0 +1,161 @@
+"""What a run is: written to run.json when it starts, compared when it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marline.algorithms import ALGORITHMS, Algorithm
+from marline.samplers import (
+    OTC,
+    SAMPLERS,
+    EmbeddingDistance,
+    OnlineMatched,
+    Sampler,
+    TwoStageDistance,
+    Uniform,
+    ValueDistance,
+)
+from marline.types import ConfigError, CorruptionError, require, require_name
+
+SCHEMA = 1
+# the only types that a configuration may name: a file never decides what code is run
+REBUILDABLE: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (*ALGORITHMS.values(), OTC, Uniform, OnlineMatched, ValueDistance, EmbeddingDistance, TwoStageDistance)
+}
+CONTROL = "online-matched"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the numbers of a run.
+
+    Attributes:
+        task: name of the task, or None when deployments happen outside.
+        algorithm: what learns.
+        samplers: what is compared, by name; controls follow the samplers they match.
+        matches: for each control, the name of the sampler whose shares it draws.
+        seeds: learner seeds; each is an independent repetition on the same offline logs.
+        rows_per_deployment: M, the rows that each agent logs at a deployment.
+        offline_updates: updates on B^0 before the first deployment.
+        deployments: K.
+        updates: L, updates per deployment.
+        evaluation_episodes: episodes per evaluation, the same ones for every sampler.
+        dataset_size: rows per agent of the generated dataset; None when logs were given.
+        data_seed: seed of the generated dataset.
+    """
+
+    task: str | None
+    algorithm: Algorithm[Any]
+    samplers: Mapping[str, Sampler[Any]]
+    seeds: tuple[int, ...] = (0,)
+    rows_per_deployment: int = 10_000
+    offline_updates: int = 100_000
+    deployments: int = 10
+    updates: int = 2000
+    evaluation_episodes: int = 100
+    dataset_size: int | None = None
+    data_seed: int = 0
+    matches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        positive = ("rows_per_deployment", "deployments", "updates", "evaluation_episodes")
+        for name in positive:
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, but must be at least 1")
+        require(self.offline_updates >= 0, f"offline_updates is {self.offline_updates}, but cannot be negative")
+        size = self.dataset_size
+        require(size is None or size >= 1, f"dataset_size is {size}, but must be at least 1")
+        require(len(self.seeds) > 0, "no seeds: a run needs at least one")
+        require(len(set(self.seeds)) == len(self.seeds), f"seeds {list(self.seeds)} repeat; name each once")
+        require(all(0 <= seed < 2**31 for seed in self.seeds), f"seeds {list(self.seeds)} must lie in [0, 2^31)")
+        require(len(self.samplers) > 0, "no samplers: a run needs at least one")
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved configuration, every option spelled out."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        described = {name: describe(sampler) for name, sampler in self.samplers.items()}
+        for control, source in fields.pop("matches").items():
+            described[control]["matches"] = source
+        fields |= {"algorithm": describe(self.algorithm), "samplers": described, "seeds": list(self.seeds)}
+        return {"schema": SCHEMA, **fields}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> RunConfig:
+        """The inverse of `to_json`."""
+        fields = dict(document)
+        schema = fields.pop("schema", None)
+        require(schema == SCHEMA, f"its schema is {schema}, but this marline reads {SCHEMA}; use the version that wrote it")
+        samplers = {name: dict(options) for name, options in fields.pop("samplers").items()}
+        matches = {name: options.pop("matches") for name, options in samplers.items() if "matches" in options}
+        return RunConfig(
+            algorithm=rebuild(fields.pop("algorithm")),
+            samplers={name: rebuild(options) for name, options in samplers.items()},
+            matches=matches,
+            seeds=tuple(fields.pop("seeds")),
+            **fields,
+        )
+
+    @staticmethod
+    def read(path: Path) -> RunConfig:
+        """The configuration in `path`; `CorruptionError` when it is not one."""
+        try:
+            return RunConfig.from_json(json.loads(path.read_text("utf-8")))
+        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
+
+    def difference(self, other: RunConfig) -> list[str]:
+        """Lines that name every option in which two configurations differ."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [
+            f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
+        ]
+
+
+def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], dict[str, str]]:
+    """Samplers by name, in the order in which they must run, and what each control matches.
+
+    Naming the control `online-matched` adds one control for every OTC sampler named with it.
+    """
+    for name in names:
+        require_name(name, SAMPLERS, "sampler")
+    chosen = {name: SAMPLERS[name] for name in dict.fromkeys(names) if name != CONTROL}
+    matches: dict[str, str] = {}
+    if CONTROL in names:
+        sources = [name for name, sampler in chosen.items() if isinstance(sampler, OTC)]
+        known = [name for name, sampler in SAMPLERS.items() if isinstance(sampler, OTC)]
+        require(
+            len(sources) > 0,
+            f"{CONTROL} draws the shares that an OTC sampler drew, and none is named; add one of {', '.join(known)}",
+        )
+        matches = {f"{CONTROL}-{source}": source for source in sources}
+        chosen |= {control: SAMPLERS[CONTROL] for control in matches}
+    return chosen, matches
+
+
+def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
+    """A copy of a frozen dataclass with some fields replaced; `ConfigError` on an unknown field."""
+    for name in options:
+        require_name(name, [field.name for field in dataclasses.fields(value)], f"option of {kind}")
+    return dataclasses.replace(value, **options)
+
+
+def describe(value: Any) -> Any:
+    """A frozen dataclass as a dict of its fields and its type's name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def rebuild(value: Any) -> Any:
+    """The inverse of `describe`, for the types in `REBUILDABLE` alone."""
+    if isinstance(value, Mapping):
+        fields = dict(value)
+        kind = fields.pop("type")
+        require_name(kind, REBUILDABLE, "type")
+        return REBUILDABLE[kind](**{name: rebuild(field) for name, field in fields.items()})
+    return tuple(value) if isinstance(value, list) else value

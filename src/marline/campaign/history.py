@@ -1,0 +1,93 @@
+"""What one team has been through, on disk: checkpoints, policies, logs and measurements.
+
+    checkpoint-0003/      learners and sampler memories after deployment 3; the last two are kept
+    deployment-03/logs/   what each agent logged in deployment 3, D4RL keys, one file per agent
+    deployment-03/policies/
+    metrics.jsonl         a line per deployment, 0 being the offline team
+
+Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
+whatever a crash leaves behind is either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PyTree
+
+from marline.data import checkpoints, dataset
+from marline.data.dataset import Dataset
+from marline.data.files import atomic_bytes
+from marline.types import AgentID, CorruptionError
+
+KEPT_CHECKPOINTS = 2
+Record = dict[str, Any]
+
+
+class History:
+    """The folder of one team."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        """Numbers of the checkpoints there are, ascending."""
+        found = self.folder.glob("checkpoint-" + "[0-9]" * 7)
+        return sorted(int(path.name.removeprefix("checkpoint-")) for path in found)
+
+    def records(self) -> list[Record]:
+        """One measurement per deployment so far."""
+        path = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+    def save(self, step: int, trees: Mapping[str, PyTree], records: list[Record]) -> None:
+        """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
+        checkpoints.save_checkpoint(self._checkpoint(step), trees, {"step": step, "records": records})
+        self._write_records(records)
+        for old in self.steps()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(self._checkpoint(old))
+
+    def load(self, step: int, templates: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], list[Record]]:
+        """Checkpoint `step`; measurements beyond it are dropped, for what follows will be redone."""
+        trees, manifest = checkpoints.load_checkpoint(self._checkpoint(step), templates)
+        self._write_records(manifest["records"])
+        return trees, manifest["records"]
+
+    def intact_steps(self) -> list[int]:
+        """Checkpoints whose files are what was written."""
+        return [step for step in self.steps() if self._is_intact(step)]
+
+    def save_logs(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
+        """Publish what the agents logged in a deployment."""
+        dataset.save(self._deployment(number) / "logs", logs, provenance)
+
+    def load_logs(self, number: int) -> dict[AgentID, Dataset] | None:
+        """What the agents logged in a deployment, if it has happened."""
+        folder = self._deployment(number) / "logs"
+        return dataset.load(folder) if folder.exists() else None
+
+    def save_policies(self, number: int, policies: Mapping[AgentID, PyTree]) -> None:
+        """Publish the policies that came out of a deployment."""
+        checkpoints.save_checkpoint(self._deployment(number) / "policies", policies, {"deployment": number})
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step:07d}"
+
+    def _deployment(self, number: int) -> Path:
+        return self.folder / f"deployment-{number:02d}"
+
+    def _is_intact(self, step: int) -> bool:
+        try:
+            checkpoints.verify(self._checkpoint(step))
+        except CorruptionError:
+            return False
+        return True
+
+    def _write_records(self, records: list[Record]) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_bytes(self.folder / "metrics.jsonl", lines.encode())

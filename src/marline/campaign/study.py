@@ -1,0 +1,260 @@
+"""A study: one task, one algorithm, several samplers and seeds, in one run directory.
+
+    run.json          the resolved configuration
+    data/             the offline logs, shared by all seeds
+    seed-0/offline/   the offline team, common start of every sampler of the seed
+    seed-0/uniform/   one history per sampler
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from marline import tuning
+from marline.campaign.config import RunConfig
+from marline.campaign.history import History, Record
+from marline.collection import collect, collect_random, evaluate, trace
+from marline.data import dataset
+from marline.data.dataset import Dataset
+from marline.data.files import atomic_json
+from marline.envs import Task, make_task
+from marline.samplers import OnlineMatched, Sampler
+from marline.tuning import LearnerID, Team
+from marline.types import AgentID, ConfigError, CorruptionError, Policy
+
+Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
+OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
+
+
+def create(folder: Path, config: RunConfig) -> None:
+    """Start a run directory, or find the same run there already; `ConfigError` if it is another."""
+    path = folder / "run.json"
+    if path.exists():
+        different = config.difference(RunConfig.read(path))
+        if different:
+            raise ConfigError(
+                f"{folder} already holds another run ({'; '.join(different)}); "
+                f"choose another --run, or go on with that one: marline resume {folder}"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_json(path, config.to_json())
+
+
+def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
+    """The offline logs: those in the run directory, or random play of the task, made once."""
+    if (folder / "data" / "dataset.json").exists():
+        return dataset.load(folder / "data")
+    if config.task is None or config.dataset_size is None:
+        raise CorruptionError(f"{folder / 'data'} is missing, and these logs cannot be made again: put them back")
+    logs = collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
+    provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
+    dataset.save(folder / "data", logs, provenance)
+    return logs
+
+
+def run_seeds(
+    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
+) -> None:
+    """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
+    study = _Study(folder, config, data, tuple(seeds), progress)
+    team = study.offline()
+    for name in config.samplers:
+        study.tune(team, name)
+
+
+class _Study:
+    """The seeds of one process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        data: Mapping[AgentID, Dataset],
+        seeds: tuple[int, ...],
+        progress: Progress,
+    ) -> None:
+        if config.task is None:
+            raise ConfigError(f"{folder} has no task to deploy in; its deployments happen outside")
+        self.folder, self.config, self.data, self.seeds, self.progress = folder, config, data, seeds, progress
+        self.task: Task = make_task(config.task)
+        self.agents = tuple(data)
+
+    def offline(self) -> Team:
+        """The offline teams, trained or read from disk."""
+        config = self.config
+        team = untrained = tuning.recruit(
+            self.data,
+            config.algorithm,
+            seeds=self.seeds,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+        histories = {seed: self._history(seed, "offline") for seed in self.seeds}
+        done = _common_step(histories)
+        if done is not None:
+            team = untrained = _restore(untrained, histories, done)
+        self.progress("offline training", done or 0)
+        last = done or 0
+        for done, team, _ in tuning.pretrain(
+            untrained, config.algorithm, num_updates=config.offline_updates, first_update=last
+        ):
+            self.progress("offline training", done - last)
+            last = done
+            if done % OFFLINE_CHECKPOINT == 0 and done < config.offline_updates:
+                self._save(team, histories, done, {seed: [] for seed in self.seeds})
+        if not all(history.records() for history in histories.values()):
+            measured = self._evaluate(team, 0, {}, 0.0)
+            self._save(team, histories, config.offline_updates, {seed: [measured[seed]] for seed in self.seeds})
+        return team
+
+    def tune(self, team: Team, name: str) -> None:
+        """K deployments under one sampler, from the offline teams."""
+        config, sampler = self.config, self.config.samplers[name]
+        histories = {seed: self._history(seed, name) for seed in self.seeds}
+        records = {seed: self._history(seed, "offline").records() for seed in self.seeds}
+        start, done = team, _common_step(histories)
+        if done == config.deployments:
+            self.progress(f"{name}: done before", config.deployments * config.updates)
+            return
+        if done is None:
+            self.progress(f"{name}: preparing", 0)
+            done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
+        else:
+            templates = {learner: _memory_template(state.experience, sampler) for learner, state in team.items()}
+            team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
+            for number in range(1, done + 1):
+                team = tuning.merge(team, self._logs(histories, number), number)
+            team = _restore(team, histories, done)
+            records = {seed: history.records() for seed, history in histories.items()}
+            self.progress(f"{name}: resumed", done * config.updates)
+
+        def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
+            self.progress(f"{name}: deployment {number} of {config.deployments}", 0)
+            for seed, history in histories.items():
+                if history.load_logs(number) is None:
+                    key = jax.random.fold_in(_key(seed, "collection"), number)
+                    team = {agent: policies[seed, agent] for agent in self.agents}
+                    logs = collect(self.task, team, config.rows_per_deployment, key=key)
+                    history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
+            return self._logs(histories, number)
+
+        began = time.monotonic()
+        remaining = range(done + 1, config.deployments + 1)
+        campaign = tuning.run(
+            team, deploy, config.algorithm, sampler, num_updates=config.updates, deployments=remaining
+        )
+        for number, team, metrics in campaign:
+            measured = self._evaluate(team, number, metrics, time.monotonic() - began)
+            records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
+            policies = tuning.policies(team, config.algorithm)
+            for seed, history in histories.items():
+                history.save_policies(number, {agent: policies[seed, agent] for agent in self.agents})
+                if number == config.deployments:
+                    self._save_trajectories(start, team, seed, history)
+            self._save(team, histories, number, records)
+            mean = np.mean([record["return"] for record in measured.values()])
+            self.progress(f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates)
+            began = time.monotonic()
+
+    def _history(self, seed: int, name: str) -> History:
+        return History(self.folder / f"seed-{seed}" / name)
+
+    def _logs(self, histories: Mapping[int, History], number: int) -> dict[LearnerID, Dataset]:
+        logs: dict[LearnerID, Dataset] = {}
+        for seed, history in histories.items():
+            of_seed = history.load_logs(number)
+            if of_seed is None:
+                raise CorruptionError(f"{history.folder} lost the logs of deployment {number}; put them back")
+            logs |= {(seed, agent): of_seed[agent] for agent in self.agents}
+        return logs
+
+    def _prescribe(self, team: Team, name: str, sampler: Sampler[Any]) -> Team:
+        """Tell a control the shares that the sampler it matches drew, per agent and deployment."""
+        if not isinstance(sampler, OnlineMatched):
+            return team
+        prescribed = {}
+        for (seed, agent), state in team.items():
+            memory = state.sampler
+            for record in self._history(seed, self.config.matches[name]).records()[1:]:
+                drawn = record["agents"][agent]
+                shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
+                memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
+            prescribed[seed, agent] = state._replace(sampler=memory)
+        return prescribed
+
+    def _evaluate(self, team: Team, number: int, metrics: tuning.Summary, seconds: float) -> dict[int, Record]:
+        policies = tuning.policies(team, self.config.algorithm)
+        records = {}
+        for seed in self.seeds:
+            of_seed = {agent: policies[seed, agent] for agent in self.agents}
+            result = evaluate(self.task, of_seed, self.config.evaluation_episodes, key=_key(seed, "evaluation"))
+            records[seed] = {
+                "deployment": number,
+                "return": float(result.returns.mean()),
+                "returns": [round(float(value), 4) for value in result.returns],
+                "mean_abs_action": result.mean_abs_action,
+                "seconds": round(seconds, 3),
+                "agents": {agent: metrics[seed, agent] for agent in self.agents if (seed, agent) in metrics},
+            }
+        return records
+
+    def _save(
+        self, team: Team, histories: Mapping[int, History], step: int, records: Mapping[int, list[Record]]
+    ) -> None:
+        for seed, history in histories.items():
+            history.save(step, _trees(team, seed), records[seed])
+
+    def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
+        traces = {}
+        for when, members in (("before", start), ("after", team)):
+            policies = tuning.policies(members, self.config.algorithm)
+            of_seed = {agent: policies[seed, agent] for agent in self.agents}
+            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"))
+        atomic_json(history.folder / "trajectories.json", traces)
+
+
+def _key(seed: int, purpose: str) -> PRNGKeyArray:
+    """A stream of the world's, not of any agent's: the same under every sampler."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def _trees(team: Team, seed: int) -> dict[str, PyTree]:
+    parts = {}
+    for (of_seed, agent), state in team.items():
+        if of_seed == seed:
+            parts |= {f"{agent}/learner": state.learner, f"{agent}/sampler": state.sampler}
+    return parts
+
+
+def _restore(team: Team, histories: Mapping[int, History], step: int) -> Team:
+    restored = dict(team)
+    for seed, history in histories.items():
+        trees, _ = history.load(step, _trees(team, seed))
+        for of_seed, agent in team:
+            if of_seed == seed:
+                restored[seed, agent] = team[seed, agent]._replace(
+                    learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"]
+                )
+    return restored
+
+
+def _memory_template(experience: Any, sampler: Sampler[Any]) -> PyTree:
+    return jax.eval_shape(lambda experience, key: sampler.init(experience, key=key), experience, jax.random.key(0))
+
+
+def _common_step(histories: Mapping[int, History]) -> int | None:
+    """The last step that every seed has intact, for seeds are tuned side by side."""
+    common = set.intersection(*(set(history.intact_steps()) for history in histories.values()))
+    return max(common, default=None)

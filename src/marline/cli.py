@@ -1,0 +1,172 @@
+"""The command line. Only what a command needs is imported, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from marline.types import MarlineError
+
+USAGE_ERROR = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
+
+    Takes about a minute on two cores.
+    """
+
+    run: Path = Path("runs/demo")
+    """Where the run directory goes."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.demo(self.run)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Compare samplers on a task: offline training, then K deployments with tuning, for several seeds."""
+
+    run: Path
+    """Run directory to make."""
+    task: str = "cooperative-navigation-4"
+    """Task, as `marline list` names it."""
+    algorithm: str = "td3-bc"
+    """Offline algorithm that every agent uses."""
+    sampler: tuple[str, ...] = ("otc-value", "uniform", "online-matched")
+    """Samplers to compare. `online-matched` adds the control of every OTC sampler named."""
+    seeds: int = 5
+    """Number of seeds: independent repetitions on the same offline logs."""
+    dataset_size: int = 1_000_000
+    """Offline transitions per agent, from uniformly random play."""
+    offline_updates: int = 100_000
+    """Updates of every agent on its offline logs."""
+    deployments: int = 10
+    """Number of deployments, K."""
+    updates: int = 2000
+    """Updates of every agent after each deployment, L."""
+    deployment_fraction: float = 0.01
+    """Rows logged per deployment, as a fraction of the offline rows."""
+    evaluation_episodes: int = 100
+    """Episodes per evaluation."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of every network."""
+    algorithm_option: tuple[str, ...] = ()
+    """Options of the algorithm, as NAME=VALUE: alpha_bc=100 learning_rate=1e-4."""
+    sampler_option: tuple[str, ...] = ()
+    """Options of every OTC sampler, as NAME=VALUE: alpha=2 adaptive=false exclude_self=true."""
+    data_seed: int = 0
+    """Seed of the offline logs."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.run(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run; it ends bit-identical to one that was not interrupted."""
+
+    run: Positional[Path]
+    """Run directory."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.resume(self.run, json=self.json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about one or more runs, finished or not."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run directories."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The page; report.html in the first run directory unless given."""
+    csv: Path | None = None
+    """Also write a table with a row per sampler, seed and deployment."""
+    summary: Path | None = None
+    """Also write the table of final returns and differences, as Markdown."""
+    figure: Path | None = None
+    """Also write the figure of returns, as SVG."""
+    json: bool = False
+    """Print the table of final returns and differences as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.report(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Name the tasks, algorithms and samplers, with a line and a source for each."""
+
+    json: bool = False
+    """Print as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.list_catalogue(json=self.json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Check the installation: versions, devices, caches, and a training step."""
+
+    json: bool = False
+    """Print as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.doctor(json=self.json)
+
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Run, subcommand("run")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[List, subcommand("list")]
+    | Annotated[Doctor, subcommand("doctor")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit status: 0, 1 for a failure, 2 for what the user can mend."""
+    signal.signal(signal.SIGTERM, _terminated)
+    command: Any = tyro.cli(
+        OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
+        prog="marline",
+        description=__import__("marline").__doc__,
+        args=arguments,
+    )
+    try:
+        status = command()
+    except MarlineError as error:
+        print(f"marline: {error}", file=sys.stderr)
+        status = USAGE_ERROR
+    except BrokenPipeError:
+        status = 0
+    sys.exit(status)
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)

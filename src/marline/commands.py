@@ -1,0 +1,265 @@
+"""What the subcommands do; imported only when one of them runs."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json as jsonlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import jax
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import marline
+from marline import report as reporting
+from marline.algorithms import ALGORITHMS
+from marline.campaign import study, workers
+from marline.campaign.config import RunConfig, select_samplers, with_options
+from marline.console import ProgressDisplay, say
+from marline.envs import TASKS, make_task
+from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, Sampler
+from marline.types import ConfigError, require, require_name
+
+if TYPE_CHECKING:
+    from marline import cli
+
+INTERRUPTED = 130
+
+
+def run(options: cli.Run) -> int:
+    """`marline run`."""
+    config = configure(options)
+    _use_compilation_cache()
+    study.create(options.run, config)
+    return _finish(options.run, config, json=options.json)
+
+
+def resume(folder: Path, *, json: bool = False) -> int:
+    """`marline resume`."""
+    path = folder / "run.json"
+    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
+    _use_compilation_cache()
+    return _finish(folder, RunConfig.read(path), json=json)
+
+
+def demo(folder: Path) -> int:
+    """`marline demo`: the main job in a minute."""
+    samplers, matches = select_samplers(("otc-value", "uniform", "online-matched"))
+    config = RunConfig(
+        task="cooperative-navigation-3",
+        algorithm=ALGORITHMS["td3-bc"](hidden=(64, 64), alpha_bc=100.0),
+        samplers=samplers,
+        matches=matches,
+        seeds=(0, 1, 2, 3),
+        dataset_size=100_000,
+        rows_per_deployment=1000,
+        offline_updates=5000,
+        deployments=5,
+        updates=500,
+    )
+    _use_compilation_cache()
+    study.create(folder, config)
+    return _finish(folder, config, json=False)
+
+
+def configure(options: cli.Run) -> RunConfig:
+    """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
+    make_task(options.task)
+    require_name(options.algorithm, ALGORITHMS, "algorithm")
+    require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
+    require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
+    require(0 < options.deployment_fraction <= 1, f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]")
+    require(all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit")
+    fields = {"hidden": options.hidden} | parse_options(options.algorithm_option, "--algorithm-option")
+    algorithm = with_options(ALGORITHMS[options.algorithm](), fields, options.algorithm)
+    samplers, matches = select_samplers(options.sampler)
+    chosen = parse_options(options.sampler_option, "--sampler-option")
+    samplers = {name: _set_up(name, sampler, chosen, options.hidden) for name, sampler in samplers.items()}
+    require(
+        not chosen or any(isinstance(sampler, OTC) for sampler in samplers.values()),
+        "--sampler-option sets options of OTC samplers, and none is named; add one to --sampler",
+    )
+    return RunConfig(
+        task=options.task,
+        algorithm=algorithm,
+        samplers=samplers,
+        matches=matches,
+        seeds=tuple(range(options.seeds)),
+        rows_per_deployment=max(1, round(options.deployment_fraction * options.dataset_size)),
+        offline_updates=options.offline_updates,
+        deployments=options.deployments,
+        updates=options.updates,
+        evaluation_episodes=options.evaluation_episodes,
+        dataset_size=options.dataset_size,
+        data_seed=options.data_seed,
+    )
+
+
+def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are Python literals, true, false, or words."""
+    parsed = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
+        try:
+            parsed[name] = {"true": True, "false": False}[text.lower()]
+        except KeyError:
+            try:
+                parsed[name] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                parsed[name] = text
+    return parsed
+
+
+def _set_up(name: str, sampler: Sampler[Any], chosen: Mapping[str, Any], hidden: tuple[int, ...]) -> Sampler[Any]:
+    if not isinstance(sampler, OTC):
+        return sampler
+    if sampler.distance == "embedding":
+        sampler = dataclasses.replace(sampler, distance=EmbeddingDistance(hidden=hidden))
+    return with_options(sampler, chosen, name)
+
+
+def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
+    """Run what is left of a study, then write its report."""
+    began = time.monotonic()
+    lock = filelock.FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0.5)
+    except filelock.Timeout:
+        owner = (folder / "run.pid").read_text() if (folder / "run.pid").exists() else "?"
+        raise ConfigError(f"{folder} is being written by process {owner}; wait for it, or stop it") from None
+    try:
+        (folder / "run.pid").write_text(str(os.getpid()))
+        shares = workers.plan(config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
+        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
+        with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
+            workers.run(folder, config, shares, progress.advance)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
+        print(f"\nstopped; everything so far is saved. Go on with: marline resume {folder}", file=sys.stderr)
+        return int(status or 0)
+    finally:
+        (folder / "run.pid").unlink(missing_ok=True)
+        lock.release()
+    page = reporting.write_report([folder], folder / "report.html")
+    if json:
+        print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
+        return 0
+    _print_summary([folder])
+    say(f"done in {time.monotonic() - began:.0f} s")
+    say(f"  report: {page}")
+    say(f"  next:   marline report {folder} -o page.html    marline run --help")
+    return 0
+
+
+def _label(seeds: Iterable[int]) -> str:
+    seeds = list(seeds)
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+
+
+def report(options: cli.Report) -> int:
+    """`marline report`."""
+    require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
+    runs = list(options.runs)
+    page = reporting.write_report(runs, options.output or runs[0] / "report.html")
+    if options.csv:
+        reporting.write_csv(runs, options.csv)
+    if options.summary:
+        reporting.write_summary(runs, options.summary)
+    if options.figure:
+        reporting.write_figure(runs, options.figure)
+    if options.json:
+        print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
+        return 0
+    _print_summary(runs)
+    say(f"  report: {page}")
+    say(f"  next:   open {page} in a browser")
+    return 0
+
+
+def _print_summary(runs: list[Path]) -> None:
+    for line in reporting.headlines(runs):
+        say(line)
+
+
+def list_catalogue(*, json: bool) -> int:
+    """`marline list`."""
+    catalogue = {
+        "tasks": {name: task.description for name, task in TASKS.items()},
+        "algorithms": {name: _first_line(kind.__doc__) for name, kind in ALGORITHMS.items()},
+        "samplers": SAMPLER_LINES,
+    }
+    if json:
+        print(jsonlib.dumps(catalogue, indent=2))
+        return 0
+    console = Console()
+    for title, entries in catalogue.items():
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for name, line in entries.items():
+            table.add_row(escape(name), escape(line))
+        console.print(table)
+    say("next: marline run --task cooperative-navigation-4 --sampler otc-value uniform online-matched --run runs/first")
+    return 0
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]
+
+
+SAMPLER_LINES = {
+    "uniform": "uniform over offline and online rows together (the paper's baseline)",
+    "offline-only": "uniform over the offline rows: continued offline training, a reference",
+    "online-only": "uniform over the rows of the last deployment (OTC paper, Fig. 5)",
+    "otc-value": "OTC with d_q, deviations from one common mean (OTC paper, 3.3; our default)",
+    "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
+    "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
+    "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
+    "online-matched": "control of an OTC sampler: as many fresh rows, distances ignored (ours)",
+}
+assert SAMPLER_LINES.keys() == SAMPLERS.keys()
+
+
+def doctor(*, json: bool) -> int:
+    """`marline doctor`."""
+    import importlib.metadata
+
+    _use_compilation_cache()
+    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "plotly", "tyro")
+    began = time.monotonic()
+    total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((64, 64))))
+    facts = {
+        "marline": marline.__version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "device": f"{jax.devices()[0].platform} x {len(jax.devices())}",
+        "cores": os.cpu_count(),
+        "compilation cache": jax.config.jax_compilation_cache_dir,
+        "a compiled product": "ok" if total == 64.0**3 else "WRONG",
+        "compiled in": f"{time.monotonic() - began:.2f} s",
+    }
+    if json:
+        print(jsonlib.dumps(facts, indent=2))
+    else:
+        for name, fact in facts.items():
+            say(f"{name:20} {fact}")
+        say("next: marline demo")
+    return 0 if total == 64.0**3 else 1
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, so that the second start is fast."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "marline" / "jax"))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
