@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import io
 import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,13 @@ def atomic_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def publish_directory(path: Path, *, replaces: str | None = None, num_bytes: int | None = None) -> Iterator[Path]:
+def publish_directory(path: Path, *, replaces: Collection[str] = (), num_bytes: int | None = None) -> Iterator[Path]:
     """Fill a directory that appears at `path` as a whole when the block ends, or not at all.
 
     Args:
         path: destination; missing parent directories are made, a symbolic link is followed.
-        replaces: an existing directory is replaced if it holds a file of this name, which shows that
-            it is of the kind being written; without it nothing but an empty directory is.
+        replaces: an existing directory is replaced, in one step, if the name of every file in it
+            matches one of these patterns; without them nothing but an empty directory is.
         num_bytes: size of the content where known; checked against the free space before the start.
 
     Yields:
@@ -237,9 +238,15 @@ def _explained(path: Path, num_bytes: int | None) -> Iterator[None]:
         raise StorageError(f"cannot write {path}{need}: {error.strerror or error}; {fix}") from error
 
 
-def _require_replaceable(path: Path, replaces: str | None) -> None:
-    if not path.exists():
+def _require_replaceable(path: Path, patterns: Collection[str]) -> None:
+    """Raise `ConfigError` if there is anything at `path` but a directory of such files."""
+    if not os.path.lexists(path):
         return
-    if not path.is_dir() or (any(path.iterdir()) and not (replaces and (path / replaces).is_file())):
-        why = f"and holds no {replaces}" if replaces else "and is not to be replaced"
-        raise ConfigError(f"{path} exists already {why}; choose another name, or move it away first")
+    if not path.is_dir():
+        raise ConfigError(f"{path} exists already and is no directory; choose another name")
+    for folder, _, files in os.walk(path):
+        for name in files:
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+                raise ConfigError(
+                    f"{path} exists already and holds {Path(folder, name)}; choose another name or move it"
+                )
