@@ -132,7 +132,9 @@ def from_arrays(
         before = len(columns["rewards"])
         columns = layout.rows_to_transitions(columns)
         dropped = before - len(columns["rewards"])
-        notes.append(f"{where}: no next_observations, so the next row was taken and {dropped} rows without one dropped")
+        notes.append(
+            f"{where}: no next_observations, so the next row was taken and rows without one dropped ({dropped})"
+        )
     return Dataset(**columns, spec=spec, source=source, notes=tuple(notes))
 
 
@@ -149,7 +151,7 @@ def save(
         directory: the folder; missing parents are made.
         datasets: logs by agent, whose names become file names; their order is kept.
         provenance: where the logs come from; anything with a JSON form.
-        replace: whether a dataset that is there already may be replaced.
+        replace: whether a dataset that is there already is replaced, in one step.
 
     Raises:
         DataError: an agent's name cannot name a file, or its logs are empty or misshapen.
@@ -162,7 +164,7 @@ def save(
         {"name": agent, "num_transitions": len(dataset), "spec": dataclasses.asdict(dataset.spec)}
         for agent, dataset in datasets.items()
     ]
-    replaces = MANIFEST if replace else None
+    replaces = (MANIFEST, "*.h5") if replace else ()
     with (
         publish_directory(Path(directory), replaces=replaces, num_bytes=num_bytes) as folder,
         ThreadPoolExecutor(num_threads()) as pool,
@@ -199,7 +201,9 @@ def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) 
     datasets = {}
     for agent, file in _plain_files(directory).items():
         arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
-        datasets[agent] = from_arrays(agent, arrays, spec=(specs or {}).get(agent), source=str(file))
+        dataset = from_arrays(agent, arrays, spec=(specs or {}).get(agent), source=str(file))
+        note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
+        datasets[agent] = dataclasses.replace(dataset, notes=(*dataset.notes, note))
     return datasets
 
 
