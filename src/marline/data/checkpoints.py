@@ -41,7 +41,7 @@ def save_checkpoint(
     trees: Mapping[str, PyTree],
     manifest: Mapping[str, object],
     *,
-    replace: bool = False,
+    replace: bool = True,
 ) -> None:
     """Write a checkpoint folder, which appears as a whole or not at all.
 
@@ -53,7 +53,7 @@ def save_checkpoint(
             Leaves are JAX arrays, PRNG keys or NumPy arrays of a type that JAX keeps; None is no leaf.
         manifest: entries of `manifest.json`, anything with a JSON form; its own are kind, schema,
             versions, files and seal.
-        replace: whether a checkpoint that is there already may be replaced, in one step.
+        replace: whether a checkpoint that is there already, intact or not, is replaced, in one step.
 
     Raises:
         ConfigError: a name cannot name a file, a leaf is no array, or the folder may not be replaced.
@@ -64,7 +64,7 @@ def save_checkpoint(
     contents = {_file_name(name): _serialize(name, tree) for name, tree in trees.items()}
     records = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in contents.items()}
     num_bytes = sum(map(len, contents.values()))
-    replaces = MANIFEST if replace else None
+    replaces = (MANIFEST, "*.safetensors") if replace else ()
     with publish_directory(Path(directory), replaces=replaces, num_bytes=num_bytes) as folder:
         for name, data in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
