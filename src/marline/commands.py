@@ -20,7 +20,6 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline import report as reporting
 from marline.algorithms import ALGORITHMS
 from marline.campaign import study, workers
 from marline.campaign.config import RunConfig, select_samplers, with_options
@@ -38,7 +37,7 @@ INTERRUPTED = 130
 def run(options: cli.Run) -> int:
     """`marline run`."""
     config = configure(options)
-    _use_compilation_cache()
+    _set_up_jax()
     study.create(options.run, config)
     return _finish(options.run, config, json=options.json)
 
@@ -47,7 +46,7 @@ def resume(folder: Path, *, json: bool = False) -> int:
     """`marline resume`."""
     path = folder / "run.json"
     require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
-    _use_compilation_cache()
+    _set_up_jax()
     return _finish(folder, RunConfig.read(path), json=json)
 
 
@@ -66,7 +65,7 @@ def demo(folder: Path) -> int:
         deployments=5,
         updates=500,
     )
-    _use_compilation_cache()
+    _set_up_jax()
     study.create(folder, config)
     return _finish(folder, config, json=False)
 
@@ -77,8 +76,13 @@ def configure(options: cli.Run) -> RunConfig:
     require_name(options.algorithm, ALGORITHMS, "algorithm")
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
-    require(0 < options.deployment_fraction <= 1, f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]")
-    require(all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit")
+    require(
+        0 < options.deployment_fraction <= 1,
+        f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]",
+    )
+    require(
+        all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit"
+    )
     fields = {"hidden": options.hidden} | parse_options(options.algorithm_option, "--algorithm-option")
     algorithm = with_options(ALGORITHMS[options.algorithm](), fields, options.algorithm)
     samplers, matches = select_samplers(options.sampler)
@@ -139,7 +143,9 @@ def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
         raise ConfigError(f"{folder} is being written by process {owner}; wait for it, or stop it") from None
     try:
         (folder / "run.pid").write_text(str(os.getpid()))
-        shares = workers.plan(config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        shares = workers.plan(
+            config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
         with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
@@ -151,11 +157,14 @@ def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
     finally:
         (folder / "run.pid").unlink(missing_ok=True)
         lock.release()
+    from marline import report as reporting
+
     page = reporting.write_report([folder], folder / "report.html")
     if json:
         print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
         return 0
-    _print_summary([folder])
+    for line in reporting.headlines([folder]):
+        say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
     say(f"  next:   marline report {folder} -o page.html    marline run --help")
@@ -169,6 +178,8 @@ def _label(seeds: Iterable[int]) -> str:
 
 def report(options: cli.Report) -> int:
     """`marline report`."""
+    from marline import report as reporting
+
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
     page = reporting.write_report(runs, options.output or runs[0] / "report.html")
@@ -181,15 +192,11 @@ def report(options: cli.Report) -> int:
     if options.json:
         print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
         return 0
-    _print_summary(runs)
+    for line in reporting.headlines(runs):
+        say(line)
     say(f"  report: {page}")
     say(f"  next:   open {page} in a browser")
     return 0
-
-
-def _print_summary(runs: list[Path]) -> None:
-    for line in reporting.headlines(runs):
-        say(line)
 
 
 def list_catalogue(*, json: bool) -> int:
@@ -233,7 +240,7 @@ def doctor(*, json: bool) -> int:
     """`marline doctor`."""
     import importlib.metadata
 
-    _use_compilation_cache()
+    _set_up_jax()
     packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "plotly", "tyro")
     began = time.monotonic()
     total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((64, 64))))
@@ -256,8 +263,10 @@ def doctor(*, json: bool) -> int:
     return 0 if total == 64.0**3 else 1
 
 
-def _use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder, so that the second start is fast."""
+def _set_up_jax() -> None:
+    """Keep compiled programs in the user's cache folder; let float32 mean float32 on an accelerator too."""
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    jax.config.update("jax_default_matmul_precision", os.environ["JAX_DEFAULT_MATMUL_PRECISION"])
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "marline" / "jax"))
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

@@ -88,7 +88,9 @@ def _match(queries: np.ndarray, references: np.ndarray, key: jax.Array) -> np.nd
         return np.asarray(best_match_scalar(jnp.asarray(queries[:, 0]), jnp.asarray(references[:, 0]), key=key))
     block = max(1, BLOCK_ENTRIES // len(references))
     parts = [
-        best_match(jnp.asarray(queries[start : start + block]), jnp.asarray(references), key=jax.random.fold_in(key, start))
+        best_match(
+            jnp.asarray(queries[start : start + block]), jnp.asarray(references), key=jax.random.fold_in(key, start)
+        )
         for start in range(0, len(queries), block)
     ]
     return np.concatenate([np.asarray(part) for part in parts])
@@ -102,10 +104,14 @@ def _features(name: str, values: ArrayLike) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or 0 in array.shape:
         shape = np.shape(values)
-        raise DataError(f"{name} has shape {list(shape)}, but must be [rows, features] or [rows], with at least one of each")
+        raise DataError(
+            f"{name} has shape {list(shape)}, but must be [rows, features] or [rows], with at least one of each"
+        )
     broken = ~np.isfinite(array).all(axis=1)
     if broken.any():
-        raise DataError(f"{name} holds NaN or infinity in {broken.sum()} rows, first in row {broken.argmax()}; drop them")
+        raise DataError(
+            f"{name} holds NaN or infinity in {broken.sum()} rows, first in row {broken.argmax()}; drop them"
+        )
     return array
 
 

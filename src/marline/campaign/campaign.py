@@ -151,15 +151,11 @@ class Campaign:
             DataError: an agent's logs are missing, strange or malformed; nothing is merged.
         """
         team, number = self._trained(), self._number + 1
-        received = {
-            agent: log if isinstance(log, Dataset) else from_arrays(agent, log) for agent, log in logs.items()
-        }
+        received = {agent: log if isinstance(log, Dataset) else from_arrays(agent, log) for agent, log in logs.items()}
         self._check(received)
         self._history.save_logs(number, received, {"deployment": number})
         merged = tuning.merge(team, {(self.seed, agent): received[agent] for agent in self.agents}, number)
-        result = tuning.tune_on(
-            merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates
-        )
+        result = tuning.tune_on(merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates)
         reward = float(np.mean([log.rewards.sum() / max(1, log.num_episodes) for log in received.values()]))
         measured = {agent: result.metrics[self.seed, agent] for agent in self.agents}
         record: Record = {"deployment": number, "logged_return": reward, "agents": measured}

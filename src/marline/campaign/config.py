@@ -88,7 +88,9 @@ class RunConfig:
         """The inverse of `to_json`."""
         fields = dict(document)
         schema = fields.pop("schema", None)
-        require(schema == SCHEMA, f"its schema is {schema}, but this marline reads {SCHEMA}; use the version that wrote it")
+        require(
+            schema == SCHEMA, f"its schema is {schema}, but this marline reads {SCHEMA}; use the version that wrote it"
+        )
         samplers = {name: dict(options) for name, options in fields.pop("samplers").items()}
         matches = {name: options.pop("matches") for name, options in samplers.items() if "matches" in options}
         return RunConfig(
@@ -110,9 +112,7 @@ class RunConfig:
     def difference(self, other: RunConfig) -> list[str]:
         """Lines that name every option in which two configurations differ."""
         mine, theirs = self.to_json(), other.to_json()
-        return [
-            f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
-        ]
+        return [f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]]
 
 
 def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], dict[str, str]]:

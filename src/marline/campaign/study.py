@@ -1,9 +1,9 @@
 """A study: one task, one algorithm, several samplers and seeds, in one run directory.
 
-    run.json          the resolved configuration
-    data/             the offline logs, shared by all seeds
-    seed-0/offline/   the offline team, common start of every sampler of the seed
-    seed-0/uniform/   one history per sampler
+run.json          the resolved configuration
+data/             the offline logs, shared by all seeds
+seed-0/offline/   the offline team, common start of every sampler of the seed
+seed-0/uniform/   one history per sampler
 """
 
 from __future__ import annotations

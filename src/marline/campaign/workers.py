@@ -70,7 +70,9 @@ def _follow(
                 kind, text, done = connection.recv()
             except EOFError:
                 code = running.pop(connection).exitcode
-                raise MarlineError(f"a worker stopped without a word (exit status {code}); was it out of memory?") from None
+                raise MarlineError(
+                    f"a worker stopped without a word (exit status {code}); was it out of memory?"
+                ) from None
             if kind == "error":
                 raise MarlineError(text)
             if kind == "done":
