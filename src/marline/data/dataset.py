@@ -94,15 +94,13 @@ class Dataset:
         return self if self.spec.discrete else dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
 
 
-def from_arrays(
-    agent: AgentID, arrays: Mapping[str, np.ndarray], *, spec: Spec | None = None, source: str = ""
-) -> Dataset:
+def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None = None, source: str = "") -> Dataset:
     """Logs from arrays under D4RL's keys; other keys are left alone.
 
     Args:
         agent: for messages.
         arrays: `observations`, `actions`, `rewards`, `terminals` and, if known, `timeouts`,
-            `next_observations`, `action_masks`, `next_action_masks`. Any numeric type; what the
+            `next_observations`, `action_masks`, `next_action_masks`. Of any numeric type; what the
             conversion to float32 changes is in `notes`. Without `next_observations` the next row is
             taken, see `layout.rows_to_transitions`.
         spec: sizes; inferred from the shapes if not given, integer actions [n] being discrete.

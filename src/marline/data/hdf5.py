@@ -6,10 +6,12 @@ with what the file stores before any memory is taken.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,15 +36,44 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: the disk is full or the path may not be written.
     """
-    try:
+    with _Sink(path) as sink:
         # Version 1.10 of the format: checksums on its metadata too, and every reader in use knows it.
-        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
             for key, array in arrays.items():
                 row_bytes = array.nbytes // len(array)
                 rows = min(len(array), max(1, CHUNK_BYTES // max(1, row_bytes)))
                 file.create_dataset(key, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
-    except RuntimeError as error:  # what h5py raises when a file cannot be closed, as on a full disk
-        raise OSError(f"HDF5: {error}") from error
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink(io.FileIO):
+    """A new file whose writing never seems to fail: the HDF5 library crashes on a full disk.
+
+    After the first `error` nothing more is written.
+    """
+
+    error: OSError | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data)
+        size = len(left)
+        try:
+            while len(left) and self.error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            return 0
 
 
 def read_arrays(path: Path, required: Collection[str], optional: Collection[str] = ()) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from marline.data.files import atomic_bytes, open_regular, sha256_file, to_json
+from marline.data.files import open_regular, sha256_file, to_json
 from marline.data.scratch import sync
 from marline.types import ConfigError, CorruptionError, DataError, MarlineError
 
@@ -29,7 +29,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def write_sealed(
     path: Path, kind: str, schema: int, entries: Mapping[str, object], files: Mapping[str, FileRecord]
 ) -> None:
-    """Write the list of a folder's files, sealed.
+    """Write the list of a folder's files, sealed; for use while the folder is being published.
 
     Args:
         path: the JSON file, in the folder.
@@ -40,7 +40,7 @@ def write_sealed(
 
     Raises:
         ConfigError: `entries` has a reserved key or a value without a JSON form.
-        StorageError: the disk is full or the path may not be written.
+        OSError: the disk is full or the path may not be written.
     """
     for key in RESERVED:
         if key in entries:
@@ -48,7 +48,7 @@ def write_sealed(
     document = {"kind": kind, "schema": schema, **entries, "files": dict(files), "seal": _NO_SEAL}
     text = to_json(document, indent=2) + "\n"
     head, tail = text.rsplit(_NO_SEAL, 1)
-    atomic_bytes(path, (head + hashlib.sha256(text.encode()).hexdigest() + tail).encode())
+    path.write_bytes((head + hashlib.sha256(text.encode()).hexdigest() + tail).encode())
 
 
 def read_sealed(path: Path, kind: str, schema: int) -> Manifest:
