@@ -67,6 +67,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.rewards)
 
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that came to an end, terminal or cut."""
+        return int(np.count_nonzero(self.terminals | self.timeouts))
+
     def columns(self) -> layout.Columns:
         """The arrays by D4RL's key; masks only if there are any."""
         columns = {key: getattr(self, key) for key in (*layout.REQUIRED, *layout.OPTIONAL)}

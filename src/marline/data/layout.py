@@ -132,6 +132,8 @@ def infer_spec(where: str, columns: Columns) -> Spec:
 
 def require_shapes(where: str, columns: Mapping[str, np.ndarray], spec: Spec) -> None:
     """Raise `DataError` unless every column has the type and width of the spec, and all one length."""
+    if spec.observation_size < 1 or spec.action_size < 1:
+        raise DataError(f"{where}: {spec} leaves nothing to observe or to do; export at least one column of each")
     vector = (np.dtype(np.float32), (spec.observation_size,))
     mask = (np.dtype(np.bool_), (spec.action_size,))
     wanted = {

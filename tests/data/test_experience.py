@@ -1,0 +1,126 @@
+"""Packed rows of one agent: what goes in comes out, and merging only ever appends."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marline.data.experience import ROW_MULTIPLE, Experience, columns, pack, unpack
+from marline.types import DataError, Spec, Transition
+
+CONTINUOUS = Spec(3, 2)
+DISCRETE = Spec(4, 5, discrete=True)
+
+
+def make_logs(spec: Spec, num: int, seed: int = 0) -> Transition:
+    rng = np.random.default_rng(seed)
+
+    def observations() -> np.ndarray:
+        return rng.normal(size=(num, spec.observation_size)).astype(np.float32)
+
+    def masks() -> np.ndarray:
+        return rng.random((num, spec.action_size)) < 0.7
+
+    return Transition(
+        observation=observations(),  # pyright: ignore[reportArgumentType]
+        action=rng.integers(spec.action_size, size=num)  # pyright: ignore[reportArgumentType]
+        if spec.discrete
+        else rng.uniform(-1, 1, (num, spec.action_size)).astype(np.float32),
+        reward=rng.normal(size=num).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        discount=(rng.random(num) < 0.8).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        next_observation=observations(),  # pyright: ignore[reportArgumentType]
+        action_mask=masks() if spec.discrete else None,  # pyright: ignore[reportArgumentType]
+        next_action_mask=masks() if spec.discrete else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def assert_same(first: Transition, second: Transition) -> None:
+    for name, one, other in zip(Transition._fields, first, second, strict=True):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize("spec", [CONTINUOUS, DISCRETE])
+def test_unpack_inverts_pack(spec: Spec) -> None:
+    logs = make_logs(spec, 7)
+    packed = pack(logs, spec)
+    restored = unpack(jnp.asarray(packed), spec)
+    assert_same(restored, logs)
+    assert packed.dtype == np.float32
+    assert packed.shape[1] % ROW_MULTIPLE == 0
+    assert restored.action.dtype == (jnp.int32 if spec.discrete else jnp.float32)
+    if spec.discrete:
+        assert restored.action_mask is not None and restored.action_mask.dtype == jnp.bool_
+
+
+@pytest.mark.parametrize("spec", [CONTINUOUS, DISCRETE])
+def test_one_row_and_blocks_of_rows_unpack_alike(spec: Spec) -> None:
+    packed = jnp.asarray(pack(make_logs(spec, 6), spec))
+    whole = unpack(packed, spec)
+    assert_same(jax.tree.map(lambda x: x[4], whole), unpack(packed[4], spec))
+    assert_same(jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), whole), unpack(packed.reshape(2, 3, -1), spec))
+
+
+def test_columns_lie_side_by_side() -> None:
+    assert columns(CONTINUOUS) == {
+        "observation": slice(0, 3),
+        "action": slice(3, 5),
+        "reward": slice(5, 6),
+        "discount": slice(6, 7),
+        "next_observation": slice(7, 10),
+    }
+    assert columns(DISCRETE)["next_action_mask"] == slice(4 + 1 + 1 + 1 + 4 + 5, 4 + 1 + 1 + 1 + 4 + 5 + 5)
+
+
+@pytest.mark.parametrize("spec", [CONTINUOUS, DISCRETE])
+def test_merging_appends_and_touches_nothing_before(spec: Spec) -> None:
+    offline, first, second = (make_logs(spec, num, seed) for seed, num in enumerate((10, 4, 3)))
+    start = Experience.create(offline, spec, num_deployments=2, rows_per_deployment=4)
+    once = start.merge(first, 1)
+    twice = once.merge(second, 2)
+
+    for experience in (start, once, twice):
+        assert experience.capacity == 10 + 2 * 4
+        assert experience.rows.shape == start.rows.shape
+        assert_same(experience.offline(), offline)
+    sizes = [
+        (int(experience.online_start), int(experience.size), int(experience.num_online))
+        for experience in (start, once, twice)
+    ]
+    assert sizes == [(10, 10, 0), (10, 14, 4), (14, 17, 3)]
+    assert_same(twice[jnp.arange(10, 14)], first)
+    assert_same(twice[jnp.arange(14, 17)], second)
+    np.testing.assert_array_equal(twice.deployment, [0] * 10 + [1] * 4 + [2] * 3 + [0])
+
+
+def test_one_structure_serves_the_whole_campaign() -> None:
+    start = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
+    merged = start.merge(make_logs(CONTINUOUS, 3), 1)
+    assert jax.tree.structure(start) == jax.tree.structure(merged)
+    shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(experience)] for experience in (start, merged)]
+    assert shapes[0] == shapes[1]
+
+
+def test_rows_are_picked_by_number_in_any_order() -> None:
+    logs = make_logs(CONTINUOUS, 6)
+    experience = Experience.create(logs, CONTINUOUS, num_deployments=1, rows_per_deployment=1)
+    picked = experience[jnp.array([5, 0, 5])]
+    np.testing.assert_array_equal(picked.reward, np.asarray(logs.reward)[[5, 0, 5]])
+    np.testing.assert_array_equal(picked.next_observation, np.asarray(logs.next_observation)[[5, 0, 5]])
+
+
+def test_more_rows_than_planned_are_refused() -> None:
+    experience = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
+    with pytest.raises(DataError, match="deployment 2 hold.* 4 rows.* 3"):
+        experience.merge(make_logs(CONTINUOUS, 4), 2)
+
+
+def test_more_deployments_than_planned_are_refused() -> None:
+    """Appending past the capacity would write over the newest rows."""
+    experience = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=1, rows_per_deployment=3)
+    experience = experience.merge(make_logs(CONTINUOUS, 2), 1)
+    with pytest.raises(DataError, match="room"):
+        experience.merge(make_logs(CONTINUOUS, 2), 2)
