@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from marline.algorithms import TD3BC
     from marline.campaign.campaign import Campaign
     from marline.correction import Correction, correct
-    from marline.data.dataset import Dataset, load, save
+    from marline.data.dataset import Dataset, from_arrays, load, save
     from marline.envs import CooperativeNavigation, Task, make_task
     from marline.report import write_report
     from marline.samplers import (
@@ -29,6 +29,7 @@ _HOMES = {
     # campaigns on logs
     "Campaign": "campaign.campaign",
     "Dataset": "data.dataset",
+    "from_arrays": "data.dataset",
     "load": "data.dataset",
     "save": "data.dataset",
     "write_report": "report",
@@ -77,6 +78,7 @@ __all__ = [
     "Uniform",
     "ValueDistance",
     "correct",
+    "from_arrays",
     "load",
     "make_task",
     "save",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,11 @@ TD_ERROR_EVERY = 100  # updates between two looks at the TD errors of drawn and 
 TD_ERROR_ROWS = 512
 
 
-class AgentState(NamedTuple, Generic[L, R]):
+class AgentState(NamedTuple):
     """All that one agent has: nothing here is shared with another."""
 
-    learner: L
-    sampler: R
+    learner: Any  # of the algorithm
+    sampler: Any  # the sampler's memory
     experience: Experience
 
 
@@ -44,7 +44,7 @@ def stream(seed: int, agent: AgentID, purpose: str) -> PRNGKeyArray:
 
 
 def tune(
-    state: AgentState[L, R],
+    state: AgentState,
     sample_key: PRNGKeyArray,
     update_key: PRNGKeyArray,
     first_update: Int[Array, ""],
@@ -117,7 +117,7 @@ def compare_td_errors(
 
 
 def begin_deployment(
-    state: AgentState[L, R], key: PRNGKeyArray, *, algorithm: Algorithm[L], sampler: Sampler[R]
+    state: AgentState, key: PRNGKeyArray, *, algorithm: Algorithm[L], sampler: Sampler[R]
 ) -> tuple[R, Metrics]:
     """Let the sampler take in the rows just merged, before the first update on them."""
     return sampler.begin_deployment(state.sampler, state.experience, algorithm.critic(state.learner), key=key)

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline.algorithms import ALGORITHMS
+from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
 from marline.campaign.config import RunConfig, select_samplers, with_options
 from marline.console import ProgressDisplay, say
@@ -55,7 +55,7 @@ def demo(folder: Path) -> int:
     samplers, matches = select_samplers(("otc-value", "uniform", "online-matched"))
     config = RunConfig(
         task="cooperative-navigation-3",
-        algorithm=ALGORITHMS["td3-bc"](hidden=(64, 64), alpha_bc=100.0),
+        algorithm=TD3BC(hidden=(64, 64), alpha_bc=100.0),
         samplers=samplers,
         matches=matches,
         seeds=(0, 1, 2, 3),
@@ -250,7 +250,7 @@ def doctor(*, json: bool) -> int:
         **{name: importlib.metadata.version(name) for name in packages},
         "device": f"{jax.devices()[0].platform} x {len(jax.devices())}",
         "cores": os.cpu_count(),
-        "compilation cache": jax.config.jax_compilation_cache_dir,
+        "compilation cache": os.environ["JAX_COMPILATION_CACHE_DIR"],
         "a compiled product": "ok" if total == 64.0**3 else "WRONG",
         "compiled in": f"{time.monotonic() - began:.2f} s",
     }
@@ -265,10 +265,13 @@ def doctor(*, json: bool) -> int:
 
 def _set_up_jax() -> None:
     """Keep compiled programs in the user's cache folder; let float32 mean float32 on an accelerator too."""
-    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    jax.config.update("jax_default_matmul_precision", os.environ["JAX_DEFAULT_MATMUL_PRECISION"])
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(base / "marline" / "jax"))
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    # through the environment too, for the workers
+    settings = {
+        "jax_default_matmul_precision": "highest",
+        "jax_compilation_cache_dir": str(base / "marline" / "jax"),
+        "jax_persistent_cache_min_compile_time_secs": "0.2",
+    }
+    for name, value in settings.items():
+        value = os.environ.setdefault(name.upper(), value)
+        jax.config.update(name, float(value) if name.endswith("_secs") else value)

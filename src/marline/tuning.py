@@ -21,7 +21,7 @@ from marline.samplers import Sampler, Uniform
 from marline.types import AgentID, MarlineError, Policy
 
 LearnerID = tuple[int, AgentID]
-Team = Mapping[LearnerID, AgentState[Any, Any]]
+Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
 Summary = dict[LearnerID, dict[str, float]]
@@ -52,7 +52,7 @@ def recruit(
     rows_per_deployment: int,
 ) -> Team:
     """Untrained learners, one per seed and agent, each with its own offline rows."""
-    team: dict[LearnerID, AgentState[Any, Any]] = {}
+    team: dict[LearnerID, AgentState] = {}
     for agent, dataset in data.items():
         experience = Experience.create(
             dataset.transition(),
@@ -161,12 +161,9 @@ def _tune(
 def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
     """Raise `DivergenceError` on a loss that is not finite or a |Q| beyond 1e6."""
     seed, agent = learner
-    for name in ("critic_loss", "mean_q"):
+    for name, limit in {"critic_loss": sys.float_info.max, "mean_q": MAX_ABS_Q}.items():
         value = metrics.get(name, 0.0)
-        if not abs(value) <= (MAX_ABS_Q if name == "mean_q" else float("inf")) or value in (
-            float("inf"),
-            float("-inf"),
-        ):
+        if not abs(value) <= limit:  # so written, NaN does not pass
             raise DivergenceError(
                 f"agent {agent!r} under seed {seed} diverged: {name} is {value:.3g}. Look for extreme rewards in its "
                 "logs, or lower learning_rate or alpha_bc."

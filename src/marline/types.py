@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -75,12 +75,14 @@ class Spec:
     discrete: bool = False
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Maps one observation to one action; stochastic policies consume the key."""
 
     def __call__(self, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Array: ...
 
 
+@runtime_checkable
 class Critic(Protocol):
     """The value estimates that a sampler may look at; both take one example."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
@@ -13,6 +13,7 @@ from marline.types import Critic, Metrics, Policy, Transition
 S = TypeVar("S")
 
 
+@runtime_checkable
 class Algorithm(Protocol[S]):
     """A frozen dataclass whose fields are hyperparameters and whose methods are pure."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset, from_arrays
 from marline.policy import NumpyPolicy
-from marline.samplers import OTC, Sampler
+from marline.samplers import OTC, SAMPLERS, Sampler
 from marline.tuning import Team
-from marline.types import AgentID, ConfigError, DataError, require
+from marline.types import AgentID, ConfigError, CorruptionError, DataError, require
 
+X = TypeVar("X")
 Arrays = Mapping[str, np.ndarray]
 Robots = Callable[[Mapping[AgentID, NumpyPolicy]], Mapping[AgentID, Dataset | Arrays]]
 
@@ -48,7 +49,7 @@ class Campaign:
         )
         self._team: Team | None = None
         self._number = 0
-        self._go_on()
+        self._resume()
 
     @staticmethod
     def create(
@@ -116,52 +117,142 @@ class Campaign:
         return self._number
 
     @property
+    def returns(self) -> list[float]:
+        """Mean logged return of each team deployed so far, the offline team first."""
+        return [record["return"] for record in self._records() if "return" in record]
+
+    @property
     def policies(self) -> dict[AgentID, NumpyPolicy]:
         """The policies to deploy now: arrays in, arrays out."""
         policies = tuning.policies(self._trained(), self.config.algorithm)
         return {agent: NumpyPolicy(policies[self.seed, agent], seed=self.seed) for agent in self.agents}
 
     def train(self) -> None:
-        """Train every agent on its offline logs; does nothing when that is done already."""
+        """Train every agent on its offline logs, from where an earlier call was interrupted."""
         if self._team is not None:
             return
-        team = self._untrained
-        for _, team, _ in tuning.pretrain(  # noqa: B007
-            team, self.config.algorithm, num_updates=self.config.offline_updates
+        updates, team = self.config.offline_updates, self._untrained
+        done = max(self._offline.intact_steps(), default=0)
+        if done:
+            team = self._seeded(self._offline.restore(done, self._members(team)))
+        for done, trained, _ in tuning.pretrain(  # noqa: B007 - the last values are used
+            team, self.config.algorithm, num_updates=updates, first_update=done
         ):
-            pass
-        self._save(self._offline, team, self.config.offline_updates, [{"deployment": 0, "agents": {}}])
+            team = trained
+            if done % study.OFFLINE_CHECKPOINT == 0 and done < updates:
+                self._offline.save(done, self._members(team), [])
+        self._offline.save(updates, self._members(team), [{"deployment": 0, "agents": {}}])
         self._team = tuning.equip(team, self.sampler)
 
     def deploy(self, robots: Robots) -> dict[AgentID, Dataset]:
-        """Hand the policies to `robots` and check the logs that come back; nothing is merged yet."""
-        require(
-            self._number < self.config.deployments,
-            f"all {self.config.deployments} deployments are done; plan more when the campaign is created",
-        )
-        returned = robots(self.policies)
-        return {
-            agent: logs if isinstance(logs, Dataset) else from_arrays(agent, logs) for agent, logs in returned.items()
-        }
+        """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet."""
+        self._require_budget()
+        returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
+        self._check(returned)
+        return returned
 
-    def tune(self, logs: Mapping[AgentID, Dataset | Arrays]) -> Record:
+    def tune(self, logs: Mapping[AgentID, Dataset | Arrays] | None = None) -> Record:
         """Merge the logs of a deployment, tune every agent, and return what was measured.
+
+        Args:
+            logs: one entry per agent. None takes the logs that an interrupted call saved.
 
         Raises:
             DataError: an agent's logs are missing, strange or malformed; nothing is merged.
         """
+        self._require_budget()
         team, number = self._trained(), self._number + 1
-        received = {agent: log if isinstance(log, Dataset) else from_arrays(agent, log) for agent, log in logs.items()}
-        self._check(received)
-        self._history.save_logs(number, received, {"deployment": number})
-        merged = tuning.merge(team, {(self.seed, agent): received[agent] for agent in self.agents}, number)
+        saved = self._history.load_logs(number)
+        if saved is None:
+            if logs is None:
+                raise ConfigError(f"deployment {number} has no logs yet; pass them to tune")
+            saved = {agent: _as_dataset(agent, log) for agent, log in logs.items()}
+            self._check(saved)
+            self._history.save_logs(number, saved, {"deployment": number})
+        merged = tuning.merge(team, self._seeded(saved), number)
         result = tuning.tune_on(merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates)
-        reward = float(np.mean([log.rewards.sum() / max(1, log.num_episodes) for log in received.values()]))
-        measured = {agent: result.metrics[self.seed, agent] for agent in self.agents}
-        record: Record = {"deployment": number, "logged_return": reward, "agents": measured}
+        records = self._records()
+        # these logs show how the team before this tuning did
+        returns = episode_returns(saved[self.agents[0]])
+        records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
+        record: Record = {"deployment": number, "agents": self._members(result.metrics)}
         policies = tuning.policies(result.team, self.config.algorithm)
-        self._history.save_policies(number, {agent: policies[self.seed, agent] for agent in self.agents})
-        records = self._history.records() or self._offline.records()
-        self._save(self._history, result.team, number, [*records, record])
+        self._history.save_policies(number, self._members(policies))
+        self._history.save(number, self._members(result.team), [*records, record])
         self._team, self._number = result.team, number
         return record
+
+    def _records(self) -> list[Record]:
+        return self._history.records() or self._offline.records()
+
+    def _resume(self) -> None:
+        done = max(self._history.intact_steps(), default=0)
+        offline = max(self._offline.intact_steps(), default=-1)
+        if done == 0 and offline < self.config.offline_updates:
+            return
+        if done == 0:
+            members = self._offline.restore(offline, self._members(self._untrained))
+            self._team = tuning.equip(self._seeded(members), self.sampler)
+            return
+        team = {
+            learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
+            for learner, state in self._untrained.items()
+        }
+        for number in range(1, done + 1):
+            logs = self._history.load_logs(number)
+            if logs is None:
+                raise CorruptionError(f"{self._history.folder} lost the logs of deployment {number}; put them back")
+            team = tuning.merge(team, self._seeded(logs), number)
+        self._team = self._seeded(self._history.restore(done, self._members(team)))
+        self._number = done
+
+    def _trained(self) -> Team:
+        if self._team is None:
+            raise ConfigError(f"the team in {self.folder} is not trained yet; call train() first")
+        return self._team
+
+    def _require_budget(self) -> None:
+        require(
+            self._number < self.config.deployments,
+            f"all {self.config.deployments} deployments are done; plan more when the campaign is created",
+        )
+
+    def _check(self, logs: Mapping[AgentID, Dataset]) -> None:
+        missing, strange = set(self.agents) - set(logs), set(logs) - set(self.agents)
+        if missing or strange:
+            wrong = [f"{agent!r} is missing" for agent in sorted(missing)]
+            wrong += [f"{agent!r} is not of this team" for agent in sorted(strange)]
+            raise DataError(f"logs of the wrong agents: {', '.join(wrong)}; the team is {', '.join(self.agents)}")
+        for agent, log in logs.items():
+            spec = self._untrained[self.seed, agent].experience.spec
+            if log.spec != spec:
+                raise DataError(f"logs of agent {agent!r} have {log.spec}, but its offline logs have {spec}")
+            if len(log) > self.config.rows_per_deployment:
+                raise DataError(
+                    f"logs of agent {agent!r} hold {len(log)} rows, but the campaign planned at most "
+                    f"{self.config.rows_per_deployment} per deployment; cut them"
+                )
+        check(logs)
+
+    def _members(self, team: Mapping[tuning.LearnerID, X]) -> dict[AgentID, X]:
+        return {agent: value for (_, agent), value in team.items()}
+
+    def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
+        return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+def episode_returns(log: Dataset) -> np.ndarray:
+    """Undiscounted return of each logged episode; what follows the last end counts as one."""
+    ends = np.flatnonzero(log.terminals | log.timeouts)
+    starts = np.concatenate([[0], ends + 1])
+    return np.add.reduceat(log.rewards.astype(np.float64), starts[starts < len(log)])
+
+
+def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:
+    return logs if isinstance(logs, Dataset) else from_arrays(agent, logs)
+
+
+def _name(sampler: Sampler[Any]) -> str:
+    """The catalogue's name of a sampler, or its type's."""
+    same = [name for name, known in SAMPLERS.items() if known == sampler]
+    return same[0] if same else type(sampler).__name__.lower()

@@ -19,6 +19,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes
@@ -26,6 +27,7 @@ from marline.types import AgentID, CorruptionError
 
 KEPT_CHECKPOINTS = 2
 Record = dict[str, Any]
+Members = Mapping[AgentID, AgentState]
 
 
 class History:
@@ -44,21 +46,27 @@ class History:
         path = self.folder / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
-    def save(self, step: int, trees: Mapping[str, PyTree], records: list[Record]) -> None:
+    def save(self, step: int, members: Members, records: list[Record]) -> None:
         """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
-        checkpoints.save_checkpoint(self._checkpoint(step), trees, {"step": step, "records": records})
+        checkpoints.save_checkpoint(self._checkpoint(step), _trees(members), {"step": step, "records": records})
         self._write_records(records)
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(self._checkpoint(old))
 
-    def load(self, step: int, templates: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], list[Record]]:
-        """Checkpoint `step`; measurements beyond it are dropped, for what follows will be redone."""
-        trees, manifest = checkpoints.load_checkpoint(self._checkpoint(step), templates)
+    def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
+        """Learners and sampler memories of checkpoint `step`, given members of the same shapes.
+
+        Measurements beyond it are dropped, for what follows will be done again.
+        """
+        trees, manifest = checkpoints.load_checkpoint(self._checkpoint(step), _trees(members))
         self._write_records(manifest["records"])
-        return trees, manifest["records"]
+        return {
+            agent: state._replace(learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"])
+            for agent, state in members.items()
+        }
 
     def intact_steps(self) -> list[int]:
-        """Checkpoints whose files are what was written."""
+        """Checkpoints whose files are what was written, ascending."""
         return [step for step in self.steps() if self._is_intact(step)]
 
     def save_logs(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
@@ -91,3 +99,10 @@ class History:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_bytes(self.folder / "metrics.jsonl", lines.encode())
+
+
+def _trees(members: Members) -> dict[str, PyTree]:
+    trees = {}
+    for agent, state in members.items():
+        trees |= {f"{agent}/learner": state.learner, f"{agent}/sampler": state.sampler}
+    return trees

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +25,14 @@ from marline.campaign.history import History, Record
 from marline.collection import collect, collect_random, evaluate, trace
 from marline.data import dataset
 from marline.data.dataset import Dataset
+from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.envs import Task, make_task
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, ConfigError, CorruptionError, Policy
 
+X = TypeVar("X")
 Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
@@ -132,7 +134,7 @@ class _Study:
             self.progress(f"{name}: preparing", 0)
             done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
         else:
-            templates = {learner: _memory_template(state.experience, sampler) for learner, state in team.items()}
+            templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
             team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
             for number in range(1, done + 1):
                 team = tuning.merge(team, self._logs(histories, number), number)
@@ -145,8 +147,7 @@ class _Study:
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(_key(seed, "collection"), number)
-                    team = {agent: policies[seed, agent] for agent in self.agents}
-                    logs = collect(self.task, team, config.rows_per_deployment, key=key)
+                    logs = collect(self.task, _of_seed(policies, seed), config.rows_per_deployment, key=key)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
@@ -160,7 +161,7 @@ class _Study:
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
             policies = tuning.policies(team, config.algorithm)
             for seed, history in histories.items():
-                history.save_policies(number, {agent: policies[seed, agent] for agent in self.agents})
+                history.save_policies(number, _of_seed(policies, seed))
                 if number == config.deployments:
                     self._save_trajectories(start, team, seed, history)
             self._save(team, histories, number, records)
@@ -198,7 +199,7 @@ class _Study:
         policies = tuning.policies(team, self.config.algorithm)
         records = {}
         for seed in self.seeds:
-            of_seed = {agent: policies[seed, agent] for agent in self.agents}
+            of_seed = _of_seed(policies, seed)
             result = evaluate(self.task, of_seed, self.config.evaluation_episodes, key=_key(seed, "evaluation"))
             records[seed] = {
                 "deployment": number,
@@ -214,13 +215,13 @@ class _Study:
         self, team: Team, histories: Mapping[int, History], step: int, records: Mapping[int, list[Record]]
     ) -> None:
         for seed, history in histories.items():
-            history.save(step, _trees(team, seed), records[seed])
+            history.save(step, _of_seed(team, seed), records[seed])
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}
         for when, members in (("before", start), ("after", team)):
             policies = tuning.policies(members, self.config.algorithm)
-            of_seed = {agent: policies[seed, agent] for agent in self.agents}
+            of_seed = _of_seed(policies, seed)
             traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"))
         atomic_json(history.folder / "trajectories.json", traces)
 
@@ -230,27 +231,20 @@ def _key(seed: int, purpose: str) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
-def _trees(team: Team, seed: int) -> dict[str, PyTree]:
-    parts = {}
-    for (of_seed, agent), state in team.items():
-        if of_seed == seed:
-            parts |= {f"{agent}/learner": state.learner, f"{agent}/sampler": state.sampler}
-    return parts
+def _of_seed(team: Mapping[LearnerID, X], seed: int) -> dict[AgentID, X]:
+    return {agent: value for (of_seed, agent), value in team.items() if of_seed == seed}
 
 
 def _restore(team: Team, histories: Mapping[int, History], step: int) -> Team:
-    restored = dict(team)
+    restored = {}
     for seed, history in histories.items():
-        trees, _ = history.load(step, _trees(team, seed))
-        for of_seed, agent in team:
-            if of_seed == seed:
-                restored[seed, agent] = team[seed, agent]._replace(
-                    learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"]
-                )
+        members = history.restore(step, _of_seed(team, seed))
+        restored |= {(seed, agent): state for agent, state in members.items()}
     return restored
 
 
-def _memory_template(experience: Any, sampler: Sampler[Any]) -> PyTree:
+def memory_template(experience: Experience, sampler: Sampler[Any]) -> PyTree:
+    """Shapes of a sampler's memory, without the work of fitting it."""
     return jax.eval_shape(lambda experience, key: sampler.init(experience, key=key), experience, jax.random.key(0))
 
 

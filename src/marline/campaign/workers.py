@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import jax
@@ -42,11 +43,12 @@ def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progre
         return
     del data
     context = multiprocessing.get_context("spawn")
-    processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
+    processes: dict[Connection, SpawnProcess] = {}
     numbers: dict[Connection, int] = {}
     try:
         for number, seeds in enumerate(shares):
             ours, theirs = context.Pipe()
+            assert isinstance(ours, Connection)  # a pipe of Windows is another type
             process = context.Process(target=_work, args=(folder, list(seeds), number, theirs), daemon=True)
             process.start()
             theirs.close()
@@ -59,9 +61,7 @@ def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progre
             process.join()
 
 
-def _follow(
-    processes: dict[Connection, multiprocessing.process.BaseProcess], numbers: dict[Connection, int], progress: Progress
-) -> None:
+def _follow(processes: dict[Connection, SpawnProcess], numbers: dict[Connection, int], progress: Progress) -> None:
     running = dict(processes)
     while running:
         for connection in multiprocessing.connection.wait(list(running)):

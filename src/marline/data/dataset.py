@@ -144,7 +144,7 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
 def save(
     directory: Path | str,
     datasets: Mapping[AgentID, Dataset],
-    provenance: Mapping[str, object],
+    provenance: Mapping[str, object] | None = None,
     *,
     replace: bool = False,
 ) -> None:
@@ -178,7 +178,7 @@ def save(
             write_arrays(file, dataset.columns())
             records[file.name] = pool.submit(record_file, file)
         files = {name: record.result() for name, record in records.items()}
-        entries = {"agents": agents, "provenance": dict(provenance)}
+        entries = {"agents": agents, "provenance": dict(provenance or {})}
         write_sealed(folder / MANIFEST, KIND, SCHEMA, entries, files)
 
 

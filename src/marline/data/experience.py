@@ -74,8 +74,9 @@ class Experience(eqx.Module):
         """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows."""
         packed = jnp.asarray(pack(logs, self.spec))
         if packed.shape[0] > self.max_online:
-            raise ValueError(
-                f"deployment {number} holds {packed.shape[0]} rows, more than the {self.max_online} planned"
+            raise DataError(
+                f"the logs of deployment {number} hold {packed.shape[0]} rows, but the campaign planned "
+                f"{self.max_online} per deployment; cut them, or plan more with rows_per_deployment"
             )
         return _append(self, packed, jnp.int32(number))
 

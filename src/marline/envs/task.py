@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from marline.types import AgentID, Spec
 
 
+@runtime_checkable
 class Task(Protocol):
     """A cooperative world in JAX: a frozen dataclass whose methods are pure and written for one world.
 

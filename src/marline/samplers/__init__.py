@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -16,6 +16,7 @@ from marline.types import Critic, Metrics
 S = TypeVar("S")
 
 
+@runtime_checkable
 class Sampler(Protocol[S]):
     """A frozen dataclass whose fields are options and whose methods are pure."""
 

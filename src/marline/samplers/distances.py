@@ -8,7 +8,7 @@ row and its match, is how far the row is from what the last deployment saw.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ class Features(NamedTuple):
     next_state: Float[Array, "n f"]
 
 
+@runtime_checkable
 class Distance(Protocol[S]):
     """A frozen dataclass, like a sampler; its state holds what is frozen at B^0."""
 
