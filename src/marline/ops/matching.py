@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
+from marline.ops.ordering import search_sorted, stable_order
+
 NO_SLOT = -1
+_BLOCK = 128  # queries matched at a time: their distances stay in cache
 
 
 def l1_distances(queries: Float[Array, "n e"], references: Float[Array, "m e"]) -> Float[Array, "n m"]:
     """All pairwise L1 distances, summed one feature at a time so that no [n, m, e] array exists."""
-    total = jnp.zeros((queries.shape[0], references.shape[0]), queries.dtype)
-    for feature in range(queries.shape[1]):
-        total += jnp.abs(queries[:, feature, None] - references[None, :, feature])
-    return total
+    return jax.vmap(_l1_distances, in_axes=(0, None))(queries, references.T)
 
 
 def best_match(
@@ -26,7 +26,8 @@ def best_match(
 ) -> Int[Array, " n"]:
     """Row of `references` closest to each query in L1 distance; uniform among exact ties.
 
-    Eq. (1) of the OTC paper, on features rather than raw states.
+    Eq. (1) of the OTC paper, on features rather than raw states. Memory is bounded: queries are
+    taken a block at a time.
 
     Args:
         queries: features of the state-action pairs to be matched.
@@ -38,19 +39,22 @@ def best_match(
     Returns:
         For each query, a row index into `references`.
     """
-    num_references = references.shape[0]
-    distances = l1_distances(queries, references)
-    if excluded is not None and num_references > 1:
-        forbidden = jnp.arange(num_references)[None, :] == excluded[:, None]
-        distances = jnp.where(forbidden, jnp.inf, distances)
-    tied = distances == jnp.min(distances, axis=1, keepdims=True)
-    # A minimum is vectorised where an argmin is not: random bits over the row number, in one word.
-    index_bits = max(1, (num_references - 1).bit_length())
+    num_queries, num_references = queries.shape[0], references.shape[0]
+    if excluded is None or num_references == 1:
+        excluded = jnp.full(num_queries, NO_SLOT)
+    by_feature = references.T
     row = jnp.arange(num_references, dtype=jnp.uint32)
-    seed = jax.random.bits(key, (queries.shape[0], 1), jnp.uint32)
-    ticket = (_scramble(row[None, :] ^ seed) << index_bits) | row[None, :]
-    winner = jnp.min(jnp.where(tied, ticket, jnp.uint32(0xFFFFFFFF)), axis=1)
-    return (winner & jnp.uint32((1 << index_bits) - 1)).astype(jnp.int32)
+
+    def match(query: Float[Array, " e"], forbidden: Int[Array, ""], seed: UInt32[Array, ""]) -> UInt32[Array, ""]:
+        distances = jnp.where(row == forbidden.astype(jnp.uint32), jnp.inf, _l1_distances(query, by_feature))
+        # every row a random ticket of its own: a minimum is vectorised where an argmin is not
+        farther = distances > jnp.min(distances)
+        ticket = jnp.min(jnp.where(farther, jnp.uint32(0xFFFFFFFF), _scramble(row ^ seed)))
+        return _unscramble(ticket) ^ seed
+
+    seeds = jax.random.bits(key, (num_queries,), jnp.uint32)
+    rows = jax.lax.map(lambda query: match(*query), (queries, excluded, seeds), batch_size=_BLOCK)
+    return rows.astype(jnp.int32)
 
 
 def best_match_scalar(
@@ -60,7 +64,7 @@ def best_match_scalar(
     key: PRNGKeyArray,
     excluded: Int[Array, " n"] | None = None,
 ) -> Int[Array, " n"]:
-    """`best_match` for scalar features, in O((n + m) log m): one sort and a few binary searches.
+    """`best_match` for scalar features, in O((n + m) log m): by sorting and a few binary searches.
 
     The nearest references lie in at most two runs of equal values: those equal to the query, or
     else the nearest value below and the nearest value above it. One member of the nearest run (of
@@ -77,7 +81,7 @@ def best_match_scalar(
         For each query, an index into `references`.
     """
     num_references = references.shape[0]
-    order = jnp.argsort(references)
+    order = stable_order(references)
     ascending = references[order]
     if excluded is None or num_references == 1:
         place = jnp.full(queries.shape, NO_SLOT)
@@ -90,7 +94,7 @@ def best_match_scalar(
         return jnp.where(inside, ascending[jnp.clip(index, 0, num_references - 1)], jnp.inf)
 
     # the first candidates on either side, stepping over the excluded place
-    split = _search(ascending, queries, "left")
+    split = search_sorted(ascending, queries, side="left")
     below, above = split - 1, split
     below = jnp.where(below == place, below - 1, below)
     above = jnp.where(above == place, above + 1, above)
@@ -98,8 +102,8 @@ def best_match_scalar(
     use_below, use_above = gap_below <= gap_above, gap_above <= gap_below
 
     # the run of equal values that each of them starts
-    start_below = _search(ascending, value_at(below), "left")
-    stop_above = _search(ascending, value_at(above), "right")
+    start_below = search_sorted(ascending, value_at(below), side="left")
+    stop_above = search_sorted(ascending, value_at(above), side="right")
     count_below = jnp.where(use_below, below + 1 - start_below, 0)
     count_above = jnp.where(use_above, stop_above - above, 0)
     hole_below = (start_below <= place) & (place <= below)
@@ -117,14 +121,22 @@ def best_match_scalar(
     return order[jnp.clip(chosen, 0, num_references - 1)].astype(jnp.int32)
 
 
-def _search(ascending: Float[Array, " m"], values: Float[Array, " n"], side: str) -> Int[Array, " n"]:
-    # binary search wins on a CPU, one flat comparison on a wide accelerator
-    method = "scan" if jax.default_backend() == "cpu" else "compare_all"
-    return jnp.searchsorted(ascending, values, side=side, method=method)
+def _l1_distances(query: Float[Array, " e"], by_feature: Float[Array, "e m"]) -> Float[Array, " m"]:
+    total = jnp.zeros(by_feature.shape[1], query.dtype)
+    for feature in range(query.shape[0]):
+        total += jnp.abs(query[feature] - by_feature[feature])
+    return total
 
 
 def _scramble(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """An avalanche mix of 32-bit words (the finalizer of MurmurHash3)."""
+    """An avalanche mix of 32-bit words, and a bijection (the finalizer of MurmurHash3)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _unscramble(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """The inverse of `_scramble`."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7ED1B41D)
+    x = (x ^ (x >> 13) ^ (x >> 26)) * jnp.uint32(0xA5CB9243)
     return x ^ (x >> 16)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.ops.ordering import random_order, search_sorted, stable_order
+
 
 def rank_order(distances: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> Int[Array, " n"]:
     """Rows from the smallest distance to the largest; equal distances in random order.
@@ -18,10 +20,9 @@ def rank_order(distances: Float[Array, " n"], *, key: PRNGKeyArray | None = None
         `order`, where `order[r]` is the row of rank r + 1.
     """
     if key is None:
-        return jnp.argsort(distances, stable=True)
-    row = jnp.arange(distances.shape[0], dtype=jnp.int32)
-    tie = jax.random.bits(key, distances.shape, jnp.uint32)
-    return jax.lax.sort((distances, tie, row), num_keys=2)[2]
+        return stable_order(distances)
+    shuffled = random_order(distances.shape[0], key=key)
+    return shuffled[stable_order(distances[shuffled])]
 
 
 def rank_probabilities(num_rows: int, alpha: Float[Array, ""] | float) -> Float[Array, " n"]:
@@ -74,8 +75,7 @@ def draw_without_replacement(probabilities: Float[Array, " n"], num: int, *, key
 
 
 def _invert(probabilities: Float[Array, " n"], uniform: Float[Array, " num"]) -> Int[Array, " num"]:
-    method = "scan" if jax.default_backend() == "cpu" else "compare_all"
     cumulative = jnp.cumsum(probabilities)
     # scaled by the last sum, so that rounding can never point past the last row
-    index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right", method=method)
+    index = search_sorted(cumulative, uniform * cumulative[-1], side="right")
     return jnp.minimum(index, probabilities.shape[0] - 1).astype(jnp.int32)
