@@ -19,16 +19,15 @@ def rows_without_replacement(start: Count, stop: Count, num: int, *, key: PRNGKe
 
     The window, turned by a random offset, is cut into `num` slices that differ by one row at
     most, and each gives one row: O(num), where a random permutation would sort the window. With
-    `num` rows in the window all are returned; with fewer, all are and some twice.
+    `num` rows in the window all are returned; with fewer, all are, in turn.
     """
     offset_key, place_key = jax.random.split(key)
     size = jnp.maximum(jnp.asarray(stop - start), 1)
     slice_number = jnp.arange(num)
-    # floor(i * size / num) in 32 bits, split so that the product cannot overflow
-    whole, rest = size // num, size % num
-    first = slice_number * whole + slice_number * rest // num
-    after = (slice_number + 1) * whole + (slice_number + 1) * rest // num
-    place = first + jax.random.randint(place_key, (num,), 0, jnp.maximum(after - first, 1))
+    width, longer = size // num, size % num  # the first slices are one row longer
+    first = slice_number * width + jnp.minimum(slice_number, longer)
+    place = first + jax.random.randint(place_key, (num,), 0, width + (slice_number < longer))
+    place = jnp.where(width == 0, slice_number, place)
     offset = jax.random.randint(offset_key, (), 0, size)
     return start + (place + offset) % size
 

@@ -1,0 +1,58 @@
+"""Uniform draws of rows from a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from marline.ops import row_draws
+
+KEY = jax.random.key(0)
+
+# compiled whole, which is several times quicker than operation by operation
+count_distinct = jax.jit(row_draws.count_distinct)
+rows_with_replacement = jax.jit(row_draws.rows_with_replacement, static_argnums=2)
+rows_without_replacement = jax.jit(row_draws.rows_without_replacement, static_argnums=2)
+
+
+@pytest.mark.parametrize("rows", [rows_with_replacement, rows_without_replacement])
+def test_each_row_of_the_window_is_drawn_equally_often(rows: Callable[..., jax.Array]) -> None:
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: rows(3, 16, 5, key=key)))(jax.random.split(KEY, 13_000)))
+    for column in drawn.T:
+        counts = np.bincount(column, minlength=16)
+        assert counts[:3].sum() == 0
+        assert len(counts) == 16
+        assert scipy.stats.chisquare(counts[3:]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("num", "size"),
+    [(1, 1), (5, 5), (5, 6), (2000, 2020), (2000, 10_000), (50_000, 99_999), (100_000, 150_001)],
+)
+def test_rows_without_replacement_are_distinct(num: int, size: int) -> None:
+    rows = np.asarray(rows_without_replacement(7, 7 + size, num, key=KEY))
+    assert len(np.unique(rows)) == num
+    assert rows.min() >= 7
+    assert rows.max() < 7 + size
+
+
+@pytest.mark.parametrize(("num", "size"), [(5, 3), (2000, 1010), (100_000, 60_000)])
+def test_window_smaller_than_the_draw_gives_all_its_rows(num: int, size: int) -> None:
+    counts = np.bincount(np.asarray(rows_without_replacement(0, size, num, key=KEY)), minlength=size)
+    assert len(counts) == size
+    assert set(counts) == {num // size, num // size + 1}
+
+
+@pytest.mark.parametrize("rows", [rows_with_replacement, rows_without_replacement])
+def test_empty_window_gives_its_start(rows: Callable[..., jax.Array]) -> None:
+    np.testing.assert_array_equal(rows(9, 9, 4, key=KEY), [9, 9, 9, 9])
+
+
+@pytest.mark.parametrize(("rows", "distinct"), [([3], 1), ([2, 2, 2], 1), ([5, 1, 5, 2, 1], 3), ([0, 1, 2], 3)])
+def test_count_distinct(rows: list[int], distinct: int) -> None:
+    assert count_distinct(jnp.array(rows)) == distinct
