@@ -1,0 +1,103 @@
+"""The value distance d_q of section 3.3, from Q values to the difference of deviations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marline.ops import value_deviation as ops
+from marline.ops.matching import best_match_scalar
+
+# compiled whole, which is several times quicker than operation by operation
+floor_binds = jax.jit(ops.floor_binds)
+value_deviation = jax.jit(ops.value_deviation)
+
+MATCHES = jnp.array([0, 1, 3])
+V_CANDIDATES = jnp.array([2.0, 3.0, 5.0])
+V_ONLINE = jnp.array([1.0, 3.0, 4.0, 6.0])
+
+
+@jax.jit
+def distances(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCHES) -> jax.Array:
+    """|deviation of V(s') - deviation of V(s'*)|, each side measured from its own mean."""
+    first = value_deviation(candidates, jnp.mean(candidates))
+    second = value_deviation(online, jnp.mean(online))
+    return jnp.abs(first - second[matches])
+
+
+def literal(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCHES) -> np.ndarray:
+    """|V / E V - V* / E V*|, word by word."""
+    first, second = np.asarray(candidates, "f8"), np.asarray(online, "f8")
+    return np.abs(first / first.mean() - (second / second.mean())[np.asarray(matches)])
+
+
+def test_matches_of_the_worked_example() -> None:
+    q_candidates, q_online = jnp.array([1.0, 2.5, 4.0]), jnp.array([0.8, 2.0, 3.1, 4.2])
+    matched = jax.jit(best_match_scalar)(q_candidates, q_online, key=jax.random.key(0))
+    np.testing.assert_array_equal(matched, MATCHES)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "online", "expected"),
+    [
+        (V_CANDIDATES, V_ONLINE, [0.314286, 0.042857, 0.214286]),
+        (-V_CANDIDATES, -V_ONLINE, [0.314286, 0.042857, 0.214286]),
+        (jnp.array([2.0, 0.0, 5.0]), V_ONLINE, [0.571429, 0.857143, 0.428571]),  # the second row ended the episode
+    ],
+    ids=["positive", "negative", "terminal"],
+)
+def test_distances_equal_the_ratio_of_values_to_their_means(
+    candidates: jax.Array, online: jax.Array, expected: list[float]
+) -> None:
+    np.testing.assert_allclose(distances(candidates, online), expected, atol=1e-6)
+    np.testing.assert_allclose(literal(candidates, online), expected, atol=1e-6)
+
+
+def test_order_of_distances_survives_means_of_opposite_sign() -> None:
+    candidates, online = jnp.array([-1.0, 0.5, 2.0]), jnp.array([-2.0, -1.0, 1.0, -2.0])
+    np.testing.assert_allclose(literal(candidates, online), [4.0, 0.0, 2.0], atol=1e-6)
+    np.testing.assert_allclose(distances(candidates, online), [2.0, 0.0, 4.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_deviation_is_the_ratio_less_one_wherever_the_mean_scales_it(sign: float) -> None:
+    rng = np.random.default_rng(0)
+    candidates = jnp.asarray(sign * rng.uniform(0.5, 4.0, 100), jnp.float32)
+    online = jnp.asarray(sign * rng.uniform(1.0, 9.0, 100), jnp.float32)
+    assert not floor_binds(candidates, jnp.mean(candidates))
+    assert not floor_binds(online, jnp.mean(online))
+    matches = jnp.asarray(rng.integers(0, 100, 100))
+    expected = literal(candidates, online, matches)
+    np.testing.assert_allclose(distances(candidates, online, matches), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.01, 3.0, 1000.0])
+def test_scale_of_values_does_not_matter(scale: float) -> None:
+    expected = distances(V_CANDIDATES, V_ONLINE)
+    np.testing.assert_allclose(distances(scale * V_CANDIDATES, scale * V_ONLINE), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, -3.0])
+def test_constant_values_are_at_distance_zero(value: float) -> None:
+    np.testing.assert_array_equal(distances(jnp.full(3, value), jnp.full(4, value)), [0.0, 0.0, 0.0])
+
+
+def test_floor_scales_values_whose_mean_is_near_zero() -> None:
+    values = jnp.array([-2.0, 2.0])
+    assert floor_binds(values, jnp.mean(values))
+    np.testing.assert_allclose(value_deviation(values, jnp.mean(values)), [-10.0, 10.0], rtol=1e-6)
+    assert floor_binds(jnp.zeros(2), jnp.float32(0.0))
+    assert not floor_binds(V_CANDIDATES, jnp.mean(V_CANDIDATES))
+
+
+def test_common_scale_keeps_a_row_at_distance_zero_from_itself() -> None:
+    together = jnp.array([-2.0, 2.0, 2.0, -1.0, -1.0])
+    mean = jnp.mean(together)
+    assert floor_binds(together, mean)
+    first = value_deviation(together[:2], mean, scaled_by=together)
+    second = value_deviation(together[2:], mean, scaled_by=together)
+    assert first[1] == second[0]
+    # each side's own spread would tell the row from itself
+    assert value_deviation(together[:2], mean)[1] != value_deviation(together[2:], mean)[0]
