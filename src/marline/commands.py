@@ -22,7 +22,7 @@ from rich.table import Table
 import marline
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
-from marline.campaign.config import RunConfig, select_samplers, with_options
+from marline.configuration import RunConfig, select_samplers, with_options
 from marline.console import ProgressDisplay, say
 from marline.envs import TASKS, make_task
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, Sampler

@@ -26,8 +26,7 @@ Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
 Summary = dict[LearnerID, dict[str, float]]
 
-OFFLINE_SAMPLER = Uniform("offline")
-PRETRAIN_CHUNK = 2000  # updates per compiled loop; results do not depend on it
+OFFLINE_SAMPLER = Uniform()  # before the first merge all rows are offline rows
 MAX_ABS_Q = 1e6
 
 
@@ -67,14 +66,18 @@ def recruit(
 
 
 def pretrain(
-    team: Team, algorithm: Algorithm[Any], *, num_updates: int, first_update: int = 0
+    team: Team, algorithm: Algorithm[Any], *, num_updates: int, first_update: int = 0, chunk: int = 2000
 ) -> Iterator[tuple[int, Team, Summary]]:
-    """Offline training on B^0, a chunk at a time: yields updates done, team, metrics."""
+    """Offline training on B^0, a chunk at a time: yields updates done, team, metrics.
+
+    Results do not depend on `chunk`, the updates per compiled loop. With as many as are made per
+    deployment, one compiled program serves both this and tuning with the uniform sampler.
+    """
     done = first_update
     while done < num_updates:
-        chunk = min(PRETRAIN_CHUNK, num_updates - done)
-        team, metrics = _tune(team, algorithm, OFFLINE_SAMPLER, chunk, phase="offline", first_update=done)
-        done += chunk
+        length = min(chunk, num_updates - done)
+        team, metrics = _tune(team, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done)
+        done += length
         yield done, team, metrics
 
 

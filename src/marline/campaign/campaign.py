@@ -11,8 +11,8 @@ import numpy as np
 from marline import tuning
 from marline.algorithms import TD3BC, Algorithm
 from marline.campaign import study
-from marline.campaign.config import RunConfig
 from marline.campaign.history import History, Record
+from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset, from_arrays
@@ -132,14 +132,15 @@ class Campaign:
         if self._team is not None:
             return
         updates, team = self.config.offline_updates, self._untrained
-        done = max(self._offline.intact_steps(), default=0)
-        if done:
-            team = self._seeded(self._offline.restore(done, self._members(team)))
-        for done, trained, _ in tuning.pretrain(  # noqa: B007 - the last values are used
-            team, self.config.algorithm, num_updates=updates, first_update=done
-        ):
-            team = trained
-            if done % study.OFFLINE_CHECKPOINT == 0 and done < updates:
+        saved = max(self._offline.intact_steps(), default=0)
+        if saved:
+            team = self._seeded(self._offline.restore(saved, self._members(team)))
+        training = tuning.pretrain(
+            team, self.config.algorithm, num_updates=updates, first_update=saved, chunk=self.config.updates
+        )
+        for done, team, _ in training:
+            if done - saved >= study.OFFLINE_CHECKPOINT and done < updates:
+                saved = done
                 self._offline.save(done, self._members(team), [])
         self._offline.save(updates, self._members(team), [{"deployment": 0, "agents": {}}])
         self._team = tuning.equip(team, self.sampler)
@@ -150,6 +151,12 @@ class Campaign:
         returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
         self._check(returned)
         return returned
+
+    def report(self) -> Path:
+        """Write `report.html` into the run directory."""
+        from marline.report import write_report
+
+        return write_report([self.folder], self.folder / "report.html")
 
     def tune(self, logs: Mapping[AgentID, Dataset | Arrays] | None = None) -> Record:
         """Merge the logs of a deployment, tune every agent, and return what was measured.

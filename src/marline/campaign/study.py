@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import tuning
-from marline.campaign.config import RunConfig
 from marline.campaign.history import History, Record
 from marline.collection import collect, collect_random, evaluate, trace
+from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
@@ -108,13 +108,14 @@ class _Study:
         if done is not None:
             team = untrained = _restore(untrained, histories, done)
         self.progress("offline training", done or 0)
-        last = done or 0
+        last = saved = done or 0
         for done, team, _ in tuning.pretrain(
-            untrained, config.algorithm, num_updates=config.offline_updates, first_update=last
+            untrained, config.algorithm, num_updates=config.offline_updates, first_update=last, chunk=config.updates
         ):
             self.progress("offline training", done - last)
             last = done
-            if done % OFFLINE_CHECKPOINT == 0 and done < config.offline_updates:
+            if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
+                saved = done
                 self._save(team, histories, done, {seed: [] for seed in self.seeds})
         if not all(history.records() for history in histories.values()):
             measured = self._evaluate(team, 0, {}, 0.0)

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from marline.campaign import study
-from marline.campaign.config import RunConfig
+from marline.configuration import RunConfig
 from marline.data.dataset import Dataset
 from marline.types import AgentID, MarlineError
 
