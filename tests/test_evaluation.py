@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from marline.errors import ConfigError
 from marline.evaluation import (
     bootstrap_interval,
     improvement_percent,
@@ -13,7 +14,6 @@ from marline.evaluation import (
     spread,
     stratified_interval,
 )
-from marline.types import ConfigError
 
 
 @pytest.mark.parametrize(

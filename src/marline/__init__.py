@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from marline.correction import Correction, correct
     from marline.data.dataset import Dataset, from_arrays, load, save
     from marline.envs import CooperativeNavigation, Task, make_task
+    from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
     from marline.report import write_report
     from marline.samplers import (
         OTC,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         Uniform,
         ValueDistance,
     )
-    from marline.types import ConfigError, CorruptionError, DataError, MarlineError, Spec, Transition
+    from marline.types import Spec, Transition
 
 __version__ = "0.1.0"
 
@@ -52,10 +53,10 @@ _HOMES = {
     # words
     "Spec": "types",
     "Transition": "types",
-    "MarlineError": "types",
-    "ConfigError": "types",
-    "DataError": "types",
-    "CorruptionError": "types",
+    "MarlineError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "CorruptionError": "errors",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from marline.types import MarlineError
+from marline.errors import MarlineError
 
 USAGE_ERROR = 2
 

@@ -25,8 +25,8 @@ from marline.campaign import study, workers
 from marline.configuration import RunConfig, select_samplers, with_options
 from marline.console import ProgressDisplay, say
 from marline.envs import TASKS, make_task
+from marline.errors import ConfigError, require, require_name
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, Sampler
-from marline.types import ConfigError, require, require_name
 
 if TYPE_CHECKING:
     from marline import cli

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marline.algorithms import ALGORITHMS, Algorithm
+from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.samplers import (
     OTC,
     SAMPLERS,
@@ -19,7 +20,6 @@ from marline.samplers import (
     Uniform,
     ValueDistance,
 )
-from marline.types import ConfigError, CorruptionError, require, require_name
 
 SCHEMA = 1
 # the only types that a configuration may name: a file never decides what code is run

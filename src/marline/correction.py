@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from marline.errors import DataError, require
 from marline.ops.matching import best_match, best_match_scalar
 from marline.ops.prioritization import draw, rank_order, rank_probabilities
-from marline.types import DataError, require
 
 BLOCK_ENTRIES = 1 << 24  # of the matrix of distances that exists at a time
 

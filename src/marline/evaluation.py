@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marline.types import require
+from marline.errors import require
 
 Values = Sequence[float] | Sequence[int] | np.ndarray
 Statistic = Callable[..., np.ndarray | np.floating]

@@ -16,9 +16,10 @@ from marline.agent import AgentState, begin_deployment, stream, summarise, tune
 from marline.algorithms import Algorithm
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
+from marline.errors import MarlineError
 from marline.population import map_learners
 from marline.samplers import Sampler, Uniform
-from marline.types import AgentID, MarlineError, Policy
+from marline.types import AgentID, Policy
 
 LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]

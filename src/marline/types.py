@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 AgentID = str
 Metrics = Mapping[str, Array]
-
-
-class MarlineError(Exception):
-    """Something the user can mend; the message names the thing, the rule and the fix."""
-
-
-class ConfigError(MarlineError):
-    """An option, name or combination of options that cannot be run."""
-
-
-class DataError(MarlineError):
-    """Logs that break a rule; the message names agent, file and row."""
-
-
-class CorruptionError(MarlineError):
-    """A file that is not what was written: truncated, altered or missing."""
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ConfigError` unless the condition holds; a comparison with NaN does not."""
-    if not condition:
-        raise ConfigError(message)
-
-
-def require_name(name: str, known: Iterable[str], kind: str) -> None:
-    """Raise `ConfigError` with the nearest known name unless `name` is one of them."""
-    known = list(known)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
 
 
 class Transition(NamedTuple):

@@ -8,7 +8,8 @@ import pytest
 
 from marline.data.check import check
 from marline.data.dataset import Dataset, from_arrays
-from marline.types import DataError, Spec
+from marline.errors import DataError
+from marline.types import Spec
 
 ROWS = 200
 

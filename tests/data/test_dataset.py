@@ -13,7 +13,8 @@ import pytest
 from marline.data import dataset
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import record_file, write_sealed
-from marline.types import ConfigError, CorruptionError, DataError, MarlineError, Spec
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+from marline.types import Spec
 
 Arrays = dict[str, Any]
 

@@ -8,32 +8,29 @@ import numpy as np
 import pytest
 
 from marline.data.experience import ROW_MULTIPLE, Experience, columns, pack, unpack
-from marline.types import DataError, Spec, Transition
+from marline.errors import DataError
+from marline.types import Spec, Transition
 
 CONTINUOUS = Spec(3, 2)
 DISCRETE = Spec(4, 5, discrete=True)
+MASKS = ("action_mask", "next_action_mask")
 
 
 def make_logs(spec: Spec, num: int, seed: int = 0) -> Transition:
     rng = np.random.default_rng(seed)
-
-    def observations() -> np.ndarray:
-        return rng.normal(size=(num, spec.observation_size)).astype(np.float32)
-
-    def masks() -> np.ndarray:
-        return rng.random((num, spec.action_size)) < 0.7
-
-    return Transition(
-        observation=observations(),  # pyright: ignore[reportArgumentType]
-        action=rng.integers(spec.action_size, size=num)  # pyright: ignore[reportArgumentType]
-        if spec.discrete
-        else rng.uniform(-1, 1, (num, spec.action_size)).astype(np.float32),
-        reward=rng.normal(size=num).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        discount=(rng.random(num) < 0.8).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        next_observation=observations(),  # pyright: ignore[reportArgumentType]
-        action_mask=masks() if spec.discrete else None,  # pyright: ignore[reportArgumentType]
-        next_action_mask=masks() if spec.discrete else None,  # pyright: ignore[reportArgumentType]
-    )
+    actions = rng.integers(spec.action_size, size=num) if spec.discrete else rng.random((num, spec.action_size))
+    logs = {
+        "observation": rng.normal(size=(num, spec.observation_size)),
+        "action": actions,
+        "reward": rng.normal(size=num),
+        "discount": rng.random(num) < 0.8,
+        "next_observation": rng.normal(size=(num, spec.observation_size)),
+    }
+    logs = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in logs.items()}
+    if spec.discrete:
+        logs |= {name: jnp.asarray(rng.random((num, spec.action_size)) < 0.7) for name in MASKS}
+        logs["action"] = jnp.asarray(actions, jnp.int32)
+    return Transition(**logs)
 
 
 def assert_same(first: Transition, second: Transition) -> None:

@@ -23,7 +23,7 @@ from marline.data.files import (
     write_atomically,
 )
 from marline.data.scratch import exchange
-from marline.types import ConfigError, CorruptionError
+from marline.errors import ConfigError, CorruptionError
 
 
 def names(folder: Path) -> list[str]:

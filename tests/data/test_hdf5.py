@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marline.data.hdf5 import read_arrays, write_arrays
-from marline.types import CorruptionError, DataError
+from marline.errors import CorruptionError, DataError
 
 DATA = np.arange(20000, dtype=np.float32).reshape(-1, 2)
 Maker = Callable[[h5py.File], None]

@@ -13,12 +13,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
+from marline.errors import ConfigError
 from marline.nn.actors import DeterministicActor
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
 from marline.ops.policy_losses import td3_bc_loss
 from marline.ops.value_targets import one_step_target, smoothed_action, twin_minimum
-from marline.types import ConfigError, Metrics, Transition
+from marline.types import Metrics, Transition
 
 
 class State(NamedTuple):

@@ -16,10 +16,11 @@ from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset, from_arrays
+from marline.errors import ConfigError, CorruptionError, DataError, require
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
 from marline.tuning import Team
-from marline.types import AgentID, ConfigError, CorruptionError, DataError, require
+from marline.types import AgentID
 
 X = TypeVar("X")
 Arrays = Mapping[str, np.ndarray]

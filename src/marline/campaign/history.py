@@ -23,7 +23,8 @@ from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes
-from marline.types import AgentID, CorruptionError
+from marline.errors import CorruptionError
+from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
 Record = dict[str, Any]

@@ -28,9 +28,10 @@ from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.envs import Task, make_task
+from marline.errors import ConfigError, CorruptionError
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
-from marline.types import AgentID, ConfigError, CorruptionError, Policy
+from marline.types import AgentID, Policy
 
 X = TypeVar("X")
 Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done

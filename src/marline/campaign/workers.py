@@ -18,7 +18,8 @@ import jax
 from marline.campaign import study
 from marline.configuration import RunConfig
 from marline.data.dataset import Dataset
-from marline.types import AgentID, MarlineError
+from marline.errors import MarlineError
+from marline.types import AgentID
 
 Progress = Callable[[int, str, int], None]  # worker, what is going on, updates just done
 

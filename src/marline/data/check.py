@@ -8,7 +8,8 @@ import numpy as np
 
 from marline.data.dataset import Dataset
 from marline.data.layout import first_row, logs_of, require_shapes
-from marline.types import AgentID, DataError
+from marline.errors import DataError
+from marline.types import AgentID
 
 LARGEST = 1e18  # squares of values beyond about 1.8e19 are infinite in float32
 TOLERANCE = 1e-6  # of the bounds on actions: scaling in float32 may step over by this

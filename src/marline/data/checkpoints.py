@@ -29,7 +29,7 @@ from marline.data.manifest import (
     verify_files,
     write_sealed,
 )
-from marline.types import ConfigError, CorruptionError
+from marline.errors import ConfigError, CorruptionError
 
 MANIFEST = "manifest.json"
 KIND = "marline checkpoint"

@@ -24,7 +24,8 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
-from marline.types import AgentID, CorruptionError, DataError, Spec, Transition
+from marline.errors import CorruptionError, DataError
+from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"
 KIND = "marline dataset"

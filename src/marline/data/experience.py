@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from marline.types import DataError, Spec, Transition
+from marline.errors import DataError
+from marline.types import Spec, Transition
 
 ROW_MULTIPLE = 8  # columns are padded to whole cache-line fractions: one gather fetches a row
 

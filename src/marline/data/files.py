@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
-from marline.types import ConfigError, CorruptionError, MarlineError
+from marline.errors import ConfigError, CorruptionError, MarlineError
 
 
 class StorageError(MarlineError):

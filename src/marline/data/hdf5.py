@@ -18,7 +18,7 @@ import numpy as np
 
 from marline.data.files import open_regular
 from marline.data.layout import require_keys
-from marline.types import CorruptionError, DataError
+from marline.errors import CorruptionError, DataError
 
 CHUNK_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from marline.types import DataError, Spec
+from marline.errors import DataError
+from marline.types import Spec
 
 Columns = dict[str, np.ndarray]
 

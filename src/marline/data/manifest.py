@@ -16,7 +16,7 @@ from typing import Any
 
 from marline.data.files import open_regular, sha256_file, to_json
 from marline.data.scratch import sync
-from marline.types import ConfigError, CorruptionError, DataError, MarlineError
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
 
 Manifest = dict[str, Any]
 FileRecord = dict[str, Any]

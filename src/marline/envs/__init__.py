@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.task import Task
-from marline.types import require_name
+from marline.errors import require_name
 
 TASKS: dict[str, Task] = {f"cooperative-navigation-{n}": CooperativeNavigation(num_agents=n) for n in (2, 3, 4, 6, 8)}
 

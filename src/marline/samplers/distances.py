@@ -17,12 +17,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
+from marline.errors import require
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.optimized import Optimized
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.value_deviation import floor_binds, value_deviation
 from marline.ops.variational import active_units, gaussian_kl
-from marline.types import Critic, Metrics, Spec, Transition, require
+from marline.types import Critic, Metrics, Spec, Transition
 
 S = TypeVar("S")
 Rows = Int[Array, " n"]

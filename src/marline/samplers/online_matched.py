@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
+from marline.errors import require
 from marline.ops.row_draws import rows_with_replacement
-from marline.types import Critic, Metrics, require
+from marline.types import Critic, Metrics
 
 
 class State(NamedTuple):

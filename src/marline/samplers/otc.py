@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
+from marline.errors import require, require_name
 from marline.ops.matching import NO_SLOT, best_match, best_match_scalar
 from marline.ops.prioritization import (
     adapted_alpha,
@@ -22,7 +23,7 @@ from marline.ops.prioritization import (
 )
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.samplers.distances import DISTANCES, Distance, Features
-from marline.types import Critic, Metrics, require, require_name
+from marline.types import Critic, Metrics
 
 DRAWS = {"iid": draw, "stratified": draw_stratified, "without-replacement": draw_without_replacement}
 MATCH_BLOCK = 500  # candidates matched at a time when the mean distance is estimated

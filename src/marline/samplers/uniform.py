@@ -8,8 +8,9 @@ from typing import Literal
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
+from marline.errors import require
 from marline.ops.row_draws import rows_with_replacement
-from marline.types import Critic, Metrics, require
+from marline.types import Critic, Metrics
 
 
 @dataclasses.dataclass(frozen=True)

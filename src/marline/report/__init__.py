@@ -1,0 +1,35 @@
+"""Runs for people to look at: a page, a still figure, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marline.errors import ConfigError
+from marline.report.page import render
+from marline.report.records import read_run
+from marline.report.svg import write_figure
+from marline.report.tables import headlines, summary_table, write_csv, write_summary
+
+
+def write_report(runs: Sequence[Path], output: Path) -> Path:
+    """Write one self-contained HTML page about one or more run directories.
+
+    The page needs no network, no server and no other file, and may be sent to anyone.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ConfigError: no run was given, or one is not a run.
+        CorruptionError: a file of a run is damaged; the message names it.
+    """
+    if not runs:
+        raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
+    page = render([read_run(run) for run in runs])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8", newline="\n")
+    return output
+
+
+__all__ = ["headlines", "summary_table", "write_csv", "write_figure", "write_report", "write_summary"]

@@ -1,0 +1,91 @@
+"""What a reader must know before trusting a figure: what is missing, not finite, or degenerate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from marline.report.appearance import Look, join, plural, shorten
+from marline.report.records import Run
+
+MIN_ACTIVE_UNITS = 2
+MIN_EFFECTIVE_ROWS = 5
+
+
+def notes(run: Run, looks: Mapping[str, Look]) -> list[str]:
+    """What bears on every comparison, most important first."""
+    return [*_not_finite(run, looks), *_unfinished(run, looks), *_without_reference(run, looks)]
+
+
+def remarks(run: Run, looks: Mapping[str, Look]) -> list[str]:
+    """Where a sampler ran at the edge of what it is made for."""
+    return [*_degenerate(run, looks)]
+
+
+def _not_finite(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
+    for sampler in run.samplers:
+        lost = {}
+        for seed in run.seeds:
+            curve = run.curve(sampler.name, seed)
+            if bad := [deployment for deployment, value in curve.items() if not math.isfinite(value)]:
+                lost[seed] = min(bad)
+        if lost:
+            which = join([f"seed {seed} at deployment {first}" for seed, first in lost.items()][:5])
+            name = looks[sampler.name].label
+            yield f"{name}: the return stops being finite in {which}; what is not finite is left out of all means."
+
+
+def _unfinished(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
+    behind = []
+    for sampler in run.samplers:
+        reached = [max(run.lines.get((sampler.name, seed), {0: {}})) for seed in run.seeds]
+        low, high = min(reached, default=0), max(reached, default=0)
+        if low < run.num_deployments:
+            finished = sum(deployment >= run.num_deployments for deployment in reached)
+            partly = f" ({finished} of {len(reached)} seeds finished)" if finished else ""
+            span = f"{low}" if low == high else f"{low} to {high}"
+            behind.append(f"{looks[sampler.name].label} stands at {span}{partly}")
+    if behind:
+        stands = f"of {plural(run.num_deployments, 'deployment')}, {'; '.join(behind)}"
+        yield f"Unfinished: {stands}. Every mean is over the seeds that got there."
+    for file in run.torn:
+        name = shorten(file.relative_to(run.path), 80)
+        yield f"The last line of {name} was cut and is left out; marline may still be writing it."
+
+
+def _degenerate(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
+    for sampler in run.samplers:
+        name = looks[sampler.name].label
+        units = _values(run, sampler.name, "active_units")
+        if units and min(units) < MIN_ACTIVE_UNITS:
+            yield f"{name}: an encoder uses only {min(units):.0f} of its dimensions, so its distances say little."
+        rows = _values(run, sampler.name, "effective_sample_size")
+        if rows and min(rows) < MIN_EFFECTIVE_ROWS:
+            yield f"{name}: its exponent left as few as {min(rows):.1f} effective rows to draw from."
+        clipped, adapted = _clipped(run, sampler.name)
+        if clipped:
+            yield f"{name}: the exponent was clipped in {clipped} of {plural(adapted, 'adaptation')}."
+        floors = _values(run, sampler.name, "floors")
+        if floors and sum(floors):
+            share = sum(value > 0 for value in floors) / len(floors)
+            yield f"{name}: V was close to 0 and its scale floored in {100 * share:.0f} % of the tunings."
+
+
+def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
+    tuned = run.of_kind("otc")
+    if tuned and run.baseline is None:
+        yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
+    if alone := [looks[name].label for name in tuned if run.control_of(name) is None]:
+        yield f"There is no control for {join(alone[:5] + ['others'] * (len(alone) > 5))}."
+
+
+def _clipped(run: Run, name: str) -> tuple[int, int]:
+    used, raw = _values(run, name, "alpha"), _values(run, name, "alpha_raw")
+    pairs = list(zip(used, raw, strict=True)) if len(used) == len(raw) else []
+    return sum(not math.isclose(a, b, rel_tol=1e-4) for a, b in pairs), len(pairs)
+
+
+def _values(run: Run, name: str, key: str) -> list[float]:
+    measured = [run.diagnostic(name, seed, key) for seed in run.seeds]
+    values = [value for curve in measured for agents in curve.values() for value in agents.values()]
+    return [value for value in values if math.isfinite(value)]

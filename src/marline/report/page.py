@@ -1,0 +1,85 @@
+"""The page: one file that loads nothing from outside, and runs no script but its own two."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from marline.report.appearance import looks, number
+from marline.report.comparison import outcomes
+from marline.report.records import Run
+from marline.report.sections import section
+from marline.report.statements import overview
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The HTML of runs that have been read."""
+    shown = looks(runs)
+    found = [(run, outcomes(run)) for run in runs]
+    sections = [section(f"run-{place}", run, mine, shown) for place, (run, mine) in enumerate(found)]
+    scripts = [_packaged("plotly", "package_data/plotly.min.js"), _packaged("marline", "templates/report.js")]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("marline"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    figures = {
+        name: {"data": panel.traces, "layout": panel.layout}
+        for one in sections
+        for group in one["groups"]
+        for name, panel in group.panels
+    }
+    return environment.get_template("report.html").render(
+        policy=_content_security_policy(scripts),
+        style=Markup(_packaged("marline", "templates/report.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(_json({"figures": figures, "colors": [[look.light, look.dark] for look in shown.values()]})),
+        looks=list(shown.values()),
+        names=shown,
+        sections=sections,
+        overview=overview(found, shown),
+        number=number,
+    )
+
+
+def _content_security_policy(scripts: Sequence[str]) -> str:
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {allowed}",
+            "style-src 'unsafe-inline'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in; numbers to six figures."""
+    text = json.dumps(_rounded(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _packaged(package: str, file: str) -> str:
+    # one form of line ends, since that is what a browser hashes
+    return (importlib.resources.files(package) / file).read_text(encoding="utf-8").replace("\r\n", "\n")

@@ -1,0 +1,261 @@
+"""Run directories, read for reporting: checked, and forgiving only about what is not there yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from marline.errors import ConfigError, CorruptionError
+
+SCHEMA = 1
+MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory
+
+FIX = "restore it from a copy, or move its folder out of the run to report the rest"
+DEPLOYMENT = re.compile(r"deployment-([0-9]{1,9})")
+
+Line = Mapping[str, Any]
+Kind = Literal["uniform", "otc", "control", "other"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerRecord:
+    """A sampler of a run: its name there, its settings, and what it is compared as.
+
+    Attributes:
+        kind: "uniform" is replay of all merged rows, the baseline; "control" draws the same
+            share of fresh rows as the sampler that it `matches`.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    kind: Kind
+    matches: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run directory holds; a run may be unfinished, so any curve may be short or missing.
+
+    Attributes:
+        settings: run.json as written.
+        lines: of each (sampler, seed) the lines of metrics.jsonl by deployment; 0 is the offline
+            team. A line without "return" belongs to a team whose return is not known yet.
+        trajectories: of each (sampler, seed) the same episode "before" and "after" tuning.
+        policies: of each (sampler, seed) the sha256 of the files of the last team.
+        dataset: data/dataset.json, or nothing.
+        torn: files whose last line was cut and left out.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    samplers: tuple[SamplerRecord, ...]
+    seeds: tuple[int, ...]
+    num_deployments: int
+    lines: Mapping[tuple[str, int], Mapping[int, Line]]
+    trajectories: Mapping[tuple[str, int], Mapping[str, Any]]
+    policies: Mapping[tuple[str, int], Mapping[str, str]]
+    dataset: Mapping[str, Any]
+    torn: tuple[Path, ...]
+
+    @property
+    def task(self) -> str:
+        """The task's name; a team that is deployed outside has none."""
+        return "own logs" if self.settings["task"] is None else self.settings["task"]
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.settings.get("algorithm", {}).get("type", "unknown"))
+
+    @property
+    def baseline(self) -> str | None:
+        """The sampler that replays everything uniformly, if there is one."""
+        return next((sampler.name for sampler in self.samplers if sampler.kind == "uniform"), None)
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        return [sampler.name for sampler in self.samplers if sampler.kind in kinds]
+
+    def control_of(self, name: str) -> str | None:
+        """The sampler that draws the same share of fresh rows as `name`, if there is one."""
+        return next((sampler.name for sampler in self.samplers if sampler.matches == name), None)
+
+    def curve(self, sampler: str, seed: int) -> dict[int, float]:
+        """Return by deployment, finite or not, as far as it has been measured."""
+        lines = self.lines.get((sampler, seed), {})
+        return {deployment: float(line["return"]) for deployment, line in lines.items() if "return" in line}
+
+    def returns(self, sampler: str, deployment: int) -> dict[int, float]:
+        """Return by seed, of the seeds that have got there with a finite one."""
+        found = {seed: self.curve(sampler, seed).get(deployment, math.nan) for seed in self.seeds}
+        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+    def diagnostic(self, sampler: str, seed: int, name: str) -> dict[int, dict[str, float]]:
+        """One measured quantity: by deployment, then by agent; what is absent is left out."""
+        found = {}
+        for deployment, line in self.lines.get((sampler, seed), {}).items():
+            agents = line.get(name) if name == "mean_abs_action" else _column(line.get("agents"), name)
+            if isinstance(agents, dict) and (values := {a: float(v) for a, v in agents.items() if _is_number(v)}):
+                found[deployment] = values
+        return found
+
+
+def read_run(path: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        ConfigError: there is no run in `path`, or one of a newer marline.
+        CorruptionError: a file in it is damaged; the message names it.
+    """
+    if not (path / "run.json").is_file():
+        problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
+        raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
+    settings = _read_object(path / "run.json")
+    _check_settings(settings, path)
+    samplers = tuple(_sampler(name, options, settings["samplers"]) for name, options in settings["samplers"].items())
+    lines, trajectories, policies, torn = {}, {}, {}, []
+    for seed, folders in _folders(path, settings["seeds"]).items():
+        # the common start of all samplers of a seed, of which their own lines begin with a copy
+        start, _ = _read_lines(folders["offline"] / "metrics.jsonl") if "offline" in folders else ({}, True)
+        for sampler in settings["samplers"]:
+            lines[sampler, seed] = start
+            if (folder := folders.get(sampler)) is None:
+                continue
+            if (file := folder / "metrics.jsonl").is_file():
+                lines[sampler, seed], complete = _read_lines(file)
+                torn += [] if complete else [file]
+            if (file := folder / "trajectories.json").is_file():
+                trajectories[sampler, seed] = _read_object(file)
+            if (manifest := _last_manifest(folder)) is not None:
+                policies[sampler, seed] = file_hashes(_read_object(manifest))
+    file = path / "data" / "dataset.json"
+    dataset = _read_object(file) if file.is_file() else {}
+    return Run(
+        path=path,
+        settings=settings,
+        samplers=samplers,
+        seeds=tuple(settings["seeds"]),
+        num_deployments=settings["deployments"],
+        lines={key: found for key, found in lines.items() if found},
+        trajectories=trajectories,
+        policies=policies,
+        dataset=dataset,
+        torn=tuple(torn),
+    )
+
+
+def file_hashes(record: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of each file that a manifest names."""
+    files = record.get("files")
+    entries = files.items() if isinstance(files, dict) else ()
+    return {name: str(entry.get("sha256") if isinstance(entry, dict) else entry) for name, entry in entries}
+
+
+def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+    file = path / "run.json"
+    if settings.get("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(
+            f"{file} has schema {settings['schema']!r} and this marline reads {SCHEMA}; report it with the marline "
+            f"that wrote it ({settings.get('marline', 'version unknown')})"
+        )
+    checks = {
+        "task": isinstance(settings.get("task", 0), str | None),
+        "samplers": _is_object_of_objects(settings.get("samplers")) and bool(settings["samplers"]),
+        "seeds": isinstance(settings.get("seeds"), list) and all(type(seed) is int for seed in settings["seeds"]),
+        "deployments": type(settings.get("deployments")) is int and settings["deployments"] >= 1,
+        "algorithm": isinstance(settings.get("algorithm", {}), dict),
+    }
+    for name, valid in checks.items():
+        if not valid:
+            raise CorruptionError(f"{file}: {name!r} is missing or not what a run writes; restore it from a copy")
+
+
+def _sampler(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
+    kind: Kind = "other"
+    matches = None
+    if options.get("type") == "OTC":
+        kind = "otc"
+    elif options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":
+        kind = "uniform"
+    elif options.get("type") == "OnlineMatched":
+        kind = "control"
+        matches = options.get("matches", name.removeprefix("online-matched-"))
+        matches = matches if matches in samplers and matches != name else None
+    return SamplerRecord(name, options, kind, matches)
+
+
+def _folders(path: Path, seeds: list[int]) -> dict[int, dict[str, Path]]:
+    # by what is there, not by name: a sampler's name may be no file name, or lead elsewhere
+    parents = {seed: path / f"seed-{seed}" for seed in seeds}
+    return {
+        seed: {folder.name: folder for folder in parent.iterdir() if folder.is_dir()} if parent.is_dir() else {}
+        for seed, parent in parents.items()
+    }
+
+
+def _last_manifest(folder: Path) -> Path | None:
+    """That of the policies of the last deployment."""
+    found = {int(match[1]): name for name in folder.iterdir() if (match := DEPLOYMENT.fullmatch(name.name))}
+    manifests = [found[number] / "policies" / "manifest.json" for number in sorted(found, reverse=True)]
+    return next((manifest for manifest in manifests if manifest.is_file()), None)
+
+
+def _read_lines(file: Path) -> tuple[dict[int, Line], bool]:
+    """The lines by deployment, the last one of each; and whether the file ended with a whole line."""
+    lines: dict[int, Line] = {}
+    parts = _read_text(file).split("\n") if file.is_file() else []
+    for number, part in enumerate(parts, start=1):
+        if not part.strip():
+            continue
+        try:
+            line = json.loads(part)
+            if type(line["deployment"]) is not int:
+                raise ValueError("the deployment is not a number")
+            if "return" in line:
+                line["return"] = math.nan if line["return"] is None else float(line["return"])
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+            if number == len(parts):  # no newline after it: still being written, or cut by a crash
+                return lines, False
+            raise CorruptionError(f"{file}, line {number} is damaged ({_reason(error)}); {FIX}") from error
+        lines[line["deployment"]] = line
+    return lines, True
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise CorruptionError(f"{file} is damaged ({_reason(error)}); {FIX}") from error
+    if not isinstance(value, dict):
+        raise CorruptionError(f"{file} holds no JSON object; {FIX}")
+    return value
+
+
+def _read_text(file: Path) -> str:
+    try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise CorruptionError(f"{file} has {size:,} bytes, more than any run writes; {FIX}")
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptionError(f"{file} cannot be read ({_reason(error)}); {FIX}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _column(agents: object, name: str) -> dict[str, Any]:
+    if not isinstance(agents, dict):
+        return {}
+    return {agent: values[name] for agent, values in agents.items() if isinstance(values, dict) and name in values}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_object_of_objects(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())

@@ -1,0 +1,165 @@
+"""What the page says and shows of one run, in the order in which it matters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from marline.report.appearance import Look, plural, shorten
+from marline.report.comparison import Outcome
+from marline.report.coverage import notes, remarks
+from marline.report.curves import mean_shares
+from marline.report.figures import (
+    Panel,
+    control_panel,
+    diagnostic_panel,
+    difference_panel,
+    distance_axis,
+    fresh_share_panel,
+    returns_panel,
+)
+from marline.report.records import Run, file_hashes
+from marline.report.reproduction import command
+from marline.report.standings import rows
+from marline.report.statements import caution, headline, statements
+from marline.report.trajectories import episodes
+
+MAX_SETTINGS = 500
+Looks = Mapping[str, Look]
+
+
+class Group(NamedTuple):
+    """Figures that belong together, each with a name that is unique on the page."""
+
+    title: str
+    panels: list[tuple[str, Panel]]
+
+
+def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict[str, Any]:
+    """Everything the template shows of a run; `name` is unique on the page."""
+    told = statements(run, found, looks)
+    shares = [(looks[s.name], share) for s in run.samplers if (share := mean_shares(run, s.name)) is not None]
+    return {
+        "name": name,
+        "task": shorten(run.task, 60),
+        "algorithm": shorten(run.algorithm, 24),
+        "seeds": plural(len(run.seeds), "seed"),
+        "facts": _facts(run),
+        "headline": headline(run, found, looks),
+        "caution": caution(found),
+        "statements": [(looks[one.sampler], one.text) for one in told] if len(told) > 1 else [],
+        "notes": notes(run, looks),
+        "remarks": remarks(run, looks),
+        "groups": _groups(name, run, looks),
+        "rows": rows(run, found, looks),
+        "baseline": looks[run.baseline].label if run.baseline is not None else None,
+        "has_controls": any(outcome.to_control is not None for outcome in found),
+        "deployments": run.num_deployments,
+        "episodes": episodes(run, looks),
+        "shares": sorted(shares, key=lambda item: item[0].order),
+        "settings": _settings(run),
+        "dataset": [(shorten(file, 80), shorten(value, 80)) for file, value in file_hashes(run.dataset).items()],
+        "policies": [
+            (looks[sampler].label, seed, shorten(file, 80), shorten(value, 80))
+            for (sampler, seed), hashes in run.policies.items()
+            for file, value in hashes.items()
+        ],
+        "command": command(run),
+    }
+
+
+def _facts(run: Run) -> str:
+    facts = [shorten(run.algorithm, 24), plural(len(run.seeds), "seed"), plural(run.num_deployments, "deployment")]
+    for name, what in (
+        ("rows_per_deployment", "rows each"),
+        ("dataset_size", "offline rows"),
+        ("evaluation_episodes", "evaluation episodes"),
+    ):
+        if type(value := run.settings.get(name)) is int:
+            facts.append(f"{value:,} {what}")
+    return " · ".join(facts)
+
+
+def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
+    def measured(title: str, key: str, **options: Any) -> Panel | None:
+        return diagnostic_panel(run, looks, title, key, **options)
+
+    otc = [name for name in looks if name in run.of_kind("otc")]
+    agents, from_zero = "Thin lines are agents", {"rangemode": "tozero"}
+    groups = {
+        "": [
+            returns_panel(run, looks),
+            difference_panel(run, looks),
+            control_panel(run, looks),
+            fresh_share_panel(run, looks),
+        ],
+        "What was drawn": [
+            measured(
+                "Effective rows to draw from",
+                "effective_sample_size",
+                note="Of the candidates of an update, as the exponent weighs them.",
+                axis=from_zero,
+            ),
+            measured("Distinct rows in a batch", "distinct_rows", axis=from_zero),
+            measured("Rows matched with themselves", "self_matches", note="Share of those drawn.", axis=from_zero),
+            measured(
+                "TD error, drawn less uniform rows",
+                "td_error_drawn",
+                minus="td_error_uniform",
+                note="Where it leaves 0, the choice of rows pulls the critic aside; below 0, down.",
+                axis={"zeroline": True, "rangemode": "tozero"},
+            ),
+        ],
+        "How the exponent adapted": [
+            measured(
+                "Exponent alpha",
+                "alpha",
+                dotted="alpha_raw",
+                per_agent=True,
+                samplers=otc,
+                note=f"{agents}; dotted is before clipping. 0 would be uniform replay.",
+            ),
+            measured(
+                "Mean distance to the best match",
+                "mean_distance",
+                per_agent=True,
+                samplers=otc,
+                note=f"{agents}.",
+                axis=distance_axis(run),
+            ),
+        ],
+        "What policies and critics did": [
+            measured(
+                "Mean |action|",
+                "mean_abs_action",
+                per_agent=True,
+                note=f"{agents}. Behaviour cloning on random actions holds it near 0.",
+                axis=from_zero,
+            ),
+            measured("Mean Q", "mean_q"),
+        ],
+    }
+    return [
+        Group(title, [(f"{name}-{place}-{p}", panel) for p, panel in enumerate(panels) if panel is not None])
+        for place, (title, panels) in enumerate(groups.items())
+        if any(panel is not None for panel in panels)
+    ]
+
+
+def _settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The settings as titled lists of names and values."""
+    plain = {name: value for name, value in run.settings.items() if name not in ("samplers", "algorithm")}
+    groups = [("run", plain), ("algorithm", run.settings.get("algorithm", {}))]
+    groups += [(sampler.name, sampler.settings) for sampler in run.samplers]
+    groups.append(("data", run.dataset.get("provenance", {})))
+    shown = [(shorten(title), list(_flat(values))[:MAX_SETTINGS]) for title, values in groups]
+    return [(title, values) for title, values in shown if values]
+
+
+def _flat(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items() if depth < 5 else ():
+            yield from _flat(item, f"{name}.{key}" if name else str(key), depth + 1)
+    else:
+        yield shorten(name, 60), shorten(value if isinstance(value, str) else json.dumps(value), 120)

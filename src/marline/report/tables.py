@@ -1,0 +1,199 @@
+"""The numbers of runs for people and programs: rows, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marline.report.appearance import digits, looks, number, plural, shorten
+from marline.report.comparison import Comparison, Outcome, outcomes
+from marline.report.coverage import notes, remarks
+from marline.report.curves import over_agents
+from marline.report.records import Run, read_run
+from marline.report.statements import caution, headline, interval, statements
+
+DIAGNOSTICS = (
+    "mean_abs_action",
+    "alpha",
+    "alpha_raw",
+    "estimated_distance",
+    "mean_distance",
+    "effective_sample_size",
+    "distinct_rows",
+    "share_offline",
+    "share_earlier",
+    "share_current",
+    "self_matches",
+    "td_error_drawn",
+    "td_error_uniform",
+    "critic_loss",
+    "mean_q",
+)
+COLUMNS: tuple[str, ...] = ("run", "task", "algorithm", "sampler", "seed", "deployment", "return", *DIAGNOSTICS)
+
+
+def summary_table(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """One row per (run, sampler): what it came to, and its differences with intervals; all fit for JSON.
+
+    What is not known, or not finite, is None. Standard deviations are those of the population of seeds.
+    """
+    return [_standing(run, outcome) for run in map(read_run, runs) for outcome in outcomes(run)]
+
+
+def headlines(runs: Sequence[Path]) -> list[str]:
+    """What happened in each run, in lines of plain text."""
+    lines = []
+    for run in map(read_run, runs):
+        found, shown = outcomes(run), looks([run])
+        told = statements(run, found, shown)
+        lines.append(f"{shorten(run.task)}: {headline(run, found, shown)}")
+        lines += [one.text for one in told] if len(told) > 1 else []
+        lines += filter(None, [caution(found)])
+        lines += notes(run, shown)
+    return lines
+
+
+def write_csv(runs: Sequence[Path], path: Path) -> Path:
+    """One row per (run, sampler, seed, deployment): the return, and diagnostics averaged over agents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for run in map(read_run, runs):
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in _rows(run))
+    return path
+
+
+def write_summary(runs: Sequence[Path], path: Path) -> Path:
+    """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(_markdown(read_run(run)) for run in runs) + "\n", encoding="utf-8")
+    return path
+
+
+def _standing(run: Run, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": run.path.name,
+        "task": run.task,
+        "algorithm": run.algorithm,
+        "sampler": outcome.sampler,
+        "deployment": outcome.deployment,
+        "seeds": list(outcome.seeds),
+        "offline_returns": [_known(value) for value in outcome.first],
+        "returns": [_known(value) for value in outcome.last],
+        "return_mean": _known(outcome.final.mean),
+        "return_std": _known(outcome.final.std),
+        "improvement_percent": [_known(value) for value in outcome.improvement],
+        "improvement_mean": _known(outcome.improvement_spread.mean),
+        "improvement_std": _known(outcome.improvement_spread.std),
+        "to_uniform": _described(outcome.to_baseline),
+        "to_control": _described(outcome.to_control),
+    }
+
+
+def _described(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None or not comparison.seeds:
+        return None
+    mean, low, high, per_seed = comparison.difference
+    return {
+        "sampler": comparison.b,
+        "deployment": comparison.deployment,
+        "seeds": list(comparison.seeds),
+        "mean": _known(mean),
+        "low": _known(low),
+        "high": _known(high),
+        "per_seed": list(per_seed),
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    rows = []
+    for (sampler, seed), lines in sorted(run.lines.items(), key=lambda item: _position(run, *item[0])):
+        diagnostics = {name: over_agents(run.diagnostic(sampler, seed, name)) for name in DIAGNOSTICS}
+        values = run.curve(sampler, seed)
+        for deployment in sorted(lines):
+            rows.append(
+                {
+                    "run": run.path.name,
+                    "task": run.task,
+                    "algorithm": run.algorithm,
+                    "sampler": sampler,
+                    "seed": seed,
+                    "deployment": deployment,
+                    "return": values.get(deployment),
+                    **{name: curve.get(deployment) for name, curve in diagnostics.items()},
+                }
+            )
+    return rows
+
+
+def _position(run: Run, sampler: str, seed: int) -> tuple[int, int]:
+    return [one.name for one in run.samplers].index(sampler), run.seeds.index(seed)
+
+
+def _cell(value: Any) -> Any:
+    """Names as one short line that no spreadsheet takes for a formula; numbers in full."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = shorten(value, 200)
+    return f"'{text}" if text[:1] in "=+-@" else text
+
+
+def _markdown(run: Run) -> str:
+    found, shown = outcomes(run), looks([run])
+    lines = [
+        f"### {_plain(run.task)}, {_plain(run.algorithm)}",
+        "",
+        " ".join(filter(None, [_plain(headline(run, found, shown), 2000), caution(found)])),
+        "",
+        f"| sampler | seeds | offline | after {plural(run.num_deployments, 'deployment')} | improvement % "
+        "| difference to uniform | difference to its control |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for outcome in sorted(found, key=lambda outcome: shown[outcome.sampler].order):
+        before = [value for value in outcome.first if math.isfinite(value)]
+        decimals = digits([*before, *outcome.last])
+        change = [value for value in outcome.improvement if math.isfinite(value)]
+        cells = [
+            _plain(shown[outcome.sampler].label),
+            f"{len(outcome.seeds)}",
+            number(float(np.mean(before)), decimals) if before else "–",
+            _spread(outcome.last, decimals) + _when(outcome.deployment, run),
+            _spread(change, digits(change)),
+            _comparison(outcome.to_baseline, run),
+            _comparison(outcome.to_control, run),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    known = [f"- {_plain(note, 400)}" for note in notes(run, shown) + remarks(run, shown)]
+    lines += ["", "± is one standard deviation between seeds; brackets are 95 % bootstrap intervals over paired seeds."]
+    return "\n".join(lines + ([""] + known if known else []))
+
+
+def _spread(values: Sequence[float], decimals: int) -> str:
+    if not values:
+        return "–"
+    return f"{number(float(np.mean(values)), decimals)} ± {number(float(np.std(values)), decimals)}"
+
+
+def _comparison(comparison: Comparison | None, run: Run) -> str:
+    if comparison is None or not comparison.seeds:
+        return ""
+    return interval(comparison.difference) + _when(comparison.deployment, run)
+
+
+def _when(deployment: int, run: Run) -> str:
+    return f" (after {deployment})" if deployment != run.num_deployments else ""
+
+
+def _plain(text: str, length: int = 60) -> str:
+    """Text that Markdown, and the HTML within it, leaves as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|~&!" else c for c in shorten(text, length))
