@@ -50,7 +50,7 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
     free = [color for color in COLORS if color not in taken] or list(COLORS)
     assigned: dict[str, Look] = {}
     num_free = 0
-    for sampler in _controls_behind(list(samplers.values())):
+    for sampler in _in_order(list(samplers.values())):
         order = len(assigned)
         if sampler.matches in assigned:
             matched = assigned[sampler.matches]
@@ -66,10 +66,15 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
     return assigned
 
 
-def _controls_behind(samplers: list[SamplerRecord]) -> list[SamplerRecord]:
-    """Every control right behind what it matches."""
-    order = {sampler.name: (place, 0) for place, sampler in enumerate(samplers) if sampler.matches is None}
-    return sorted(samplers, key=lambda s: order.get(s.name) or (order.get(s.matches or "", (len(samplers), 0))[0], 1))
+def _in_order(samplers: list[SamplerRecord]) -> list[SamplerRecord]:
+    """Uniform replay first, and every control right behind what it matches."""
+    last = len(samplers)
+    places = {
+        sampler.name: (-1 if sampler.kind == "uniform" else place)
+        for place, sampler in enumerate(samplers)
+        if sampler.matches is None
+    }
+    return sorted(samplers, key=lambda s: (places.get(s.matches or s.name, last), s.matches is not None))
 
 
 def label(sampler: SamplerRecord) -> str:

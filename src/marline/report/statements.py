@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from marline.evaluation import Difference
+from marline.evaluation import Difference, paired_difference
 from marline.report.appearance import MINUS, Look, digits, join, number, plural
 from marline.report.comparison import Comparison, Outcome
 from marline.report.records import Run
@@ -41,12 +41,13 @@ def headline(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> s
     if not found:
         return _only_offline(run)
     if not tuned:
-        changes = [_change(outcome, looks, plain=len(found) > 1) for outcome in found]
+        changes = [_change(outcome, looks) for outcome in found]
         changed = join(changes[:4] + ["others"] * (len(changes) > 4))
         return f"{_capital(changed)} over {_seeds(found[0].seeds)}; no OTC sampler was run."
     if len(tuned) == 1:
         return told[0].text
-    return " ".join(part for part in (_against_baseline(tuned, looks), _against_controls(tuned, looks)) if part)
+    parts = (_against_baseline(tuned, looks), _against_controls(tuned, looks), _against_offline(tuned, looks))
+    return " ".join(part for part in parts if part)
 
 
 def statements(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> list[Statement]:
@@ -111,19 +112,22 @@ def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> Stateme
         when += f", after {compared.deployment} of {plural(run.num_deployments, 'deployment')}"
     reference = looks[baseline.b].label if baseline else "its control"
     if len(compared.seeds) == 1:
-        text = f"In the only seed, {looks[outcome.sampler].label} ended {_distance(compared, reference)}"
+        so_far = " so far" if len(run.seeds) > 1 else ""
+        text = f"In the only seed{so_far}, {looks[outcome.sampler].label} ended {_distance(compared, reference)}"
         if baseline and control and control.seeds:
             text += f" and {_distance(control, CONTROL)}"
-        return Statement(outcome.sampler, f"{text}; one seed cannot tell this from chance.", 0)
+        text += f"; one seed cannot tell this from chance. The return {_from_to(outcome)}."
+        return Statement(outcome.sampler, text, 0)
     text = f"{name} {_clause(compared, reference, when)}"
     if baseline and control and control.seeds:
         text += f"{_second(baseline, control)}, {_conclusion(baseline, control)}."
     elif baseline:
         gained = baseline.difference.verdict > 0
-        text += "; there is no control, so how much of it is fresh data is open." if gained else "."
+        text += "; no control has been deployed, so how much of it is fresh data is open." if gained else "."
     else:
         text += ", which replays equally many fresh rows; there is no uniform replay to compare it with."
-    text += f" {_capital(plural(compared.lost, 'seed'))} left out: not finite." if compared.lost else ""
+    text += f" The return {_from_to(outcome)}."
+    text += f" {plural(compared.lost, 'seed')} left out: not finite." if compared.lost else ""
     return Statement(outcome.sampler, text, _verdict(baseline, control))
 
 
@@ -169,7 +173,7 @@ def _distance(comparison: Comparison, reference: str) -> str:
 def _against_baseline(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
     told = {o.sampler: o.to_baseline.difference for o in tuned if o.to_baseline is not None and o.to_baseline.seeds}
     if not told:
-        return "No uniform replay was run to compare with."
+        return "There is no uniform replay to compare with."
     if all(len(difference.per_seed) < 2 for difference in told.values()):
         return f"{len(tuned)} OTC samplers ran in one seed, which cannot tell a difference from chance."
     reference = next(looks[o.to_baseline.b].label for o in tuned if o.to_baseline is not None)
@@ -183,7 +187,7 @@ def _against_baseline(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> st
 def _against_controls(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
     told = {o.sampler: o.to_control.difference for o in tuned if o.to_control is not None and o.to_control.seeds}
     if not told:
-        return "No controls were run, so how much of this is fresh data is open."
+        return "No control has been deployed, so how much of this is fresh data is open."
     if all(len(difference.per_seed) < 2 for difference in told.values()):
         return ""
     better = [name for name in told if told[name].verdict > 0]
@@ -197,17 +201,28 @@ def _against_controls(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> st
 
 def _who(names: Sequence[str], among: Mapping[str, object], looks: Mapping[str, Look]) -> str:
     if len(names) == len(among) > 1:
-        return "both" if len(names) == 2 else f"all {len(names)} OTC samplers"
+        return f"{'both' if len(names) == 2 else f'all {len(names)}'} OTC samplers"
     return join([looks[name].label for name in names]) if len(names) <= 3 else f"{len(names)} of {len(among)}"
 
 
-def _change(outcome: Outcome, looks: Mapping[str, Look], *, plain: bool = False) -> str:
+def _against_offline(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    """Said only of those that fell: a gain over uniform replay may be a slower decline."""
+    told = {o.sampler: paired_difference(o.last, o.first) for o in tuned if o.seeds}
+    fallen = [name for name in told if told[name].verdict < 0]
+    return f"{_capital(_who(fallen, told, looks))} ended below the offline team." if fallen else ""
+
+
+def _change(outcome: Outcome, looks: Mapping[str, Look]) -> str:
+    return f"{looks[outcome.sampler].label} {_from_to(outcome)}"
+
+
+def _from_to(outcome: Outcome) -> str:
+    """ "went from -84.8 to -82.8"."""
     before = [value for value in outcome.first if math.isfinite(value)]
     after = outcome.final.mean
     decimals = digits([*before, after])
     start = f" from {number(sum(before) / len(before), decimals)}" if before else ""
-    verb = "went" if plain else "took the return"
-    return f"{looks[outcome.sampler].label} {verb}{start} to {number(after, decimals)}"
+    return f"went{start} to {number(after, decimals)}"
 
 
 def _only_offline(run: Run) -> str:
