@@ -142,6 +142,8 @@ def _differences(run: Run, looks: Looks, pairs: Sequence[tuple[str, str]], title
     bands, lines = [], []
     for name, reference in pairs:
         found = comparisons(run, name, reference)
+        if max((comparison.deployment for comparison in found), default=0) == 0:
+            continue  # before any deployment all samplers are the same team
         ends = {c.deployment: (c.difference.low, c.difference.high) for c in found if math.isfinite(c.difference.low)}
         bands += _band(ends, looks[name])
         for seed in run.seeds:
