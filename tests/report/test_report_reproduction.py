@@ -1,0 +1,67 @@
+"""The command shown leads to the run that it is shown for, or none is shown."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from marline import cli, commands
+from marline.campaign import study
+from marline.configuration import RunConfig
+from marline.report.records import read_run
+from marline.report.reproduction import command
+
+
+def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
+    config = commands.configure(tyro.cli(cli.Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
+    study.create(tmp_path / "run", config)
+    return tmp_path / "run", config
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "--sampler uniform online-only",
+        "--sampler otc-value otc-embedding uniform online-matched --hidden 64 32 --seeds 2",
+        "--algorithm-option alpha_bc=100.0 learning_rate=1e-4 --sampler-option alpha=2.0 adaptive=false",
+        "--dataset-size 30000 --deployment-fraction 0.0333 --updates 7 --offline-updates 0 --data-seed 3",
+    ],
+)
+def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) -> None:
+    folder, config = run_of(tmp_path, arguments)
+    shown = command(read_run(folder))
+    assert shown is not None and shown.startswith("marline run --run runs/again ")
+    assert commands.configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "; rm -rf ~"},
+        {"task": None},
+        {"dataset_size": None},
+        {"seeds": [1, 2]},
+        {"algorithm": {"type": "Mine"}},
+        {"algorithm": {"type": "TD3BC", "hidden": [64], "unknown": 1}},
+        {"samplers": {"mine": {"type": "OTC"}}},
+        {"samplers": {"uniform": {"type": "Uniform", "batch_size": 7}}},
+        {"samplers": {"otc-value": {"type": "OTC", "draw": "$(x)"}}},
+        {"samplers": {"otc-value": {"type": "OTC", "alpha": 2.0}, "otc-two-stage": {"type": "OTC"}}},
+    ],
+)
+def test_no_command_is_shown_that_would_lead_elsewhere(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folder, _ = run_of(tmp_path, "")
+    settings = json.loads((folder / "run.json").read_text("utf-8"))
+    (folder / "run.json").write_text(json.dumps(settings | changes), "utf-8")
+    assert command(read_run(folder)) is None
+
+
+def test_a_run_made_in_python_has_no_command(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    assert command(read_run(write_run(tmp_path / "run", seeds=(0, 2), deployments=1))) is None
