@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json as jsonlib
+import math
 import os
 import platform
 import sys
@@ -109,19 +110,23 @@ def configure(options: cli.Run) -> RunConfig:
 
 
 def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are Python literals, true, false, or words."""
+    """NAME=VALUE pairs; values are Python literals, true, false, nan, inf, or words."""
     parsed = {}
     for item in items:
         name, equals, text = item.partition("=")
         require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
-        try:
-            parsed[name] = {"true": True, "false": False}[text.lower()]
-        except KeyError:
-            try:
-                parsed[name] = ast.literal_eval(text)
-            except (ValueError, SyntaxError):
-                parsed[name] = text
+        parsed[name] = _value(text)
     return parsed
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "nan": math.nan, "inf": math.inf}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _set_up(name: str, sampler: Sampler[Any], chosen: Mapping[str, Any], hidden: tuple[int, ...]) -> Sampler[Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from marline.algorithms import ALGORITHMS, Algorithm
 from marline.errors import ConfigError, CorruptionError, require, require_name
@@ -137,10 +137,36 @@ def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], di
 
 
 def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
-    """A copy of a frozen dataclass with some fields replaced; `ConfigError` on an unknown field."""
+    """A copy of a frozen dataclass with some fields replaced.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type or out of range.
+    """
+    hints = get_type_hints(type(value))
+    names = [field.name for field in dataclasses.fields(value)]
     for name in options:
-        require_name(name, [field.name for field in dataclasses.fields(value)], f"option of {kind}")
-    return dataclasses.replace(value, **options)
+        require_name(name, names, f"option of {kind}")
+    fitted = {name: _fit(option, hints[name], f"{name} of {kind}") for name, option in options.items()}
+    return dataclasses.replace(value, **fitted)
+
+
+def _fit(value: Any, hint: Any, what: str) -> Any:
+    """`value` as the type of its field, where that loses nothing: 1 for 1.0, [64] for (64,)."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        require_name(str(value), arguments, what)
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, (tuple, list)) else (value,)
+        return tuple(_fit(item, arguments[0], what) for item in items)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint in (bool, int, float):
+        require(type(value) is hint, f"{what} is {value!r}, but must be {_ARTICLES[hint]}")
+    return value
+
+
+_ARTICLES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def describe(value: Any) -> Any:

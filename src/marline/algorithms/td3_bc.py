@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
-from marline.errors import ConfigError
+from marline.errors import ConfigError, require
 from marline.nn.actors import DeterministicActor
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
@@ -82,6 +82,17 @@ class TD3BC:
     noise_clip: float = 0.5
     policy_delay: int = 2
     target_step_size: float = 0.005
+
+    def __post_init__(self) -> None:
+        require(all(width >= 1 for width in self.hidden), f"hidden is {self.hidden}; every layer needs at least 1 unit")
+        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, but must be positive")
+        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but a discount lies in [0, 1]")
+        require(self.alpha_bc >= 0, f"alpha_bc is {self.alpha_bc}, but cannot be negative; 0 is plain cloning")
+        require(self.target_noise >= 0, f"target_noise is {self.target_noise}, but cannot be negative")
+        require(self.noise_clip >= 0, f"noise_clip is {self.noise_clip}, but cannot be negative")
+        require(self.policy_delay >= 1, f"policy_delay is {self.policy_delay}, but must be at least 1")
+        step = self.target_step_size
+        require(0 < step <= 1, f"target_step_size is {step}, but must lie in (0, 1]")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """Fresh networks, and the normalizer of B^0."""

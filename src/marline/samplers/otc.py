@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -73,7 +74,8 @@ class OTC:
             require_name(self.distance, DISTANCES, "distance")
         require_name(self.draw, DRAWS, "draw")
         require(
-            self.alpha >= 0, f"alpha is {self.alpha}, but the exponent of the rank cannot be negative; 0 is uniform"
+            0 <= self.alpha < math.inf,
+            f"alpha is {self.alpha}, but the exponent of the rank must be finite and at least 0, which is uniform",
         )
         low, high = self.alpha_bounds
         require(0 <= low <= high, f"alpha_bounds are {self.alpha_bounds}, but need 0 <= low <= high")

@@ -1,0 +1,129 @@
+"""A run that is killed and resumed ends with the same bytes as one that is not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+OPTIONS = (
+    "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --seeds 2 --dataset-size 3000 "
+    "--offline-updates 60 --deployments 2 --updates 30 --hidden 8 --evaluation-episodes 4"
+).split()
+PATIENCE = 600  # seconds before a hanging child is given up
+
+
+def marline(*arguments: str, **kwargs: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "marline", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    return output
+
+
+def fingerprints(run: Path) -> dict[str, str]:
+    """What must not depend on interruptions: policies, learners, memories, logs, measurements, trajectories."""
+    found = {}
+    for pattern in ("**/*.safetensors", "**/*.h5", "**/trajectories.json"):
+        for path in sorted(run.glob(pattern)):
+            found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    finish(marline("run", "--run", str(run), *OPTIONS))
+    return run
+
+
+def wait_for(process: subprocess.Popen[str], path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "data",  # the logs have just been published
+        "seed-1/offline/metrics.jsonl",  # one seed's offline team, perhaps not the other's
+        "seed-0/otc-value/deployment-01/logs",  # deployed, not tuned
+        "seed-1/online-matched-otc-value/checkpoint-0000001",
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = marline("run", "--run", str(run), *OPTIONS)
+    wait_for(process, run / moment)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (run / "report.html").exists(), "the run was over before it was killed"
+    finish(marline("resume", str(run)))
+    assert fingerprints(run) == fingerprints(uninterrupted)
+    assert (run / "report.html").exists()
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = marline("run", "--run", str(run), *OPTIONS)
+    wait_for(process, run / "seed-0" / "offline")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()  # returns when the last process that holds the pipe has gone
+    finish(marline("resume", str(run)))
+
+
+def test_sigterm_leaves_with_its_status_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = marline("run", "--run", str(run), *OPTIONS)
+    wait_for(process, run / "seed-0" / "offline")
+    process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"marline resume {run}" in output
+
+
+def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
+    before = fingerprints(uninterrupted)
+    finish(marline("resume", str(uninterrupted)))
+    assert fingerprints(uninterrupted) == before
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    file = run / "seed-0" / "otc-value" / "checkpoint-0000002" / "agent_1" / "learner.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    finish(marline("resume", str(run)))
+    assert fingerprints(run) == fingerprints(uninterrupted)
+
+
+def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    file = run / "data" / "agent_0.h5"
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    process = marline("resume", str(run))
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "agent_0.h5" in output and "Traceback" not in output

@@ -1,0 +1,123 @@
+"""The command line: what it refuses, and that it leaves nothing behind when it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marline import cli
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must exit with status 2; returns what it wrote to standard error."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--task", "cooperative-navigaton-4"], "did you mean 'cooperative-navigation-4'?"),
+        (["--algorithm", "td3bc"], "did you mean 'td3-bc'?"),
+        (["--sampler", "otc-valu"], "did you mean 'otc-value'?"),
+        (["--sampler", "uniform", "online-matched"], "add one of otc-value"),
+        (["--deployments", "-1"], "deployments is -1, but must be at least 1"),
+        (["--updates", "0"], "updates is 0, but must be at least 1"),
+        (["--seeds", "0"], "--seeds is 0"),
+        (["--dataset-size", "-5"], "--dataset-size is -5"),
+        (["--offline-updates", "-1"], "offline_updates is -1, but cannot be negative"),
+        (["--hidden", "64", "0"], "every layer needs at least 1 unit"),
+        (["--deployment-fraction", "0"], "--deployment-fraction is 0"),
+        (["--sampler-option", "alpha=-1"], "alpha is -1"),
+        (["--sampler-option", "alpha=nan"], "alpha is nan"),
+        (["--sampler-option", "alpah=1"], "did you mean 'alpha'?"),
+        (["--sampler-option", "alpha"], "is not NAME=VALUE"),
+        (["--algorithm-option", "alpha_b=1"], "did you mean 'alpha_bc'?"),
+        (["--algorithm-option", "gamma=1.5"], "gamma is 1.5"),
+        (["--sampler", "uniform", "--sampler-option", "alpha=1"], "none is named"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_is_written(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refuse(capsys, "run", "--run", str(tmp_path / "run"), *arguments)
+    assert told in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refuse(capsys, "run", "--run", str(tmp_path / "run"), "--deploymnts", "3")
+    assert "--deployments" in error
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from marline.campaign import study
+    from marline.commands import configure
+
+    run = tmp_path / "run"
+    study.create(run, configure(cli.Run(run=run)))
+    before = (run / "run.json").read_bytes()
+    error = refuse(capsys, "run", "--run", str(run), "--updates", "3")
+    assert "updates: 2000 there, 3 here" in error and "marline resume" in error
+    assert (run / "run.json").read_bytes() == before
+    assert [path.name for path in run.iterdir()] == ["run.json"]
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "is not empty" in refuse(capsys, "run", "--run", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not a run directory" in refuse(capsys, "resume", str(tmp_path))
+    (tmp_path / "run.json").write_text("{}")
+    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path))
+    (tmp_path / "run.json").write_text('{"schema": 1, "algorithm": {"type": "os.system"}}')
+    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path))
+
+
+def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import filelock
+
+    from marline.campaign import study
+    from marline.commands import configure
+
+    study.create(tmp_path / "run", configure(cli.Run(run=tmp_path / "run")))
+    (tmp_path / "run" / "run.pid").write_text("4242")
+    with filelock.FileLock(tmp_path / "run" / "run.lock"):
+        assert "is being written by process 4242" in refuse(capsys, "resume", str(tmp_path / "run"))
+
+
+def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["list", "--json"])
+    assert stop.value.code == 0
+    catalogue = json.loads(capsys.readouterr().out)
+    assert "cooperative-navigation-4" in catalogue["tasks"]
+    assert "td3-bc" in catalogue["algorithms"]
+    assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()
+
+
+def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor", "--json"])
+    assert stop.value.code == 0
+    assert json.loads(capsys.readouterr().out)["a compiled product"] == "ok"
+
+
+def test_help_does_not_import_jax() -> None:
+    script = "import sys\ntry:\n    import marline.cli; marline.cli.main(['--help'])\nfinally:\n    assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("demo", "run", "resume", "report", "list", "doctor"):
+        assert command in done.stdout
