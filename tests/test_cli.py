@@ -116,7 +116,14 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
 
 
 def test_help_does_not_import_jax() -> None:
-    script = "import sys\ntry:\n    import marline.cli; marline.cli.main(['--help'])\nfinally:\n    assert 'jax' not in sys.modules"
+    script = """
+import sys
+import marline.cli
+try:
+    marline.cli.main(["--help"])
+finally:
+    assert "jax" not in sys.modules
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     for command in ("demo", "run", "resume", "report", "list", "doctor"):

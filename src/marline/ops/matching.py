@@ -12,6 +12,15 @@ NO_SLOT = -1
 _BLOCK = 128  # queries matched at a time: their distances stay in cache
 
 
+def absolute_difference(x: Float[Array, "*#shape"], y: Float[Array, "*#shape"]) -> Float[Array, "*#shape"]:
+    """|x - y|, and exactly 0 between equals, wherever it is computed.
+
+    A plain difference of products, such as scaled features, becomes a fused multiply-add in some
+    compiled loops, and equal values then differ by its rounding.
+    """
+    return jnp.maximum(x, y) - jnp.minimum(x, y)
+
+
 def l1_distances(queries: Float[Array, "n e"], references: Float[Array, "m e"]) -> Float[Array, "n m"]:
     """All pairwise L1 distances, summed one feature at a time so that no [n, m, e] array exists."""
     return jax.vmap(_l1_distances, in_axes=(0, None))(queries, references.T)
@@ -52,9 +61,18 @@ def best_match(
         ticket = jnp.min(jnp.where(farther, jnp.uint32(0xFFFFFFFF), _scramble(row ^ seed)))
         return _unscramble(ticket) ^ seed
 
+    # A loop even for few queries: what computed the features cannot be fused into it and be rounded
+    # otherwise in the comparison than in the minimum, which would then not be found.
+    num_blocks = max(2, -(-num_queries // _BLOCK))
+    block = -(-num_queries // num_blocks)
+
+    def in_blocks(x: Array) -> Array:
+        padding = [(0, num_blocks * block - num_queries)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(num_blocks, block, *x.shape[1:])
+
     seeds = jax.random.bits(key, (num_queries,), jnp.uint32)
-    rows = jax.lax.map(lambda query: match(*query), (queries, excluded, seeds), batch_size=_BLOCK)
-    return rows.astype(jnp.int32)
+    rows = jax.lax.map(lambda rows: jax.vmap(match)(*rows), jax.tree.map(in_blocks, (queries, excluded, seeds)))
+    return rows.reshape(-1)[:num_queries].astype(jnp.int32)
 
 
 def best_match_scalar(
@@ -98,7 +116,7 @@ def best_match_scalar(
     below, above = split - 1, split
     below = jnp.where(below == place, below - 1, below)
     above = jnp.where(above == place, above + 1, above)
-    gap_below, gap_above = jnp.abs(queries - value_at(below)), jnp.abs(value_at(above) - queries)
+    gap_below, gap_above = (absolute_difference(queries, value_at(index)) for index in (below, above))
     use_below, use_above = gap_below <= gap_above, gap_above <= gap_below
 
     # the run of equal values that each of them starts

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require, require_name
-from marline.ops.matching import NO_SLOT, best_match, best_match_scalar
+from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar
 from marline.ops.prioritization import (
     adapted_alpha,
     draw,
@@ -183,11 +183,8 @@ class OTC:
 
 
 def _next_state_distances(first: Features, second: Features, matches: Int[Array, " n"]) -> Float[Array, " n"]:
-    """L1 distance of what is compared, from each row to its match: exactly 0 between equals."""
-    ours, theirs = first.next_state, second.next_state[matches]
-    # max - min, not |a - b|: where the features are scaled in the same compiled loop, XLA contracts a
-    # difference of products to a fused multiply-add, and equal rows are ranked by what it leaves over
-    return jnp.sum(jnp.maximum(ours, theirs) - jnp.minimum(ours, theirs), axis=1)
+    """L1 distance of what is compared, from each row to its match."""
+    return jnp.sum(absolute_difference(first.next_state, second.next_state[matches]), axis=1)
 
 
 def _own_slot(candidates: Int[Array, " n"], references: Int[Array, " m"]) -> Int[Array, " n"]:

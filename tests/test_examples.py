@@ -1,0 +1,27 @@
+"""Every example runs and does what it says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_quickstart_trains_deploys_and_reports(tmp_path: Path, capsys) -> None:
+    runpy.run_path(str(EXAMPLES / "quickstart.py"))["main"](tmp_path)
+    printed = capsys.readouterr().out
+    assert "deployment 2: alpha" in printed
+    assert (tmp_path / "run" / "report.html").stat().st_size > 1_000_000
+    assert (tmp_path / "run" / "seed-0" / "otc-value" / "deployment-02" / "policies" / "a.safetensors").exists()
+
+
+def test_correction_in_a_loop_of_ones_own_flips_the_choice() -> None:
+    learn = runpy.run_path(str(EXAMPLES / "correct_in_your_own_loop.py"))["learn"]
+    for seed in range(3):
+        uncorrected, corrected = learn(False, seed=seed, updates=600), learn(True, seed=seed, updates=600)
+        assert uncorrected.argmax() == 0
+        assert corrected.argmax() == 1
+        assert np.abs(corrected - [0.2, 2.8]).sum() < np.abs(uncorrected - [0.2, 2.8]).sum()
