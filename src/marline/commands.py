@@ -62,9 +62,9 @@ def demo(folder: Path) -> int:
         seeds=(0, 1, 2, 3),
         dataset_size=100_000,
         rows_per_deployment=1000,
-        offline_updates=5000,
-        deployments=5,
-        updates=500,
+        offline_updates=4200,
+        deployments=4,
+        updates=300,
     )
     _set_up_jax()
     study.create(folder, config)
