@@ -79,7 +79,7 @@ def tune(
         td_errors = jax.lax.cond(
             number % TD_ERROR_EVERY == 0,
             lambda: compare_td_errors(algorithm.critic(learner), algorithm.gamma, batch, experience, key=look_key),
-            lambda: (jnp.float32(0.0), jnp.float32(0.0)),
+            lambda: (jnp.float32(jnp.nan), jnp.float32(jnp.nan)),
         )
         learner, learning = algorithm.update(learner, batch, key=jax.random.fold_in(update_key, number))
         errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
@@ -125,8 +125,9 @@ def begin_deployment(
 
 def summarise(metrics: Metrics) -> dict[str, float]:
     """Per-update metrics of one tuning as their means; TD errors over the updates that measured them."""
-    summary: dict[str, Any] = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
-    measured = summary["td_error_uniform"] != 0.0
-    for name in ("td_error_drawn", "td_error_uniform"):
-        summary[name] = summary[name][measured] if measured.any() else np.array([np.nan])
-    return {name: float(np.mean(values)) for name, values in summary.items()}
+    summary = {}
+    for name, per_update in metrics.items():
+        values = np.asarray(per_update, np.float64)
+        measured = values[~np.isnan(values)] if name.startswith("td_error") else values
+        summary[name] = float(measured.mean()) if len(measured) else float("nan")
+    return summary

@@ -89,7 +89,10 @@ class _Study:
         progress: Progress,
     ) -> None:
         if config.task is None:
-            raise ConfigError(f"{folder} has no task to deploy in; its deployments happen outside")
+            raise ConfigError(
+                f"{folder} has no task to deploy in, its deployments happen outside; "
+                f"go on with it in Python: marline.Campaign.open({str(folder)!r})"
+            )
         self.folder, self.config, self.data, self.seeds, self.progress = folder, config, data, seeds, progress
         self.task: Task = make_task(config.task)
         self.agents = tuple(data)

@@ -79,6 +79,12 @@ class Experience(eqx.Module):
                 f"the logs of deployment {number} hold {packed.shape[0]} rows, but the campaign planned "
                 f"{self.max_online} per deployment; cut them, or plan more with rows_per_deployment"
             )
+        room = self.capacity - int(self.size)
+        if packed.shape[0] > room:
+            raise DataError(
+                f"the logs of deployment {number} hold {packed.shape[0]} rows, but there is room for {room} more; "
+                "plan more deployments when the campaign starts"
+            )
         return _append(self, packed, jnp.int32(number))
 
 
