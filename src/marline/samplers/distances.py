@@ -27,6 +27,7 @@ from marline.types import Critic, Metrics, Spec, Transition
 
 S = TypeVar("S")
 Rows = Int[Array, " n"]
+References = Int[Array, " m"]
 
 
 class Features(NamedTuple):
@@ -49,7 +50,7 @@ class Distance(Protocol[S]):
         ...
 
     def features(
-        self, state: S, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+        self, state: S, experience: Experience, critic: Critic, candidates: Rows, references: References
     ) -> tuple[Features, Features, Metrics]:
         """Features of the rows to be drawn from and of the online rows they are matched with."""
         ...
@@ -74,7 +75,7 @@ class ValueDistance:
         return (), {}
 
     def features(
-        self, state: tuple[()], experience: Experience, critic: Critic, candidates: Rows, references: Rows
+        self, state: tuple[()], experience: Experience, critic: Critic, candidates: Rows, references: References
     ) -> tuple[Features, Features, Metrics]:
         batch = experience[jnp.concatenate([candidates, references])]
         q_values = jax.vmap(critic.q)(batch.observation, batch.action)
@@ -174,7 +175,7 @@ class EmbeddingDistance:
         return state, {"active_units": units.astype(jnp.float32), "encoder_loss": state.loss}
 
     def features(
-        self, state: EmbeddingState, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+        self, state: EmbeddingState, experience: Experience, critic: Critic, candidates: Rows, references: References
     ) -> tuple[Features, Features, Metrics]:
         first, second = state.embeddings[candidates], state.embeddings[references]
         return Features(first, first), Features(second, second), {}
@@ -220,7 +221,7 @@ class TwoStageDistance:
         return state, {}
 
     def features(
-        self, state: TwoStageState, experience: Experience, critic: Critic, candidates: Rows, references: Rows
+        self, state: TwoStageState, experience: Experience, critic: Critic, candidates: Rows, references: References
     ) -> tuple[Features, Features, Metrics]:
         first, second = (
             Features(state.state_action(state_action), state.next_state(next_state))

@@ -1,0 +1,118 @@
+"""The configuration of a run: written, read back, compared, and never trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from marline.algorithms import TD3BC
+from marline.configuration import RunConfig, rebuild, select_samplers, with_options
+from marline.errors import ConfigError, CorruptionError
+from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, TwoStageDistance
+
+
+def config(**changes: object) -> RunConfig:
+    samplers, matches = select_samplers(("uniform", "otc-value", "otc-embedding", "online-matched"))
+    fields = {
+        "task": "cooperative-navigation-4",
+        "algorithm": TD3BC(hidden=(8,), alpha_bc=3.0),
+        "samplers": samplers,
+        "matches": matches,
+        "seeds": (0, 4),
+        "dataset_size": 1000,
+    }
+    return RunConfig(**(fields | changes))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_configuration_survives_json() -> None:
+    given = config(
+        samplers={
+            "a": OTC(EmbeddingDistance(hidden=(3, 4), num_updates=7), alpha=0.5),
+            "b": OTC(TwoStageDistance(compare="next"), adaptive=False),
+            "control": OnlineMatched(),
+        },
+        matches={"control": "b"},
+    )
+    assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_every_sampler_of_the_catalogue_survives_json() -> None:
+    given = config(samplers=dict(SAMPLERS), matches={})
+    assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_the_difference_names_what_differs() -> None:
+    assert config().difference(config()) == []
+    (line,) = config(updates=5).difference(config())
+    assert line == "updates: 2000 there, 5 here"
+
+
+def test_a_file_never_decides_what_code_is_run() -> None:
+    with pytest.raises(ConfigError, match="unknown type 'Popen'"):
+        rebuild({"type": "Popen", "args": ["true"]})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 9}', '{"schema": 1, "samplers": []}', "\xff"])
+def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(CorruptionError, match=r"run\.json is not the configuration of a run"):
+        RunConfig.read(path)
+
+
+def test_every_otc_sampler_gets_its_control_after_it() -> None:
+    samplers, matches = select_samplers(("online-matched", "otc-two-stage", "uniform", "otc-value", "uniform"))
+    assert list(samplers) == [
+        "otc-two-stage",
+        "uniform",
+        "otc-value",
+        "online-matched-otc-two-stage",
+        "online-matched-otc-value",
+    ]
+    assert matches["online-matched-otc-value"] == "otc-value"
+
+
+def test_a_control_without_anything_to_match_is_refused() -> None:
+    with pytest.raises(ConfigError, match="none is named; add one of otc-value"):
+        select_samplers(("uniform", "online-matched"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": ()}, "no seeds"),
+        ({"seeds": (1, 1)}, "repeat"),
+        ({"seeds": (-1,)}, "must lie in"),
+        ({"samplers": {}}, "no samplers"),
+        ({"updates": 0}, "updates is 0"),
+        ({"dataset_size": 0}, "dataset_size is 0"),
+    ],
+)
+def test_a_configuration_that_cannot_be_run_is_refused(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        config(**changes)
+
+
+def test_options_take_the_type_of_their_field() -> None:
+    algorithm = with_options(TD3BC(), {"alpha_bc": 3, "hidden": [4, 5], "policy_delay": 1}, "td3-bc")
+    assert algorithm == TD3BC(alpha_bc=3.0, hidden=(4, 5), policy_delay=1)
+    assert type(algorithm.alpha_bc) is float
+    assert with_options(TD3BC(), {"hidden": 7}, "td3-bc").hidden == (7,)
+    assert with_options(OTC(), {"draw": "stratified"}, "otc-value").draw == "stratified"
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "told"),
+    [
+        (TD3BC(), {"alpha": 1}, "unknown option of it 'alpha'; did you mean 'alpha_bc'"),
+        (TD3BC(), {"alpha_bc": "much"}, "alpha_bc of it is 'much', but must be a number"),
+        (TD3BC(), {"policy_delay": 1.5}, "must be a whole number"),
+        (OTC(), {"adaptive": 1}, "must be true or false"),
+        (OTC(), {"draw": "stratifed"}, "did you mean 'stratified'"),
+    ],
+)
+def test_options_of_another_type_are_refused(value: object, options: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        with_options(value, options, "it")
