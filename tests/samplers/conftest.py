@@ -1,0 +1,36 @@
+"""An encoder that is trained once for all tests of the embedding distance."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import pytest
+from readable_rows import SPEC, random_rows
+
+from marline.data.experience import Experience
+from marline.samplers import EmbeddingDistance
+from marline.samplers.distances import EmbeddingState
+
+
+class Embedded(NamedTuple):
+    """The distance, its state after training, and each deployment with the state that took it in."""
+
+    distance: EmbeddingDistance
+    trained: EmbeddingState
+    experiences: tuple[Experience, ...]
+    states: tuple[EmbeddingState, ...]
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Embedded:
+    """Actions are independent of both observations, so the latent must carry them."""
+    distance = EmbeddingDistance(size=2, hidden=(16,), num_updates=1500, learning_rate=5e-3, batch_size=32)
+    start = Experience.create(random_rows(300, 0), SPEC, num_deployments=2, rows_per_deployment=40)
+    first = start.merge(random_rows(40, 1), 1)
+    second = first.merge(random_rows(30, 2), 2)
+    trained = jax.jit(lambda experience: distance.init(experience, key=jax.random.key(0)))(start)
+    take_in = jax.jit(distance.begin_deployment)
+    once, _ = take_in(trained, first)
+    twice, _ = take_in(once, second)
+    return Embedded(distance, trained, (first, second), (once, twice))

@@ -1,0 +1,64 @@
+"""Rows that say what they are worth, so that every distance between them is known by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpy.typing import ArrayLike
+
+from marline.data.experience import Experience
+from marline.types import Spec, Transition
+
+SPEC = Spec(2, 1)
+
+
+class ReadingCritic(NamedTuple):
+    """Q(s, a) is the first number of an observation, V(s) the second."""
+
+    def q(self, observation: Array, action: Array) -> Array:
+        return observation[0]
+
+    def v(self, observation: Array) -> Array:
+        return observation[1]
+
+
+CRITIC = ReadingCritic()
+
+
+def rows(q: ArrayLike, next_v: ArrayLike, *, action: ArrayLike = 0.0, terminal: ArrayLike = 0.0) -> Transition:
+    """One row per number of `q`; everything not given is 0."""
+    q_values = jnp.asarray(q, jnp.float32)
+    zero = jnp.zeros_like(q_values)
+    return Transition(
+        observation=jnp.stack([q_values, zero], axis=1),
+        action=jnp.broadcast_to(jnp.asarray(action, jnp.float32), q_values.shape)[:, None],
+        reward=zero,
+        discount=1.0 - jnp.broadcast_to(jnp.asarray(terminal, jnp.float32), q_values.shape),
+        next_observation=jnp.stack([zero, jnp.asarray(next_v, jnp.float32)], axis=1),
+    )
+
+
+def random_rows(num: int, seed: int, *, mean: float = 3.0) -> Transition:
+    rng = np.random.default_rng(seed)
+    return rows(rng.normal(mean, 1, num), rng.normal(mean, 1, num), action=rng.uniform(-1, 1, num))
+
+
+def joined(offline: Transition, *deployments: Transition, spec: Spec = SPEC, spare: int = 0) -> Experience:
+    """Offline rows and the deployments that followed, with room for `spare` rows more per deployment."""
+    most = max((len(logs.reward) for logs in deployments), default=1)
+    experience = Experience.create(
+        offline, spec, num_deployments=max(1, len(deployments)), rows_per_deployment=most + spare
+    )
+    for number, logs in enumerate(deployments, start=1):
+        experience = experience.merge(logs, number)
+    return experience
+
+
+def many(function: Callable[[Array], Array], num: int, seed: int = 0) -> np.ndarray:
+    """What `function` gives for each of `num` keys."""
+    return np.asarray(jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num)))

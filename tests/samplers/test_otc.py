@@ -1,0 +1,235 @@
+"""OTC as a sampler: self-matches, exponents, what it draws, and the options it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from marline.data.experience import Experience
+from marline.errors import ConfigError
+from marline.ops.variational import active_units
+from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.types import Spec, Transition
+
+KEY = jax.random.key(0)
+NUM_OFFLINE, NUM_ONLINE = 400, 60
+SMALL = {"num_candidates": 64, "num_references": 40, "batch_size": 16, "num_estimate": 100}
+EMBEDDING = EmbeddingDistance(size=3, hidden=(16,), num_updates=50)
+DISTANCES = [ValueDistance(), EMBEDDING, TwoStageDistance(), TwoStageDistance(compare="next")]
+
+
+class LinearCritic(eqx.Module):
+    weight: Array
+
+    def q(self, observation: Array, action: Array) -> Array:
+        return self.weight @ jnp.concatenate([observation, action])
+
+    def v(self, observation: Array) -> Array:
+        return 3.0 + self.weight[:3] @ observation
+
+
+CRITIC = LinearCritic(jnp.array([0.5, -1.0, 0.3, 0.8, -0.2]))
+
+
+def transition(seed: int, num_rows: int, shift: float = 0.0) -> Transition:
+    random = np.random.default_rng(seed)
+    seen = random.normal(size=(num_rows, 3)).astype(np.float32)
+    done = random.uniform(-1, 1, (num_rows, 2)).astype(np.float32)
+    after = seen + 0.1 * np.float32(random.normal(size=(num_rows, 3)) + shift)
+    ones = np.ones(num_rows, np.float32)
+    return Transition(seen, done, random.normal(size=num_rows).astype(np.float32), ones, after)
+
+
+def experience(*, num_offline: int = NUM_OFFLINE, num_online: int = NUM_ONLINE, deployments: int = 1) -> Experience:
+    made = Experience.create(transition(0, num_offline), Spec(3, 2), num_deployments=3, rows_per_deployment=num_online)
+    for number in range(1, deployments + 1):
+        made = made.merge(transition(number, num_online, shift=number), number)
+    return made
+
+
+def prepared(sampler: OTC, data: Experience, critic: Any = CRITIC) -> tuple[Any, dict[str, Any]]:
+    state = sampler.init(data, key=KEY)
+    state, metrics = sampler.begin_deployment(state, data, critic, key=KEY)
+    return state, dict(metrics)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_row_matched_with_itself_is_at_distance_0_and_drawn_first(distance: Any) -> None:
+    data = experience(num_offline=4, num_online=60)  # nearly all candidates are online rows
+    sampler = OTC(distance, **{**SMALL, "num_references": 60}, alpha=4.0, adaptive=False)
+    state, _ = prepared(sampler, data)
+    _, _, metrics = jax.jit(lambda key: sampler.sample(state, data, CRITIC, key=key))(KEY)
+    assert float(metrics["median_distance"]) == 0.0
+    assert float(metrics["self_matches"]) > 0.95
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_exclude_self_leaves_no_match_with_itself(distance: Any) -> None:
+    data = experience(num_offline=4, num_online=60)
+    sampler = OTC(distance, **{**SMALL, "num_references": 60}, exclude_self=True)
+    state, _ = prepared(sampler, data)
+    _, _, metrics = sampler.sample(state, data, CRITIC, key=KEY)
+    assert float(metrics["self_matches"]) == 0.0
+    assert float(metrics["median_distance"]) > 0.0
+
+
+def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
+    data = experience()
+    rows = jnp.arange(NUM_OFFLINE, NUM_OFFLINE + 20)
+    candidates = jnp.concatenate([rows, jnp.arange(20)])
+    for mean, is_zero in (("common", True), ("separate", False)):
+        first, second, _ = ValueDistance(mean).features((), data, CRITIC, candidates, rows)  # pyright: ignore[reportArgumentType]
+        assert bool(jnp.all(first.next_state[:20] == second.next_state)) == is_zero
+        assert bool(jnp.all(first.state_action[:20] == second.state_action))
+
+
+def test_deviations_by_hand() -> None:
+    data = experience()
+    candidates, references = jnp.arange(8), jnp.arange(NUM_OFFLINE, NUM_OFFLINE + 5)
+    first, second, _ = ValueDistance().features((), data, CRITIC, candidates, references)
+    both = data[jnp.concatenate([candidates, references])]
+    values = 3.0 + np.asarray(both.next_observation) @ np.asarray(CRITIC.weight[:3])
+    expected = (values - values.mean()) / max(abs(values.mean()), 0.1 * values.std())
+    assert np.allclose(np.concatenate([first.next_state, second.next_state])[:, 0], expected, atol=1e-5)
+
+
+def test_terminal_rows_have_no_value() -> None:
+    offline = transition(0, 50)._replace(discount=np.zeros(50, np.float32))
+    data = Experience.create(offline, Spec(3, 2), num_deployments=1, rows_per_deployment=10)
+    data = data.merge(transition(1, 10)._replace(discount=np.zeros(10, np.float32)), 1)
+    first, second, _ = ValueDistance().features((), data, CRITIC, jnp.arange(50), jnp.arange(50, 60))
+    assert not jnp.any(first.next_state) and not jnp.any(second.next_state)
+
+
+@pytest.mark.parametrize("distance", ["value", "two-stage"])
+def test_alpha_0_draws_uniformly(distance: str) -> None:
+    data = experience()
+    sampler = OTC(distance, **SMALL, alpha=0.0)
+    state, metrics = prepared(sampler, data)
+    assert float(metrics["effective_sample_size"]) == pytest.approx(SMALL["num_candidates"])
+    drawn = jax.vmap(lambda key: sampler.sample(state, data, CRITIC, key=key)[0])(jax.random.split(KEY, 1000))
+    share = float(jnp.mean(drawn >= NUM_OFFLINE))
+    assert share == pytest.approx(NUM_ONLINE / (NUM_OFFLINE + NUM_ONLINE), abs=0.01)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_online_rows_are_preferred(distance: Any) -> None:
+    data = experience()
+    sampler = OTC(distance, **SMALL, alpha=2.0, adaptive=False)
+    state, _ = prepared(sampler, data)
+    drawn = jax.vmap(lambda key: sampler.sample(state, data, CRITIC, key=key)[0])(jax.random.split(KEY, 200))
+    assert float(jnp.mean(drawn >= NUM_OFFLINE)) > 2 * NUM_ONLINE / (NUM_OFFLINE + NUM_ONLINE)
+
+
+def test_the_exponent_adapts_from_the_second_deployment_on() -> None:
+    data = experience()
+    sampler = OTC("value", **SMALL, alpha=0.7)
+    state, first = prepared(sampler, data)
+    assert float(first["alpha"]) == float(first["alpha_raw"]) == pytest.approx(0.7)
+    # values spread around their mean three times as far: so do the distances
+    spread = LinearCritic(CRITIC.weight * 3.0)
+    data = data.merge(transition(2, NUM_ONLINE), 2)
+    state, second = sampler.begin_deployment(state, data, spread, key=KEY)
+    ratio = float(second["estimated_distance"]) / float(first["estimated_distance"])
+    assert ratio > 1.5
+    assert float(second["alpha_raw"]) == pytest.approx(0.7 * ratio, rel=1e-5)
+    assert float(second["alpha"]) == pytest.approx(min(0.7 * ratio, 4.0), rel=1e-5)
+
+
+def test_the_adapted_exponent_is_clipped_and_says_so() -> None:
+    data = experience()
+    sampler = OTC("value", **SMALL, alpha_bounds=(0.9, 1.1))
+    state, _ = prepared(sampler, data)
+    flat = LinearCritic(jnp.zeros(5))
+    state, metrics = sampler.begin_deployment(state, data, flat, key=KEY)
+    assert float(metrics["alpha_raw"]) < 1e-6
+    assert float(metrics["alpha"]) == pytest.approx(0.9)
+    state, metrics = sampler.begin_deployment(state, data, CRITIC, key=KEY)
+    assert float(metrics["alpha"]) == pytest.approx(1.0)  # it recovers
+
+
+def test_a_fixed_exponent_stays() -> None:
+    data = experience()
+    sampler = OTC("value", **SMALL, alpha=6.0, adaptive=False)
+    state, _ = prepared(sampler, data)
+    _, metrics = sampler.begin_deployment(state, data, LinearCritic(CRITIC.weight * 5), key=KEY)
+    assert float(metrics["alpha"]) == 6.0
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_degenerate_data_stay_finite(distance: Any) -> None:
+    one = jax.tree.map(lambda leaf: np.zeros_like(leaf), transition(0, 30))
+    data = Experience.create(one, Spec(3, 2), num_deployments=1, rows_per_deployment=1)
+    data = data.merge(jax.tree.map(lambda leaf: leaf[:1], one), 1)
+    sampler = OTC(distance, **SMALL)
+    state, begun = prepared(sampler, data)
+    rows, _, drawn = sampler.sample(state, data, LinearCritic(jnp.zeros(5)), key=KEY)
+    assert all(np.isfinite(float(value)) for value in (begun | dict(drawn)).values())
+    assert bool(jnp.all((rows >= 0) & (rows <= 30)))
+
+
+@pytest.mark.parametrize("draw", ["iid", "stratified", "without-replacement"])
+def test_every_way_to_draw_gives_rows_that_exist(draw: Any) -> None:
+    data = experience()
+    sampler = OTC("value", **SMALL, draw=draw)
+    state, _ = prepared(sampler, data)
+    rows, _, _ = sampler.sample(state, data, CRITIC, key=KEY)
+    assert rows.shape == (16,)
+    assert bool(jnp.all((rows >= 0) & (rows < NUM_OFFLINE + NUM_ONLINE)))
+
+
+def test_the_encoder_learns_is_frozen_and_embeds_new_rows() -> None:
+    distance = EmbeddingDistance(size=4, hidden=(32,), num_updates=1500)
+    data = experience(deployments=0)
+    untrained = dataclasses.replace(distance, num_updates=1).init(data, key=KEY)
+    state = distance.init(data, key=KEY)
+    assert float(state.loss) < 0.7 * float(untrained.loss)
+    assert not jnp.any(state.embeddings[NUM_OFFLINE:])
+
+    merged = data.merge(transition(1, NUM_ONLINE), 1)
+    later, metrics = distance.begin_deployment(state, merged)
+    same = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state.encoder, later.encoder)
+    assert all(jax.tree.leaves(same))
+    assert bool(jnp.all(later.embeddings[:NUM_OFFLINE] == state.embeddings[:NUM_OFFLINE]))
+    assert jnp.all(jnp.any(later.embeddings[NUM_OFFLINE : NUM_OFFLINE + NUM_ONLINE] != 0, axis=1))
+    assert float(metrics["active_units"]) == int(active_units(later.embeddings[:NUM_OFFLINE]))
+
+
+def test_two_stage_compares_the_change_or_the_next_observation() -> None:
+    data = experience()
+    rows, online = jnp.arange(10), jnp.arange(NUM_OFFLINE, NUM_OFFLINE + 5)
+    batch = data[rows]
+    for compare, raw in (("next", batch.next_observation), ("delta", batch.next_observation - batch.observation)):
+        distance = TwoStageDistance(compare)  # pyright: ignore[reportArgumentType]
+        state = distance.init(data, key=KEY)
+        first, _, _ = distance.features(state, data, CRITIC, rows, online)
+        offline = data.offline()
+        all_raw = np.asarray(offline.next_observation - (offline.observation if compare == "delta" else 0.0))
+        expected = (np.asarray(raw) - all_raw.mean(axis=0)) / (all_raw.std(axis=0) + 1e-3)
+        assert np.allclose(first.next_state, expected, atol=1e-4)
+        assert first.state_action.shape == (10, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"alpha": -0.1}, "alpha is -0.1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"alpha_bounds": (2.0, 1.0)}, "0 <= low <= high"),
+        ({"distance": "valu"}, "did you mean 'value'"),
+        ({"num_candidates": 0}, "num_candidates is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"draw": "without-replacement", "num_candidates": 8}, "without replacement"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        OTC(**options)
