@@ -1,0 +1,110 @@
+"""Networks: their initialisation, a forward pass by hand, optimizer steps and slow copies."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from marline.nn.actors import DeterministicActor
+from marline.nn.cvae import ConditionalVAE, one_hot_action
+from marline.nn.mlp import MLP, Linear
+from marline.nn.optimized import Optimized, copy, polyak
+from marline.nn.q_networks import QNetwork, TwinQ
+from marline.types import Spec
+
+KEY = jax.random.key(0)
+SPEC = Spec(3, 2)
+
+
+def test_forward_pass_by_hand() -> None:
+    hidden = Linear(jnp.array([[1.0, -1.0], [2.0, 0.5]]), jnp.array([0.5, -4.0]))
+    output = Linear(jnp.array([[2.0, 10.0]]), jnp.array([-1.0]))
+    # hidden: relu(3 - 1 + .5, 6 + .5 - 4) = (2.5, 2.5); then relu(-1 - 1 + .5, -2 + .5 - 4) = (0, 0)
+    np.testing.assert_allclose(MLP((hidden, output))(jnp.array([3.0, 1.0])), [2 * 2.5 + 10 * 2.5 - 1])
+    np.testing.assert_allclose(MLP((hidden, output))(jnp.array([-1.0, 1.0])), [-1.0])
+
+
+@pytest.mark.parametrize("fan_in", [4, 100])
+def test_initial_weights_are_uniform_within_one_over_root_fan_in(fan_in: int) -> None:
+    layer = Linear.create(fan_in, 500, key=KEY)
+    bound = 1 / math.sqrt(fan_in)
+    for leaf in (layer.weight, layer.bias):
+        assert jnp.max(jnp.abs(leaf)) <= bound
+        assert jnp.max(leaf) > 0.95 * bound and jnp.min(leaf) < -0.95 * bound
+        np.testing.assert_allclose(jnp.std(leaf), bound / math.sqrt(3), rtol=0.1)
+    assert layer.weight.shape == (500, fan_in)
+
+
+def test_hidden_sizes_are_honoured() -> None:
+    mlp = MLP.create(3, 2, (5, 7), key=KEY)
+    assert [layer.weight.shape for layer in mlp.layers] == [(5, 3), (7, 5), (2, 7)]
+    assert [layer.weight.shape for layer in MLP.create(3, 2, (), key=KEY).layers] == [(2, 3)]
+
+
+def test_actions_stay_within_bounds() -> None:
+    actor = DeterministicActor.create(SPEC, (8,), key=KEY)
+    observations = 100.0 * jax.random.normal(KEY, (200, 3))
+    actions = jax.vmap(actor)(observations)
+    np.testing.assert_allclose(actions, np.tanh(jax.vmap(actor.mlp)(observations)), atol=1e-6)
+    assert jnp.max(jnp.abs(actions)) <= 1.0
+
+
+def test_q_takes_observation_then_action() -> None:
+    network = QNetwork(MLP((Linear(jnp.array([[1.0, 10.0, 100.0, 1e3, 1e4]]), jnp.zeros(1)),)))
+    q = network(jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 5.0]))
+    assert q.shape == ()
+    assert q == 54321.0
+
+
+def test_twins_share_nothing() -> None:
+    twins = TwinQ.create(SPEC, (4,), key=KEY)
+    for first, second in zip(jax.tree.leaves(twins.first), jax.tree.leaves(twins.second), strict=True):
+        assert not jnp.any(first == second)
+
+    def second_value(twins: TwinQ) -> jax.Array:
+        return twins(jnp.ones(3), jnp.ones(2))[1]
+
+    gradient = jax.grad(second_value)(twins)
+    assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(gradient.first))
+    assert any(jnp.any(leaf) for leaf in jax.tree.leaves(gradient.second))
+
+
+def test_polyak_moves_the_target_by_its_step() -> None:
+    moved = polyak({"w": jnp.array([4.0])}, {"w": jnp.array([2.0])}, 0.005)
+    np.testing.assert_allclose(moved["w"], [2.01], rtol=1e-6)
+
+
+def test_copies_live_in_buffers_of_their_own() -> None:
+    model = Linear.create(2, 3, key=KEY)
+    copied = copy(model)
+    np.testing.assert_array_equal(copied.weight, model.weight)
+    assert copied.weight.unsafe_buffer_pointer() != model.weight.unsafe_buffer_pointer()
+
+
+def test_adam_steps_by_hand() -> None:
+    """The first step is the learning rate along the sign; two equal gradients give two equal steps."""
+    optimizer = optax.adam(0.1)
+    model = Optimized.create({"w": jnp.array([1.0, 1.0])}, optimizer)
+    gradient = {"w": jnp.array([1e-3, -50.0])}
+    for step in (1, 2):
+        model = model.step(gradient, optimizer)
+        np.testing.assert_allclose(model.model["w"], [1.0 - 0.1 * step, 1.0 + 0.1 * step], rtol=1e-4)
+
+
+def test_encoder_gives_mean_and_bounded_log_std() -> None:
+    vae = ConditionalVAE.create(SPEC, 4, (8,), key=KEY)
+    mean, log_std = vae.encode(1e4 * jnp.ones(3), jnp.ones(2), -1e4 * jnp.ones(3))
+    raw = vae.encoder(jnp.concatenate([1e4 * jnp.ones(3), jnp.ones(2), -1e4 * jnp.ones(3)]))
+    np.testing.assert_array_equal(mean, raw[:4])
+    np.testing.assert_array_equal(log_std, np.clip(raw[4:], -4.0, 15.0))
+    assert vae.decode(jnp.ones(3), jnp.ones(3), mean).shape == (2,)
+
+
+def test_discrete_actions_become_one_hot() -> None:
+    np.testing.assert_array_equal(one_hot_action(jnp.array([2, 0]), Spec(1, 3, discrete=True)), [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(one_hot_action(jnp.array([[0.5, -1.0]]), SPEC), [[0.5, -1.0]])
