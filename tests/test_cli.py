@@ -128,3 +128,22 @@ finally:
     assert done.returncode == 0, done.stderr
     for command in ("demo", "run", "resume", "report", "list", "doctor"):
         assert command in done.stdout
+
+
+def test_an_option_reaches_every_sampler_that_has_it() -> None:
+    from marline.commands import configure
+    from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, Uniform
+
+    options = cli.Run(
+        run=Path("unused"),
+        sampler=("uniform", "otc-value", "otc-embedding", "otc-two-stage"),
+        sampler_option=("alpha=2", "exclude_self=true", "compare=next", "kl_weight=0.5"),
+        hidden=(32, 16),
+    )
+    fields = {"alpha": 2.0, "exclude_self": True}
+    assert configure(options).samplers == {
+        "uniform": Uniform(),
+        "otc-value": OTC("value", **fields),
+        "otc-embedding": OTC(EmbeddingDistance(hidden=(32, 16), kl_weight=0.5), **fields),
+        "otc-two-stage": OTC(TwoStageDistance(compare="next"), **fields),
+    }

@@ -63,7 +63,7 @@ class Run:
     algorithm_option: tuple[str, ...] = ()
     """Options of the algorithm, as NAME=VALUE: alpha_bc=100 learning_rate=1e-4."""
     sampler_option: tuple[str, ...] = ()
-    """Options of every OTC sampler, as NAME=VALUE: alpha=2 adaptive=false exclude_self=true."""
+    """Options of OTC samplers and their distances, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
     data_seed: int = 0
     """Seed of the offline logs."""
     json: bool = False

@@ -28,6 +28,7 @@ from marline.console import ProgressDisplay, say
 from marline.envs import TASKS, make_task
 from marline.errors import ConfigError, require, require_name
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, Sampler
+from marline.samplers.distances import DISTANCES
 
 if TYPE_CHECKING:
     from marline import cli
@@ -87,12 +88,7 @@ def configure(options: cli.Run) -> RunConfig:
     fields = {"hidden": options.hidden} | parse_options(options.algorithm_option, "--algorithm-option")
     algorithm = with_options(ALGORITHMS[options.algorithm](), fields, options.algorithm)
     samplers, matches = select_samplers(options.sampler)
-    chosen = parse_options(options.sampler_option, "--sampler-option")
-    samplers = {name: _set_up(name, sampler, chosen, options.hidden) for name, sampler in samplers.items()}
-    require(
-        not chosen or any(isinstance(sampler, OTC) for sampler in samplers.values()),
-        "--sampler-option sets options of OTC samplers, and none is named; add one to --sampler",
-    )
+    samplers = set_up_samplers(samplers, parse_options(options.sampler_option, "--sampler-option"), options.hidden)
     return RunConfig(
         task=options.task,
         algorithm=algorithm,
@@ -129,12 +125,40 @@ def _value(text: str) -> Any:
         return text
 
 
-def _set_up(name: str, sampler: Sampler[Any], chosen: Mapping[str, Any], hidden: tuple[int, ...]) -> Sampler[Any]:
-    if not isinstance(sampler, OTC):
-        return sampler
-    if sampler.distance == "embedding":
-        sampler = dataclasses.replace(sampler, distance=EmbeddingDistance(hidden=hidden))
-    return with_options(sampler, chosen, name)
+def set_up_samplers(
+    samplers: Mapping[str, Sampler[Any]], options: Mapping[str, Any], hidden: tuple[int, ...]
+) -> dict[str, Sampler[Any]]:
+    """Give every OTC sampler those options that it or its distance has; each option must find one that does."""
+    resolved = {
+        name: dataclasses.replace(sampler, distance=_resolved(sampler.distance, hidden))
+        for name, sampler in samplers.items()
+        if isinstance(sampler, OTC)
+    }
+    require(
+        not options or bool(resolved),
+        "--sampler-option sets options of OTC samplers, and none is named; add one to --sampler",
+    )
+    known = [name for sampler in resolved.values() for part in (sampler, sampler.distance) for name in _fields(part)]
+    for name in options:
+        require_name(name, dict.fromkeys(known), "option of these samplers")
+    chosen = dict(samplers)
+    for name, sampler in resolved.items():
+        own = {key: value for key, value in options.items() if key in _fields(sampler)}
+        its = {key: value for key, value in options.items() if key not in own and key in _fields(sampler.distance)}
+        distance = with_options(sampler.distance, its, name)
+        # a distance that is as the catalogue has it keeps its name there
+        same = [word for word, preset in DISTANCES.items() if preset == distance]
+        chosen[name] = with_options(dataclasses.replace(sampler, distance=same[0] if same else distance), own, name)
+    return chosen
+
+
+def _resolved(distance: Any, hidden: tuple[int, ...]) -> Any:
+    distance = DISTANCES[distance] if isinstance(distance, str) else distance
+    return dataclasses.replace(distance, hidden=hidden) if isinstance(distance, EmbeddingDistance) else distance
+
+
+def _fields(value: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(value)]
 
 
 def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:

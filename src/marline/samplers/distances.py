@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
-from marline.errors import require
+from marline.errors import require, require_name
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.optimized import Optimized
 from marline.ops.row_draws import rows_with_replacement
@@ -67,6 +67,9 @@ class ValueDistance:
     """
 
     mean: Literal["common", "separate"] = "common"
+
+    def __post_init__(self) -> None:
+        require_name(self.mean, ("common", "separate"), "mean")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
         return ()
@@ -127,7 +130,11 @@ class EmbeddingDistance:
 
     def __post_init__(self) -> None:
         require(self.size > 0, f"the embedding has size {self.size}, but needs at least 1 dimension")
+        require(all(width >= 1 for width in self.hidden), f"hidden is {self.hidden}; every layer needs at least 1 unit")
+        require(self.kl_weight >= 0, f"kl_weight is {self.kl_weight}, but cannot be negative")
         require(self.num_updates > 0, f"the encoder has {self.num_updates} training steps, but needs at least 1")
+        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, but must be positive")
+        require(self.batch_size > 0, f"batch_size is {self.batch_size}, but a training step needs at least 1 row")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> EmbeddingState:
         """Train the encoder on B^0 and embed B^0."""
@@ -211,6 +218,9 @@ class TwoStageDistance:
     """
 
     compare: Literal["delta", "next"] = "delta"
+
+    def __post_init__(self) -> None:
+        require_name(self.compare, ("delta", "next"), "comparison")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> TwoStageState:
         """Standardise both with the statistics of B^0."""

@@ -78,7 +78,7 @@ class OTC:
             f"alpha is {self.alpha}, but the exponent of the rank must be finite and at least 0, which is uniform",
         )
         low, high = self.alpha_bounds
-        require(0 <= low <= high, f"alpha_bounds are {self.alpha_bounds}, but need 0 <= low <= high")
+        require(0 <= low <= high < math.inf, f"alpha_bounds are {self.alpha_bounds}, but need 0 <= low <= high < inf")
         for name in ("num_candidates", "num_references", "batch_size", "num_estimate"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, but must be at least 1")
         require(

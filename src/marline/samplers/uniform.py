@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
-from marline.errors import require
+from marline.errors import require, require_name
 from marline.ops.row_draws import rows_with_replacement
 from marline.types import Critic, Metrics
 
@@ -26,6 +26,7 @@ class Uniform:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
+        require_name(self.rows, ("merged", "offline", "online"), "window of rows")
         require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
