@@ -66,9 +66,9 @@ def test_every_otc_sampler_gets_its_control_after_it() -> None:
     samplers, matches = select_samplers(("online-matched", "otc-two-stage", "uniform", "otc-value", "uniform"))
     assert list(samplers) == [
         "otc-two-stage",
+        "online-matched-otc-two-stage",
         "uniform",
         "otc-value",
-        "online-matched-otc-two-stage",
         "online-matched-otc-value",
     ]
     assert matches["online-matched-otc-value"] == "otc-value"

@@ -122,17 +122,19 @@ def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], di
     """
     for name in names:
         require_name(name, SAMPLERS, "sampler")
-    chosen = {name: SAMPLERS[name] for name in dict.fromkeys(names) if name != CONTROL}
-    matches: dict[str, str] = {}
-    if CONTROL in names:
-        sources = [name for name, sampler in chosen.items() if isinstance(sampler, OTC)]
-        known = [name for name, sampler in SAMPLERS.items() if isinstance(sampler, OTC)]
-        require(
-            len(sources) > 0,
-            f"{CONTROL} draws the shares that an OTC sampler drew, and none is named; add one of {', '.join(known)}",
-        )
-        matches = {f"{CONTROL}-{source}": source for source in sources}
-        chosen |= {control: SAMPLERS[CONTROL] for control in matches}
+    named = [name for name in dict.fromkeys(names) if name != CONTROL]
+    otc = [name for name, sampler in SAMPLERS.items() if isinstance(sampler, OTC)]
+    sources = [name for name in named if name in otc] if CONTROL in names else []
+    require(
+        CONTROL not in names or len(sources) > 0,
+        f"{CONTROL} draws the shares that an OTC sampler drew, and none is named; add one of {', '.join(otc)}",
+    )
+    matches = {f"{CONTROL}-{source}": source for source in sources}
+    chosen = {}
+    for name in named:
+        chosen[name] = SAMPLERS[name]
+        # right after what it matches, so that an unfinished run has pairs
+        chosen |= {control: SAMPLERS[CONTROL] for control, source in matches.items() if source == name}
     return chosen, matches
 
 

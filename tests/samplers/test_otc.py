@@ -20,7 +20,7 @@ from marline.types import Spec, Transition
 
 KEY = jax.random.key(0)
 NUM_OFFLINE, NUM_ONLINE = 400, 60
-SMALL = {"num_candidates": 64, "num_references": 40, "batch_size": 16, "num_estimate": 100}
+SMALL: dict[str, Any] = {"num_candidates": 64, "num_references": 40, "batch_size": 16, "num_estimate": 100}
 EMBEDDING = EmbeddingDistance(size=3, hidden=(16,), num_updates=50)
 DISTANCES = [ValueDistance(), EMBEDDING, TwoStageDistance(), TwoStageDistance(compare="next")]
 
@@ -44,7 +44,8 @@ def transition(seed: int, num_rows: int, shift: float = 0.0) -> Transition:
     done = random.uniform(-1, 1, (num_rows, 2)).astype(np.float32)
     after = seen + 0.1 * np.float32(random.normal(size=(num_rows, 3)) + shift)
     ones = np.ones(num_rows, np.float32)
-    return Transition(seen, done, random.normal(size=num_rows).astype(np.float32), ones, after)
+    leaves = (seen, done, random.normal(size=num_rows), ones, after)
+    return Transition(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
 
 
 def experience(*, num_offline: int = NUM_OFFLINE, num_online: int = NUM_ONLINE, deployments: int = 1) -> Experience:

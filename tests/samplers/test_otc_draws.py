@@ -1,0 +1,199 @@
+"""How often OTC draws a row, when the distance of every row is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from jaxtyping import Array
+from readable_rows import CRITIC, joined, many, random_rows, rows
+
+from marline.data.experience import Experience
+from marline.ops.prioritization import rank_probabilities
+from marline.samplers import OTC, TwoStageDistance
+from marline.samplers.distances import Features
+from marline.samplers.otc import State
+
+KEY = jax.random.key(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Row j lies at distance j from everything online, times the scale of the deployment."""
+
+    scales: tuple[float, ...] = (1.0,)
+    by_row: bool = True
+
+    def init(self, experience: Experience, *, key: Array) -> Array:
+        return jnp.int32(0)
+
+    def begin_deployment(self, state: Array, experience: Experience) -> tuple[Array, Mapping[str, Array]]:
+        return state + 1, {}
+
+    def features(
+        self, state: Array, experience: Experience, critic: Any, candidates: Array, references: Array
+    ) -> tuple[Features, Features, Mapping[str, Array]]:
+        scale = jnp.array(self.scales)[state - 1]
+        distance = scale * candidates if self.by_row else jnp.full(candidates.shape, scale)
+        nothing = jnp.zeros((references.shape[0], 1))
+        return Features(jnp.zeros((candidates.shape[0], 1)), distance[:, None]), Features(nothing, nothing), {}
+
+
+def begun(sampler: OTC, experience: Experience) -> State:
+    state = sampler.init(experience, key=KEY)
+    return sampler.begin_deployment(state, experience, CRITIC, key=KEY)[0]
+
+
+def drawn(sampler: OTC, experience: Experience, num: int) -> np.ndarray:
+    """`num` batches, after the first deployment has begun."""
+    state = begun(sampler, experience)
+    return many(lambda key: sampler.sample(state, experience, CRITIC, key=key)[0], num)
+
+
+def test_alpha_0_draws_every_row_equally_often() -> None:
+    experience = joined(random_rows(30, 0), random_rows(6, 1), spare=4)
+    # one row of each batch, because rows of one batch share their candidates
+    sampler = OTC(Known(), alpha=0.0, num_candidates=16, num_references=4, batch_size=1, num_estimate=8)
+    counts = np.bincount(drawn(sampler, experience, 20_000).ravel(), minlength=36)
+    assert len(counts) == 36
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_rows_are_drawn_by_the_rank_law() -> None:
+    """At alpha = 1 a row at quantile u of the distances is drawn (1 - (1 - u)^512) / (6.816517 u) times as often."""
+    num_rows, num_batches = 4000, 300
+    experience = joined(random_rows(num_rows - 40, 0), random_rows(40, 1))
+    batches = drawn(OTC(Known(), num_references=20, num_estimate=8), experience, num_batches)
+    assert batches.shape == (num_batches, 128)
+    quantile = (batches + 0.5) / num_rows
+    edges = np.array([0.0, 0.002, 0.01, 0.05, 0.2, 0.5, 1.0])
+    shares = np.histogram(quantile, edges)[0] / quantile.size
+
+    def mass(start: float, stop: float) -> float:
+        u = np.linspace(start, stop, 20_001)[1:] - (stop - start) / 40_000
+        return float(np.mean((1 - (1 - u) ** 512) / (6.816517 * u)) * (stop - start))
+
+    expected = [mass(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    assert sum(expected) == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_allclose(shares, expected, atol=0.01)
+    per_row = shares / np.diff(edges)
+    assert np.all(np.diff(per_row) < 0)
+
+
+def test_rows_whose_change_was_seen_online_are_preferred_as_often_as_their_ranks_say() -> None:
+    """Half of the rows move as seen online and are at distance 0: they hold ranks 1 to 256, 89.8 % of the mass."""
+    rng = np.random.default_rng(0)
+    q, like = rng.integers(-5, 5, 4000), np.arange(4000) % 2 == 0
+    experience = joined(rows(q, np.where(like, 1.0, -1.0)), rows(rng.integers(-5, 5, 40), np.ones(40)))
+    # every next observation is (0, v): of the change, only the second number tells the dynamics
+    sampler = OTC(TwoStageDistance(compare="next"), alpha=1.0, num_references=40, num_estimate=64)
+    batches = drawn(sampler, experience, 100)
+    share = np.mean((batches >= 4000) | (batches % 2 == 0))
+    harmonic = np.cumsum(1.0 / np.arange(1, 513))
+    assert share == pytest.approx(harmonic[255] / harmonic[511], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("distances", "raw", "used"),
+    [
+        ((0.8, 1.0, 0.9, 0.45, 0.45), (1.0, 1.25, 1.125, 0.5625, 0.5625), (1.0, 1.25, 1.125, 0.5625, 0.5625)),
+        ((0.8, 2.4, 0.0, 0.8), (1.0, 3.0, 0.0, 1.0), (1.0, 3.0, 0.1, 1.0)),
+        ((0.1, 0.9), (1.0, 9.0), (1.0, 4.0)),
+    ],
+)
+def test_the_exponent_follows_the_mean_distance(
+    distances: tuple[float, ...], raw: tuple[float, ...], used: tuple[float, ...]
+) -> None:
+    experience = joined(random_rows(30, 0), random_rows(6, 1))
+    sampler = OTC(Known(distances, by_row=False), num_estimate=8)
+    state = sampler.init(experience, key=KEY)
+    reported = []
+    for _ in distances:
+        state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+        reported.append([float(metrics[name]) for name in ("estimated_distance", "alpha_raw", "alpha")])
+        assert state.alpha == metrics["alpha"] and state.alpha_raw == metrics["alpha_raw"]
+    np.testing.assert_allclose(np.array(reported).T, [distances, raw, used], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"alpha": 0.7}, [0.7, 4.0]),  # the first deployment takes alpha^0, the second is clipped
+        ({"alpha": 6.0}, [4.0, 4.0]),
+        ({"alpha": 6.0, "adaptive": False}, [6.0, 6.0]),
+        ({"alpha": 0.0}, [0.0, 0.0]),  # uniform stays uniform, whatever the bounds
+        ({"alpha": 1.0, "alpha_bounds": (0.0, 100.0)}, [1.0, 9.0]),
+    ],
+)
+def test_which_exponents_adapt(options: dict[str, Any], expected: list[float]) -> None:
+    experience = joined(random_rows(30, 0), random_rows(6, 1))
+    sampler = OTC(Known((0.1, 0.9), by_row=False), num_estimate=8, **options)
+    state = sampler.init(experience, key=KEY)
+    for alpha in expected:
+        state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+        assert metrics["alpha"] == pytest.approx(alpha, rel=1e-5)
+
+
+def test_effective_sample_size_is_that_of_the_exponent_in_use() -> None:
+    experience = joined(random_rows(30, 0), random_rows(6, 1))
+    sampler = OTC(Known((1.0, 2.0), by_row=False), num_estimate=8)
+    state = sampler.init(experience, key=KEY)
+    for expected in (28.3, 2.49):  # of 512 rows, at alpha = 1 and 2
+        state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+        assert metrics["effective_sample_size"] == pytest.approx(expected, rel=5e-3)
+
+
+def test_the_estimate_is_the_mean_over_the_merged_rows() -> None:
+    experience = joined(random_rows(900, 0), random_rows(100, 1))
+    sampler = OTC(Known(), num_estimate=10_000)
+    state = sampler.init(experience, key=KEY)
+    _, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+    assert metrics["estimated_distance"] == pytest.approx(999 / 2, abs=4 * 1000 / np.sqrt(12 * 10_000))
+    _, again = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+    assert again["estimated_distance"] == metrics["estimated_distance"]
+
+
+@pytest.mark.parametrize("draw", ["iid", "stratified", "without-replacement"])
+def test_the_nearest_candidate_is_drawn_as_often_as_each_way_says(
+    draw: Literal["iid", "stratified", "without-replacement"],
+) -> None:
+    # so many rows that the candidates are distinct but for a few
+    experience = joined(random_rows(50_000, 0), random_rows(10, 1))
+    sampler = OTC(Known(), draw=draw, num_candidates=64, num_references=5, batch_size=16, num_estimate=8)
+    batches = np.sort(drawn(sampler, experience, 400), axis=1)
+    nearest = (batches == batches[:, :1]).sum(axis=1)
+    first = float(rank_probabilities(64, 1.0)[0])
+    assert first == pytest.approx(0.2108, abs=1e-3)
+    if draw == "without-replacement":
+        assert nearest.mean() < 1.02
+    elif draw == "stratified":  # 3.37 of 16: three or four times in every batch
+        assert set(nearest) <= {3, 4}
+    else:
+        # batches without the nearest candidate count the nearest that they hold
+        assert nearest.mean() == pytest.approx(16 * first, abs=0.3)
+        assert nearest.std() > 1.0
+
+
+def test_fewer_rows_than_candidates_and_references_are_no_problem() -> None:
+    experience = joined(random_rows(5, 0), random_rows(1, 1))
+    sampler = OTC("value", num_candidates=64, num_references=20, batch_size=8, num_estimate=16)
+    batches = drawn(sampler, experience, 50)
+    assert set(batches.ravel()) == set(range(6))
+
+
+def test_rows_that_were_never_filled_are_never_drawn_or_matched() -> None:
+    """Room for more rows of the same deployment lies behind its rows."""
+    experience = joined(random_rows(5, 0, mean=50.0), random_rows(3, 1, mean=50.0), spare=30)
+    sampler = OTC(TwoStageDistance(), num_candidates=64, num_references=33, batch_size=8, num_estimate=16)
+    batches = drawn(sampler, experience, 50)
+    assert set(batches.ravel()) == set(range(8))
+    state = begun(sampler, experience)
+    _, _, metrics = sampler.sample(state, experience, CRITIC, key=KEY)
+    # an unfilled row is all zeros, 50 standard deviations away
+    assert metrics["mean_distance"] < 10.0

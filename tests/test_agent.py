@@ -1,0 +1,170 @@
+"""The loop of one agent: cut anywhere it is the same loop, and what it reports is right."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from marline.agent import (
+    TD_ERROR_EVERY,
+    AgentState,
+    begin_deployment,
+    compare_td_errors,
+    describe_rows,
+    stream,
+    summarise,
+    tune,
+)
+from marline.algorithms import TD3BC
+from marline.data.experience import Experience
+from marline.samplers import OTC, Uniform
+from marline.types import Spec, Transition
+
+SPEC = Spec(3, 2)
+KEY = jax.random.key(0)
+
+
+class Reading(NamedTuple):
+    """Q(s, a) is the first number of an observation, V(s) the second."""
+
+    def q(self, observation: Array, action: Array) -> Array:
+        return observation[0]
+
+    def v(self, observation: Array) -> Array:
+        return observation[1]
+
+
+def make_logs(num: int, seed: int) -> Transition:
+    rng = np.random.default_rng(seed)
+    leaves = (
+        rng.normal(size=(num, 3)),
+        rng.uniform(-1, 1, (num, 2)),
+        rng.normal(size=num),
+        np.arange(num) % 5 != 0,
+        rng.normal(size=(num, 3)),
+    )
+    return Transition(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
+
+
+def make_experience() -> Experience:
+    """40 offline rows, then 10 and 8 of two deployments."""
+    experience = Experience.create(make_logs(40, 0), SPEC, num_deployments=2, rows_per_deployment=10)
+    return experience.merge(make_logs(10, 1), 1).merge(make_logs(8, 2), 2)
+
+
+def bits(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_a_loop_cut_in_two_is_the_whole_loop_bit_for_bit() -> None:
+    algorithm = TD3BC(hidden=(4, 4))
+    sampler = OTC("value", num_candidates=32, num_references=8, batch_size=8, num_estimate=16)
+    experience = make_experience()
+    state = AgentState(
+        jax.jit(lambda experience: algorithm.init(experience, key=KEY))(experience),
+        sampler.init(experience, key=KEY),
+        experience,
+    )
+    memory, _ = begin_deployment(state, KEY, algorithm=algorithm, sampler=sampler)
+    state = state._replace(sampler=memory)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def loop(state: AgentState, first: Array, num: int) -> tuple[Any, Any, Any]:
+        keys = (jax.random.key(1), jax.random.key(2))
+        return tune(state, *keys, first, algorithm=algorithm, sampler=sampler, num_updates=num)
+
+    whole = loop(state, jnp.int32(TD_ERROR_EVERY - 4), 12)
+    learner, memory, before = loop(state, jnp.int32(TD_ERROR_EVERY - 4), 6)
+    halves = state._replace(learner=learner, sampler=memory)
+    learner, memory, after = loop(halves, jnp.int32(TD_ERROR_EVERY + 2), 6)
+    joined = {name: jnp.concatenate([before[name], after[name]]) for name in before}
+    assert whole[2].keys() == joined.keys()
+    for one, other in zip(bits(whole), bits((learner, memory, joined)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    # TD errors are looked at in every hundredth update only
+    measured = np.isfinite(np.asarray(whole[2]["td_error_uniform"]))
+    assert list(np.flatnonzero(measured)) == [4]
+    # another place in the stream is another loop
+    elsewhere = loop(state, jnp.int32(0), 6)
+    assert any(np.any(one != other) for one, other in zip(bits(elsewhere[0]), bits(learner), strict=True))
+
+
+def test_rows_are_described_by_their_source() -> None:
+    experience = make_experience()
+    rows = jnp.array([0, 39, 39, 40, 49, 50, 57, 57, 57, 57])
+    described = {name: float(value) for name, value in describe_rows(rows, experience).items()}
+    assert described == {
+        "share_offline": pytest.approx(0.3),
+        "share_earlier": pytest.approx(0.2),
+        "share_current": pytest.approx(0.5),
+        "distinct_rows": 6.0,
+    }
+
+
+def test_before_the_first_deployment_all_rows_are_offline() -> None:
+    experience = Experience.create(make_logs(5, 0), SPEC, num_deployments=1, rows_per_deployment=2)
+    described = describe_rows(jnp.arange(5), experience)
+    assert described["share_offline"] == 1.0
+    assert described["share_earlier"] == described["share_current"] == 0.0
+
+
+def test_td_errors_by_hand() -> None:
+    """Q = 0.5, r = 1, V' = 2, gamma = 0.9: an error of 2.3, or of 0.5 where the episode ended."""
+    one = jnp.ones((6, 1))
+    logs = Transition(
+        observation=one * jnp.array([[0.5, -7.0, 0.0]]),
+        action=jnp.zeros((6, 2)),
+        reward=jnp.ones(6),
+        discount=jnp.ones(6),
+        next_observation=one * jnp.array([[-7.0, 2.0, 0.0]]),
+    )
+    experience = Experience.create(logs, SPEC, num_deployments=1, rows_per_deployment=1)
+    drawn = logs._replace(discount=jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
+    of_drawn, of_uniform = compare_td_errors(Reading(), 0.9, drawn, experience, key=KEY)
+    assert of_drawn == pytest.approx((2.3 + 0.5) / 2, rel=1e-5)
+    assert of_uniform == pytest.approx(2.3, rel=1e-5)
+
+
+def test_streams_are_fixed_by_seed_agent_and_purpose() -> None:
+    words = list(itertools.product((0, 1), ("left", "right"), ("sample/1", "update/1", "update/2")))
+    keys = {tuple(np.asarray(jax.random.key_data(stream(*word)))) for word in words}
+    assert len(keys) == len(words)
+    assert (
+        jax.random.key_data(stream(0, "left", "init")).tolist()
+        == jax.random.key_data(stream(0, "left", "init")).tolist()
+    )
+
+
+def test_the_sampler_alone_takes_in_a_deployment() -> None:
+    experience = make_experience()
+    algorithm = TD3BC(hidden=(4, 4))
+    learner = jax.jit(lambda experience: algorithm.init(experience, key=KEY))(experience)
+    state = AgentState(learner, (), experience)
+    assert begin_deployment(state, KEY, algorithm=algorithm, sampler=Uniform()) == ((), {})
+
+
+def test_summaries_are_means_and_td_errors_those_of_the_updates_that_measured() -> None:
+    metrics = {
+        "critic_loss": jnp.array([1.0, 2.0, 6.0]),
+        "td_error_drawn": jnp.array([jnp.nan, 4.0, jnp.nan]),
+        "td_error_uniform": jnp.array([jnp.nan, -2.0, jnp.nan]),
+    }
+    assert summarise(metrics) == {"critic_loss": 3.0, "td_error_drawn": 4.0, "td_error_uniform": -2.0}
+    unmeasured = summarise({name: jnp.full(3, jnp.nan) for name in ("td_error_drawn", "td_error_uniform")})
+    assert all(np.isnan(value) for value in unmeasured.values())
+
+
+def test_a_loss_that_is_not_a_number_is_not_averaged_away() -> None:
+    nothing = jnp.full(2, jnp.nan)
+    summary = summarise(
+        {"critic_loss": jnp.array([1.0, jnp.nan]), "td_error_drawn": nothing, "td_error_uniform": nothing}
+    )
+    assert np.isnan(summary["critic_loss"])

@@ -1,0 +1,103 @@
+"""Many learners at once: stacked or one after another, they get the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from marline.agent import AgentState, tune
+from marline.algorithms import TD3BC
+from marline.data.experience import Experience
+from marline.population import map_learners
+from marline.samplers import Uniform
+from marline.types import Spec, Transition
+
+BACKENDS = ["cpu", "gpu"]  # one after another, and stacked
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What JAX says it runs on; only the choice between the two ways depends on it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_every_learner_gets_its_own_result_in_the_order_given(backend: str) -> None:
+    def scaled(x: Array, offset: Array, key: Array, *, factor: float) -> dict[str, Array]:
+        return {"scaled": factor * x + offset, "noise": jax.random.normal(key, x.shape)}
+
+    vectors = {"b": jnp.arange(3.0), "short": jnp.arange(2.0), "a": -jnp.arange(3.0)}
+    offsets = {"a": jnp.float32(1.0), "b": jnp.float32(2.0), "short": jnp.float32(3.0)}
+    keys = {name: jax.random.key(number) for number, name in enumerate(vectors)}
+    results = map_learners(scaled, vectors, offsets, keys, static={"factor": 10.0})
+    assert list(results) == ["b", "short", "a"]
+    np.testing.assert_allclose(results["a"]["scaled"], [1.0, -9.0, -19.0])
+    np.testing.assert_allclose(results["b"]["scaled"], [2.0, 12.0, 22.0])
+    np.testing.assert_allclose(results["short"]["scaled"], [3.0, 13.0])
+    for name, key in keys.items():
+        np.testing.assert_array_equal(results[name]["noise"], jax.random.normal(key, vectors[name].shape))
+    # options are compiled in, not remembered
+    other = map_learners(scaled, vectors, offsets, keys, static={"factor": 0.0})
+    np.testing.assert_allclose(other["a"]["scaled"], 1.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_a_function_is_compiled_once_per_shape(backend: str) -> None:
+    traced: list[Any] = []
+
+    def double(x: Array) -> Array:
+        traced.append(x.shape)
+        return 2 * x
+
+    sizes = {"one": 3, "two": 2, "three": 3, "four": 2}
+    for _ in range(2):
+        results = map_learners(double, {name: jnp.ones(size) for name, size in sizes.items()}, static={})
+        assert {name: result.shape[0] for name, result in results.items()} == sizes
+    assert sorted(traced) == [(2,), (3,)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_one_learner_alone(backend: str) -> None:
+    results = map_learners(lambda x: x + 1, {("only", 0): jnp.zeros(2)}, static={})
+    np.testing.assert_array_equal(results["only", 0], 1.0)
+
+
+def make_learner(seed: int, algorithm: TD3BC) -> AgentState:
+    rng = np.random.default_rng(seed)
+    leaves = (
+        rng.normal(size=(50, 3)),
+        rng.uniform(-1, 1, (50, 2)),
+        rng.normal(size=50),
+        np.arange(50) % 4 != 0,
+        rng.normal(size=(50, 3)),
+    )
+    logs = Transition(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
+    experience = Experience.create(logs, Spec(3, 2), num_deployments=1, rows_per_deployment=1)
+    return AgentState(
+        jax.jit(lambda experience, key: algorithm.init(experience, key=key))(experience, jax.random.key(seed)),
+        (),
+        experience,
+    )
+
+
+def test_stacked_learners_learn_what_each_would_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithm = TD3BC(hidden=(4, 4), learning_rate=1e-3)
+    team = {seed: make_learner(seed, algorithm) for seed in range(3)}
+    sample_keys = {seed: jax.random.key(10 + seed) for seed in team}
+    update_keys = {seed: jax.random.key(20 + seed) for seed in team}
+    first = {seed: jnp.int32(0) for seed in team}
+    static = {"algorithm": algorithm, "sampler": Uniform(batch_size=16), "num_updates": 20}
+    results = []
+    for backend in BACKENDS:
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        results.append(map_learners(tune, team, sample_keys, update_keys, first, static=static))
+    alone, stacked = results
+    for seed in team:
+        for one, other in zip(jax.tree.leaves(alone[seed]), jax.tree.leaves(stacked[seed]), strict=True):
+            np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-3, atol=1e-5)

@@ -1,0 +1,280 @@
+"""Algorithm 1 from untrained learners to tuned ones, with an algorithm simple enough to follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from marline import tuning
+from marline.data.dataset import Dataset
+from marline.data.experience import Experience
+from marline.samplers import OTC, OnlineMatched, Sampler, Uniform
+from marline.tuning import Deployment, DivergenceError, LearnerID, Team, check_finite
+from marline.types import Metrics, Policy, Spec, Transition
+
+SPECS = {"left": Spec(3, 1), "right": Spec(5, 2)}
+SEEDS = (0, 1)
+ROWS = 12  # per deployment
+OTC_SMALL = OTC("value", num_candidates=16, num_references=8, batch_size=8, num_estimate=16)
+UNIFORM = Uniform(batch_size=8)
+
+
+class Learner(NamedTuple):
+    """A running mean of the observations shown, and of the noise that came with the updates."""
+
+    mean: Array
+    noise: Array
+
+
+class DotPolicy(NamedTuple):
+    mean: Array
+
+    def __call__(self, observation: Array, *, key: Array) -> Array:
+        return jnp.tanh(self.mean @ observation)[None]
+
+
+class DotCritic(NamedTuple):
+    mean: Array
+
+    def q(self, observation: Array, action: Array) -> Array:
+        return self.mean @ observation
+
+    def v(self, observation: Array) -> Array:
+        return self.mean @ observation
+
+
+@dataclasses.dataclass(frozen=True)
+class Averager:
+    """Learns next to nothing, but from its batches and its noise alone."""
+
+    gamma: float = 0.9
+
+    def init(self, experience: Experience, *, key: Array) -> Learner:
+        return Learner(jax.random.normal(key, (experience.spec.observation_size,)), jnp.float32(0.0))
+
+    def update(self, state: Learner, batch: Transition, *, key: Array) -> tuple[Learner, Metrics]:
+        mean = 0.9 * state.mean + 0.1 * jnp.mean(batch.observation, axis=0)
+        noise = 0.9 * state.noise + jax.random.normal(key)
+        metrics = {"critic_loss": jnp.mean(jnp.square(batch.reward)), "mean_q": jnp.mean(batch.reward)}
+        return Learner(mean, noise), metrics
+
+    def policy(self, state: Learner) -> DotPolicy:
+        return DotPolicy(state.mean)
+
+    def critic(self, state: Learner) -> DotCritic:
+        return DotCritic(state.mean)
+
+
+ALGORITHM = Averager()
+
+
+def make_logs(agent: str, num: int, seed: int) -> Dataset:
+    spec, rng = SPECS[agent], np.random.default_rng((seed, len(agent)))
+    return Dataset(
+        observations=rng.normal(size=(num, spec.observation_size)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (num, spec.action_size)).astype(np.float32),
+        rewards=rng.normal(size=num).astype(np.float32),
+        terminals=np.zeros(num, bool),
+        timeouts=np.arange(1, num + 1) % 4 == 0,
+        next_observations=rng.normal(size=(num, spec.observation_size)).astype(np.float32),
+        spec=spec,
+    )
+
+
+def recruit(data: Mapping[str, Dataset] | None = None) -> Team:
+    data = data or {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    return tuning.recruit(data, ALGORITHM, seeds=SEEDS, num_deployments=3, rows_per_deployment=ROWS)
+
+
+def pretrained(team: Team | None = None) -> Team:
+    *_, (_, team, _) = tuning.pretrain(team or recruit(), ALGORITHM, num_updates=6)
+    return team
+
+
+class Fleet:
+    """Hands out prepared logs, and remembers who asked for them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Mapping[LearnerID, Policy]]] = []
+
+    def __call__(self, number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
+        self.asked.append((number, policies))
+        return {(seed, agent): make_logs(agent, ROWS, 100 * seed + number) for seed, agent in policies}
+
+
+def run(
+    team: Team, deployments: Sequence[int], sampler: Sampler[Any] = UNIFORM, fleet: Fleet | None = None
+) -> list[Deployment]:
+    campaign = tuning.run(team, fleet or Fleet(), ALGORITHM, sampler, num_updates=5, deployments=deployments)
+    return list(campaign)
+
+
+def same(first: object, second: object) -> bool:
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(np.array_equal(np.asarray(one), np.asarray(other)) for one, other in pairs)
+
+
+def learners(team: Team) -> dict[LearnerID, Learner]:
+    return {learner: state.learner for learner, state in team.items()}
+
+
+def test_every_seed_and_agent_has_a_learner_of_its_own() -> None:
+    team = recruit()
+    assert list(team) == [(0, "left"), (0, "right"), (1, "left"), (1, "right")]
+    for (_, agent), state in team.items():
+        assert state.experience.spec == SPECS[agent]
+        assert state.experience.capacity == 40 + 3 * ROWS
+        np.testing.assert_array_equal(state.experience.offline().observation, make_logs(agent, 40, 0).observations)
+    assert not same(team[0, "left"].learner, team[1, "left"].learner)
+    assert same(learners(team), learners(recruit()))
+
+
+@pytest.mark.parametrize("chunk", [6, 4, 1])
+def test_offline_training_does_not_depend_on_its_chunks(chunk: int) -> None:
+    whole = learners(pretrained())
+    *_, (done, team, metrics) = tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=chunk)
+    assert done == 6
+    assert same(learners(team), whole)
+    assert metrics.keys() == team.keys()
+
+
+def test_offline_training_goes_on_where_it_stopped() -> None:
+    stopped = next(tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=4))
+    done, team, _ = stopped
+    assert done == 4
+    steps = list(tuning.pretrain(team, ALGORITHM, num_updates=6, first_update=done, chunk=4))
+    assert [done for done, _, _ in steps] == [6]
+    assert same(learners(steps[-1][1]), learners(pretrained()))
+    assert list(tuning.pretrain(team, ALGORITHM, num_updates=4, first_update=4)) == []
+
+
+def test_learners_are_carried_from_one_deployment_to_the_next() -> None:
+    team, fleet = tuning.equip(pretrained(), UNIFORM), Fleet()
+    first, second = run(team, [1, 2], fleet=fleet)
+    assert (first.number, second.number) == (1, 2)
+
+    # one call at a time gives the same
+    alone = run(team, [1])[0]
+    assert same(alone.team, first.team)
+    assert same(run(alone.team, [2])[0].team, second.team)
+    # starting over from the offline team does not, though its rows be merged just the same
+    merged = tuning.merge(team, Fleet()(1, tuning.policies(team, ALGORITHM)), 1)
+    assert same(merged[0, "left"].experience, first.team[0, "left"].experience)
+    restarted = run(merged, [2])[0]
+    assert same(restarted.team[0, "left"].experience, second.team[0, "left"].experience)
+    for learner in team:
+        assert not same(restarted.team[learner].learner, second.team[learner].learner)
+
+    # each deployment is of the policies that the one before left behind
+    assert [number for number, _ in fleet.asked] == [1, 2]
+    for (_, deployed), source in zip(fleet.asked, (team, first.team), strict=True):
+        assert same(deployed, tuning.policies(source, ALGORITHM))
+    assert not same(fleet.asked[0][1], fleet.asked[1][1])
+
+
+def test_every_deployment_is_merged() -> None:
+    for number, deployment in enumerate(run(tuning.equip(pretrained(), UNIFORM), [1, 2, 3]), start=1):
+        for (seed, agent), state in deployment.team.items():
+            assert int(state.experience.size) == 40 + number * ROWS
+            assert int(state.experience.online_start) == 40 + (number - 1) * ROWS
+            fresh = state.experience[jnp.arange(40 + (number - 1) * ROWS, 40 + number * ROWS)]
+            np.testing.assert_array_equal(fresh.observation, make_logs(agent, ROWS, 100 * seed + number).observations)
+
+
+def test_an_agent_does_not_depend_on_the_others() -> None:
+    plain = {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    other = {**plain, "right": make_logs("right", 40, 9)}
+    results = [
+        run(tuning.equip(pretrained(recruit(data)), OTC_SMALL), [1], OTC_SMALL)[0].team for data in (plain, other)
+    ]
+    for seed in SEEDS:
+        assert same(results[0][seed, "left"], results[1][seed, "left"])
+        assert not same(results[0][seed, "right"].learner, results[1][seed, "right"].learner)
+
+
+def test_samplers_are_compared_on_equal_noise() -> None:
+    offline = pretrained()
+    results = []
+    for sampler in (UNIFORM, Uniform("online", batch_size=8), OTC_SMALL):
+        team = tuning.equip(offline, sampler)
+        assert same(learners(team), learners(offline))  # equipping trains nothing
+        results.append(learners(run(team, [1], sampler)[0].team))
+    for learner in offline:
+        first, *others = (result[learner] for result in results)
+        for other in others:
+            assert same(first.noise, other.noise)
+            assert not same(first.mean, other.mean)
+    noises = [float(learner.noise) for learner in results[0].values()]
+    assert len(set(noises)) == len(noises)  # and every learner has noise of its own
+
+
+def test_a_run_repeats_bit_for_bit() -> None:
+    team = tuning.equip(pretrained(), OTC_SMALL)
+    first, second = (run(team, [1, 2], OTC_SMALL) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert same(one.team, other.team)
+        assert one.metrics == pytest.approx(other.metrics, nan_ok=True, rel=0, abs=0)
+
+
+def test_metrics_tell_what_was_adapted_and_drawn() -> None:
+    for deployment in run(tuning.equip(pretrained(), OTC_SMALL), [1, 2], OTC_SMALL):
+        for metrics in deployment.metrics.values():
+            assert {"alpha", "alpha_raw", "estimated_distance", "critic_loss", "distinct_rows"} <= metrics.keys()
+            shares = [metrics[f"share_{source}"] for source in ("offline", "earlier", "current")]
+            assert sum(shares) == pytest.approx(1.0)
+            assert (metrics["share_earlier"] > 0) == (deployment.number > 1)
+
+
+def test_the_control_draws_the_shares_it_is_told() -> None:
+    sampler = OnlineMatched(batch_size=64)
+    team = tuning.equip(pretrained(), sampler)
+    shares = jnp.array([0.25, 0.0, 0.75])
+    team = {
+        learner: state._replace(sampler=sampler.prescribe(state.sampler, 1, shares)) for learner, state in team.items()
+    }
+    for metrics in run(team, [1], sampler)[0].metrics.values():
+        assert metrics["share_current"] == pytest.approx(0.75, abs=0.1)
+        assert metrics["share_earlier"] == 0.0
+
+
+def test_rewards_that_are_not_numbers_stop_the_run_and_name_the_learner() -> None:
+    class Broken(Fleet):
+        def __call__(self, number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
+            logs = super().__call__(number, policies)
+            if number == 2:
+                logs[1, "right"].rewards[:] = np.nan
+            return logs
+
+    team = tuning.equip(pretrained(), UNIFORM)
+    campaign = tuning.run(team, Broken(), ALGORITHM, UNIFORM, num_updates=5, deployments=[1, 2])
+    assert next(campaign).number == 1
+    with pytest.raises(DivergenceError, match="agent 'right' under seed 1 diverged: critic_loss is nan.*rewards"):
+        next(campaign)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"critic_loss": float("nan")},
+        {"critic_loss": float("inf")},
+        {"mean_q": float("nan")},
+        {"mean_q": -1.1e6},
+        {"mean_q": float("inf")},
+    ],
+)
+def test_what_counts_as_divergence(metrics: dict[str, float]) -> None:
+    (name,) = metrics
+    with pytest.raises(DivergenceError, match=f"agent 'left' under seed 7 diverged: {name} is"):
+        check_finite((7, "left"), {"critic_loss": 1.0, "mean_q": 1.0} | metrics)
+
+
+def test_large_numbers_are_not_divergence() -> None:
+    check_finite((7, "left"), {"critic_loss": 1e30, "mean_q": -1e6})
+    check_finite((7, "left"), {})
