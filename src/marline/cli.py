@@ -104,6 +104,8 @@ class Report:
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
     """Also write the figure of returns, as SVG."""
+    sampler: tuple[str, ...] = ()
+    """Draw only these samplers in the figure."""
     json: bool = False
     """Print the table of final returns and differences as JSON."""
 

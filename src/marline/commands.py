@@ -217,7 +217,7 @@ def report(options: cli.Report) -> int:
     if options.summary:
         reporting.write_summary(runs, options.summary)
     if options.figure:
-        reporting.write_figure(runs, options.figure)
+        reporting.write_figure(runs, options.figure, samplers=options.sampler)
     if options.json:
         print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
         return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from marline.errors import ConfigError
+from marline.errors import ConfigError, require_name
 from marline.report.appearance import Look, looks, number, plural, shorten
 from marline.report.figures import Panel, Trace, difference_panel, returns_panel
 from marline.report.records import Run, read_run
@@ -49,8 +50,13 @@ class Axes(NamedTuple):
         return round(self.top + (high - value) / (high - low) * (ROW - TOP - BOTTOM), 1)
 
 
-def write_figure(runs: Sequence[Path], path: Path) -> Path:
+def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = ()) -> Path:
     """Draw runs, one below the other, as an SVG file that follows the reader's light or dark scheme.
+
+    Args:
+        runs: run directories.
+        path: the file.
+        samplers: draw only these; all unless given.
 
     Raises:
         ConfigError: no run was given, or `path` does not end in .svg.
@@ -59,9 +65,18 @@ def write_figure(runs: Sequence[Path], path: Path) -> Path:
         raise ConfigError(f"{path} does not end in .svg, the only form that this figure is drawn in; rename it")
     if not runs:
         raise ConfigError("no run was given to draw; give at least one run directory")
+    read = [read_run(run) for run in runs]
+    for name in samplers:
+        require_name(name, dict.fromkeys(one.name for run in read for one in run.samplers), "sampler of these runs")
+    if samplers:
+        read = [_only(run, samplers) for run in read]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(draw([read_run(run) for run in runs]), encoding="utf-8")
+    path.write_text(draw(read), encoding="utf-8")
     return path
+
+
+def _only(run: Run, samplers: Sequence[str]) -> Run:
+    return dataclasses.replace(run, samplers=tuple(one for one in run.samplers if one.name in samplers))
 
 
 def draw(runs: Sequence[Run]) -> str:
