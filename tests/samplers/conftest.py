@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import pytest
-from readable_rows import SPEC, random_rows
+from readable_rows import SPEC
 
 from marline.data.experience import Experience
 from marline.samplers import EmbeddingDistance
 from marline.samplers.distances import EmbeddingState
+from marline.types import Transition
 
 
 class Embedded(NamedTuple):
@@ -20,6 +22,14 @@ class Embedded(NamedTuple):
     trained: EmbeddingState
     experiences: tuple[Experience, ...]
     states: tuple[EmbeddingState, ...]
+
+
+def random_rows(num: int, seed: int) -> Transition:
+    """Rows in which everything varies: a constant feature would be divided by almost nothing."""
+    rng = np.random.default_rng(seed)
+    seen, after = rng.normal(3, 1, (2, num, 2)).astype(np.float32)
+    action = rng.uniform(-1, 1, (num, 1)).astype(np.float32)
+    return Transition(seen, action, np.zeros(num, np.float32), np.ones(num, np.float32), after)
 
 
 @pytest.fixture(scope="session")

@@ -270,8 +270,6 @@ def test_discrete_actions_are_embedded_too() -> None:
 @pytest.mark.parametrize(
     ("kind", "option", "value", "told"),
     [
-        (ValueDistance, "mean", "seperate", "'seperate'; did you mean 'separate'"),
-        (TwoStageDistance, "compare", "nxt", "'nxt'; did you mean 'next'"),
         (EmbeddingDistance, "size", 0, "size 0"),
         (EmbeddingDistance, "hidden", (8, 0), "hidden is"),
         (EmbeddingDistance, "kl_weight", float("nan"), "kl_weight is nan"),
