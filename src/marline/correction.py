@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -63,7 +64,7 @@ def correct(
         DataError: arrays of the wrong shape, or that hold NaN or infinity; names the argument and row.
         ConfigError: alpha negative or not finite, or num below 1.
     """
-    require(alpha >= 0 and np.isfinite(alpha), f"alpha is {alpha}, but must be finite and at least 0; 0 is uniform")
+    require(0 <= alpha < math.inf, f"alpha is {alpha}, but must be finite and at least 0; 0 is uniform")
     require(num >= 1, f"num is {num}, but at least 1 row must be drawn")
     queries, compared = _features("state_action", state_action), _features("next_state", next_state)
     references = _features("online_state_action", online_state_action)
