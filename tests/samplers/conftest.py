@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from readable_rows import SPEC
@@ -27,9 +28,9 @@ class Embedded(NamedTuple):
 def random_rows(num: int, seed: int) -> Transition:
     """Rows in which everything varies: a constant feature would be divided by almost nothing."""
     rng = np.random.default_rng(seed)
-    seen, after = rng.normal(3, 1, (2, num, 2)).astype(np.float32)
-    action = rng.uniform(-1, 1, (num, 1)).astype(np.float32)
-    return Transition(seen, action, np.zeros(num, np.float32), np.ones(num, np.float32), after)
+    seen, after = jnp.asarray(rng.normal(3, 1, (2, num, 2)), jnp.float32)
+    action = jnp.asarray(rng.uniform(-1, 1, (num, 1)), jnp.float32)
+    return Transition(seen, action, jnp.zeros(num), jnp.ones(num), after)
 
 
 @pytest.fixture(scope="session")
