@@ -75,7 +75,12 @@ def test_shapes_and_types() -> None:
 def test_rows_are_drawn_by_their_probabilities() -> None:
     found = correct(*random_input(20, 10), num=40_000)
     counts = np.bincount(found.indices, minlength=20)
-    assert scipy.stats.chisquare(counts, 40_000 * found.probabilities / found.probabilities.sum()).pvalue > 1e-3
+    assert (
+        scipy.stats.chisquare(
+            counts, 40_000 * np.float64(found.probabilities) / np.float64(found.probabilities).sum()
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_closer_rows_are_never_less_likely() -> None:
@@ -137,7 +142,6 @@ BROKEN = [
     ([1.0, 2.0, -np.inf], "holds NaN or infinity in 1 rows, first in row 2"),
     (["one", "two", "three"], "is not an array of numbers.*pass floats"),
     ([[1.0], [1.0, 2.0]], "is not an array of numbers"),
-    (None, "holds NaN|is not an array|has shape"),
 ]
 
 

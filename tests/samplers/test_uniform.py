@@ -41,5 +41,3 @@ def test_it_remembers_nothing() -> None:
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size is 0"):
         Uniform(batch_size=0)
-    with pytest.raises(ConfigError, match="'onlin'.*did you mean 'online'"):
-        Uniform("onlin")  # pyright: ignore[reportArgumentType]

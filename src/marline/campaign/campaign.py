@@ -23,7 +23,7 @@ from marline.tuning import Team
 from marline.types import AgentID
 
 X = TypeVar("X")
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Any]
 Robots = Callable[[Mapping[AgentID, NumpyPolicy]], Mapping[AgentID, Dataset | Arrays]]
 
 
