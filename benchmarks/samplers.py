@@ -111,7 +111,9 @@ def up_to(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState, key: ja
     if stage == "gather":
         stored = memory.distance.embeddings if isinstance(memory.distance, EmbeddingState) else experience.rows
         return stored[jnp.concatenate([candidates, references])]
-    first, second, _ = sampler._distance.features(memory.distance, experience, critic, candidates, references)
+    first, second, _ = sampler._distance.features(
+        memory.distance, experience, critic, candidates, references, key=match_key
+    )
     if stage == "features":
         return first, second
     return sampler._match(first, second, candidates, references, key=match_key)

@@ -30,14 +30,14 @@ class Constant(NamedTuple):
 
     action: Array
 
-    def __call__(self, observation: Array, *, key: Array) -> Array:
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return self.action
 
 
 class Learned(NamedTuple):
     actor: DeterministicActor
 
-    def __call__(self, observation: Array, *, key: Array) -> Array:
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return self.actor(observation)
 
 

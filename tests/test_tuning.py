@@ -36,7 +36,7 @@ class Learner(NamedTuple):
 class DotPolicy(NamedTuple):
     mean: Array
 
-    def __call__(self, observation: Array, *, key: Array) -> Array:
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return jnp.tanh(self.mean @ observation)[None]
 
 
@@ -46,7 +46,7 @@ class DotCritic(NamedTuple):
     def q(self, observation: Array, action: Array) -> Array:
         return self.mean @ observation
 
-    def v(self, observation: Array) -> Array:
+    def v(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return self.mean @ observation
 
 

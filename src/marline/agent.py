@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.ops.row_draws import count_distinct, rows_with_replacement
+from marline.ops.value_targets import next_values
 from marline.samplers import Sampler
 from marline.types import AgentID, Critic, Metrics, Transition
 
@@ -73,14 +74,18 @@ def tune(
     def step(carry: tuple[L, R], number: Array) -> tuple[tuple[L, R], Metrics]:
         learner, memory = carry
         row_key, look_key = jax.random.split(jax.random.fold_in(sample_key, number))
-        rows, memory, sampling = sampler.sample(memory, experience, algorithm.critic(learner), key=row_key)
+        critic = algorithm.critic(learner)
+        rows, memory, sampling = sampler.sample(memory, experience, critic, key=row_key)
         batch = experience[rows]
         drawn = describe_rows(rows, experience)
-        td_errors = jax.lax.cond(
-            number % TD_ERROR_EVERY == 0,
-            lambda: compare_td_errors(algorithm.critic(learner), algorithm.gamma, batch, experience, key=look_key),
-            lambda: (jnp.float32(jnp.nan), jnp.float32(jnp.nan)),
-        )
+        unknown = jnp.float32(jnp.nan), jnp.float32(jnp.nan)
+        td_errors = unknown
+        if critic is not None:
+            td_errors = jax.lax.cond(
+                number % TD_ERROR_EVERY == 0,
+                lambda: compare_td_errors(critic, algorithm.gamma, batch, experience, key=look_key),
+                lambda: unknown,
+            )
         learner, learning = algorithm.update(learner, batch, key=jax.random.fold_in(update_key, number))
         errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
         return (learner, memory), {**sampling, **drawn, **errors, **learning}
@@ -106,14 +111,14 @@ def compare_td_errors(
     critic: Critic, gamma: float, drawn: Transition, experience: Experience, *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean of r + gamma V(s') - Q(s, a), signed, over drawn rows and over uniform rows of B^k."""
-    rows = rows_with_replacement(0, experience.size, TD_ERROR_ROWS, key=key)
+    row_key, drawn_key, uniform_key = jax.random.split(key, 3)
+    rows = rows_with_replacement(0, experience.size, TD_ERROR_ROWS, key=row_key)
 
-    def mean_error(batch: Transition) -> Float[Array, ""]:
-        next_value = batch.discount * jax.vmap(critic.v)(batch.next_observation)
-        error = batch.reward + gamma * next_value - jax.vmap(critic.q)(batch.observation, batch.action)
-        return jnp.mean(error)
+    def mean_error(batch: Transition, key: PRNGKeyArray) -> Float[Array, ""]:
+        target = batch.reward + gamma * next_values(critic, batch, key=key)
+        return jnp.mean(target - jax.vmap(critic.q)(batch.observation, batch.action))
 
-    return mean_error(drawn), mean_error(experience[rows])
+    return mean_error(drawn, drawn_key), mean_error(experience[rows], uniform_key)
 
 
 def begin_deployment(

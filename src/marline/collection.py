@@ -55,16 +55,26 @@ def rollout(
         agent_keys = {agent: jax.random.fold_in(play_key, zlib.crc32(agent.encode())) for agent in task.agents}
 
         def step(state: Any, time: Array) -> tuple[Any, Any]:
-            observations = task.observe(state)
+            observations, masks = task.observe(state), task.action_masks(state)
             actions = {
-                agent: policies[agent](observations[agent], key=jax.random.fold_in(agent_keys[agent], time))
+                agent: policies[agent](
+                    observations[agent], key=jax.random.fold_in(agent_keys[agent], time), action_mask=masks.get(agent)
+                )
                 for agent in task.agents
             }
             after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
-            next_observations = task.observe(after)
+            next_observations, next_masks = task.observe(after), task.action_masks(after)
             discount = 1.0 - terminated.astype(jnp.float32)
             transitions = {
-                agent: Transition(observations[agent], actions[agent], reward, discount, next_observations[agent])
+                agent: Transition(
+                    observations[agent],
+                    actions[agent],
+                    reward,
+                    discount,
+                    next_observations[agent],
+                    masks.get(agent),
+                    next_masks.get(agent),
+                )
                 for agent in task.agents
             }
             return after, Rollout(transitions, reward, task.drawing(after) if draw else {})
@@ -109,11 +119,13 @@ def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.n
         terminals=terminals,
         timeouts=timeouts & ~terminals,
         next_observations=np.asarray(whole.next_observation),
+        action_masks=None if whole.action_mask is None else np.asarray(whole.action_mask),
+        next_action_masks=None if whole.next_action_mask is None else np.asarray(whole.next_action_mask),
     )
 
 
 class Evaluation(NamedTuple):
-    """How a team did: the undiscounted return of each episode, and how far each agent's actions went."""
+    """How a team did: the undiscounted return of each episode, and how far each agent's continuous actions went."""
 
     returns: Float[np.ndarray, " episodes"]
     mean_abs_action: dict[AgentID, float]
@@ -125,7 +137,9 @@ def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyA
     actions = {agent: np.asarray(played.transitions[agent].action) for agent in task.agents}
     return Evaluation(
         returns=np.asarray(played.rewards, np.float64).sum(axis=1),
-        mean_abs_action={agent: float(np.abs(action).mean()) for agent, action in actions.items()},
+        mean_abs_action={
+            agent: float(np.abs(action).mean()) for agent, action in actions.items() if not task.specs[agent].discrete
+        },
     )
 
 

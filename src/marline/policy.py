@@ -6,41 +6,53 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.types import Policy, Spec
+from marline.types import ActionMask, Policy, Spec
 
 
 class RandomPolicy(eqx.Module):
-    """Uniform over the action space, whatever it sees."""
+    """Uniform over the actions allowed, whatever it sees."""
 
     spec: Spec = eqx.field(static=True)
 
-    def __call__(self, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Array:
+    def __call__(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Array:
         if self.spec.discrete:
-            return jax.random.randint(key, (), 0, self.spec.action_size)
+            allowed = jnp.ones(self.spec.action_size, bool) if action_mask is None else action_mask
+            return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))
         return jax.random.uniform(key, (self.spec.action_size,), minval=-1.0, maxval=1.0)
 
 
 class NumpyPolicy:
     """A policy for code that knows no JAX: arrays in, arrays out, its random stream inside.
 
-    Takes one observation `[obs]` or a batch `[n, obs]`.
+    Takes one observation `[obs]` or a batch `[n, obs]` and, for discrete actions of which some are
+    forbidden, a boolean mask `[num_actions]` or `[n, num_actions]` of those allowed.
     """
 
     def __init__(self, policy: Policy, *, seed: int = 0) -> None:
         self._policy = policy
         self._key = jax.random.key(seed)
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
+    def __call__(self, observation: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
         self._key, key = jax.random.split(self._key)
         batch = np.atleast_2d(np.asarray(observation, np.float32))
-        actions = np.asarray(_act(self._policy, batch, key))
+        masks = None if action_mask is None else np.atleast_2d(np.asarray(action_mask, bool))
+        actions = np.asarray(_act(self._policy, batch, masks, key))
         return actions if np.ndim(observation) > 1 else actions[0]
 
 
 @jax.jit
-def _act(policy: Any, observations: Array, key: PRNGKeyArray) -> Array:
-    keys = jax.random.split(key, observations.shape[0])
-    return jax.vmap(lambda observation, key: policy(observation, key=key))(observations, keys)
+def _act(policy: Any, observations: Array, masks: Array | None, key: PRNGKeyArray) -> Array:
+    def act(observation: Array, action_mask: Array | None, key: PRNGKeyArray) -> Array:
+        return policy(observation, key=key, action_mask=action_mask)
+
+    return jax.vmap(act)(observations, masks, jax.random.split(key, observations.shape[0]))

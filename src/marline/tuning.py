@@ -6,8 +6,9 @@ each learner by itself, so teams of several seeds can be tuned side by side.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
 Summary = dict[LearnerID, dict[str, float]]
+Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
 
 OFFLINE_SAMPLER = Uniform()  # before the first merge all rows are offline rows
 MAX_ABS_Q = 1e6
@@ -45,7 +47,7 @@ class Deployment(NamedTuple):
 
 def recruit(
     data: Mapping[AgentID, Dataset],
-    algorithm: Algorithm[Any],
+    algorithm: Algorithms,
     *,
     seeds: Sequence[int],
     num_deployments: int,
@@ -61,13 +63,13 @@ def recruit(
             rows_per_deployment=rows_per_deployment,
         )
         for seed in seeds:
-            learner = algorithm.init(experience, key=stream(seed, agent, "init"))
+            learner = algorithm_of(algorithm, agent).init(experience, key=stream(seed, agent, "init"))
             team[seed, agent] = AgentState(learner, (), experience)
     return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
 
 
 def pretrain(
-    team: Team, algorithm: Algorithm[Any], *, num_updates: int, first_update: int = 0, chunk: int = 2000
+    team: Team, algorithm: Algorithms, *, num_updates: int, first_update: int = 0, chunk: int = 2000
 ) -> Iterator[tuple[int, Team, Summary]]:
     """Offline training on B^0, a chunk at a time: yields updates done, team, metrics.
 
@@ -93,7 +95,7 @@ def equip(team: Team, sampler: Sampler[Any]) -> Team:
 def run(
     team: Team,
     deploy: Deploy,
-    algorithm: Algorithm[Any],
+    algorithm: Algorithms,
     sampler: Sampler[Any],
     *,
     num_updates: int,
@@ -104,7 +106,7 @@ def run(
     Args:
         team: trained offline and equipped with the sampler.
         deploy: policies in, logs out; a simulator, or a fleet and some days.
-        algorithm: what learns.
+        algorithm: what learns; for all agents, or by agent.
         sampler: what chooses the rows of each update.
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
@@ -116,9 +118,14 @@ def run(
         yield result
 
 
-def policies(team: Team, algorithm: Algorithm[Any]) -> dict[LearnerID, Policy]:
+def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
+    """What one agent learns by."""
+    return algorithm[agent] if isinstance(algorithm, Mapping) else algorithm
+
+
+def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:
     """The policy that each learner would deploy now."""
-    return {learner: algorithm.policy(state.learner) for learner, state in team.items()}
+    return {learner: algorithm_of(algorithm, learner[1]).policy(state.learner) for learner, state in team.items()}
 
 
 def merge(team: Team, logs: Logs, number: int) -> Team:
@@ -129,13 +136,10 @@ def merge(team: Team, logs: Logs, number: int) -> Team:
     }
 
 
-def tune_on(
-    team: Team, number: int, algorithm: Algorithm[Any], sampler: Sampler[Any], *, num_updates: int
-) -> Deployment:
+def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
     """Adapt the sampler to the rows just merged, then tune every learner on B^k."""
     keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
-    static = {"algorithm": algorithm, "sampler": sampler}
-    begun = map_learners(begin_deployment, team, keys, static=static)
+    begun = _map_learners(begin_deployment, algorithm, team, keys, sampler=sampler)
     team = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
     team, metrics = _tune(team, algorithm, sampler, num_updates, phase=str(number))
     adapted = {learner: {name: float(value) for name, value in begun[learner][1].items()} for learner in team}
@@ -143,16 +147,18 @@ def tune_on(
 
 
 def _tune(
-    team: Team, algorithm: Algorithm[Any], sampler: Sampler[Any], num_updates: int, *, phase: str, first_update: int = 0
+    team: Team, algorithm: Algorithms, sampler: Sampler[Any], num_updates: int, *, phase: str, first_update: int = 0
 ) -> tuple[Team, Summary]:
     # the offline phase ignores the memory of any sampler, and each sampler its own stream's noise
-    results = map_learners(
+    results = _map_learners(
         tune,
+        algorithm,
         team,
         {learner: stream(*learner, f"sample/{phase}") for learner in team},
         {learner: stream(*learner, f"update/{phase}") for learner in team},
         {learner: jnp.int32(first_update) for learner in team},
-        static={"algorithm": algorithm, "sampler": sampler, "num_updates": num_updates},
+        sampler=sampler,
+        num_updates=num_updates,
     )
     tuned, summary = {}, {}
     for learner, (state, memory, metrics) in results.items():
@@ -162,15 +168,28 @@ def _tune(
     return tuned, summary
 
 
+def _map_learners(
+    function: Callable[..., Any], algorithms: Algorithms, *arguments: Mapping[LearnerID, Any], **static: Hashable
+) -> dict[LearnerID, Any]:
+    """`map_learners`, once for each algorithm among the learners."""
+    chosen = {learner: algorithm_of(algorithms, learner[1]) for learner in arguments[0]}
+    results: dict[LearnerID, Any] = {}
+    for algorithm in dict.fromkeys(chosen.values()):
+        members = [learner for learner in chosen if chosen[learner] == algorithm]
+        theirs = ({learner: argument[learner] for learner in members} for argument in arguments)
+        results |= map_learners(function, *theirs, static={"algorithm": algorithm, **static})
+    return {learner: results[learner] for learner in chosen}
+
+
 def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
     """Raise `DivergenceError` on a loss that is not finite or a |Q| beyond 1e6."""
     seed, agent = learner
-    for name, limit in {"critic_loss": sys.float_info.max, "mean_q": MAX_ABS_Q}.items():
-        value = metrics.get(name, 0.0)
-        if not abs(value) <= limit:  # so written, NaN does not pass
+    for name, value in metrics.items():
+        limit = sys.float_info.max if name.endswith("_loss") else MAX_ABS_Q if name == "mean_q" else math.inf
+        if math.isfinite(limit) and not abs(value) <= limit:  # so written, NaN does not pass
             raise DivergenceError(
                 f"agent {agent!r} under seed {seed} diverged: {name} is {value:.3g}. Look for extreme rewards in its "
-                "logs, or lower learning_rate or alpha_bc."
+                "logs, or lower the learning rate."
             )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 AgentID = str
 Metrics = Mapping[str, Array]
+ActionMask = Bool[Array, " num_actions"]  # the actions allowed
 
 
 class Transition(NamedTuple):
@@ -45,15 +46,34 @@ class Spec:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Maps one observation to one action; stochastic policies consume the key."""
+    """Maps one observation to one action; stochastic policies consume the key.
 
-    def __call__(self, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Array: ...
+    Policies over discrete actions choose among those that `action_mask` allows, all without one.
+    """
+
+    def __call__(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Array: ...
 
 
 @runtime_checkable
 class Critic(Protocol):
     """The value estimates that a sampler may look at; both take one example."""
 
-    def q(self, observation: Float[Array, " obs"], action: Array) -> Float[Array, ""]: ...
+    def q(self, observation: Float[Array, " obs"], action: Array) -> Float[Array, ""]:
+        """Q(s, a)."""
+        ...
 
-    def v(self, observation: Float[Array, " obs"]) -> Float[Array, ""]: ...
+    def v(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Float[Array, ""]:
+        """V(s), the value of acting from s on; where it is a mean over sampled actions, they consume the key."""
+        ...

@@ -209,7 +209,7 @@ def look(state: State, observation: jax.Array, action: jax.Array) -> tuple[jax.A
     """pi(s), Q(s, a) and V(s) of raw observations, as a deployment and a sampler see them."""
     policy, critic = TINY.policy(state), TINY.critic(state)
     chosen = jax.vmap(lambda s: policy(s, key=KEY))(observation)
-    return chosen, jax.vmap(critic.q)(observation, action), jax.vmap(critic.v)(observation)
+    return chosen, jax.vmap(critic.q)(observation, action), jax.vmap(lambda s: critic.v(s, key=KEY))(observation)
 
 
 def differs(first: object, second: object) -> bool:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
-from marline.ops.value_targets import one_step_target
+from marline.ops.value_targets import next_values
 from marline.types import Metrics, Transition
 
 
@@ -21,8 +21,9 @@ class Greedy(eqx.Module):
     table: Float[Array, "states actions"]
     observations: Float[Array, "states obs"]
 
-    def __call__(self, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Int[Array, ""]:
-        del key
+    def __call__(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: Bool[Array, " act"] | None = None
+    ) -> Int[Array, ""]:
         return jnp.argmax(self.table[state_of(observation, self.observations)])
 
 
@@ -35,7 +36,9 @@ class Critic(eqx.Module):
     def q(self, observation: Float[Array, " obs"], action: Int[Array, ""]) -> Float[Array, ""]:
         return self.table[state_of(observation, self.observations), action]
 
-    def v(self, observation: Float[Array, " obs"]) -> Float[Array, ""]:
+    def v(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: Bool[Array, " act"] | None = None
+    ) -> Float[Array, ""]:
         return jnp.max(self.table[state_of(observation, self.observations)])
 
 
@@ -69,10 +72,8 @@ class TabularQ:
         return State(table, jnp.array(self.observations, jnp.float32))
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:
-        del key
         critic = self.critic(state)
-        next_value = jax.vmap(critic.v)(batch.next_observation)
-        target = one_step_target(batch.reward, batch.discount, next_value, self.gamma)
+        target = batch.reward + self.gamma * next_values(critic, batch, key=key)
         error = target - jax.vmap(critic.q)(batch.observation, batch.action)
         states = jax.vmap(state_of, in_axes=(0, None))(batch.observation, state.observations)
         total = jnp.zeros_like(state.table).at[states, batch.action].add(error)

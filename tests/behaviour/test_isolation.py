@@ -11,6 +11,7 @@ import pytest
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.data.dataset import Dataset
+from marline.policy import NumpyPolicy
 from marline.samplers import OTC
 from marline.tuning import LearnerID, Team
 from marline.types import Policy, Spec
@@ -26,8 +27,7 @@ def make_logs(spec: Spec, num_rows: int, random: np.random.Generator, policy: Po
     observations, next_observations = random.normal(size=(2, num_rows, spec.observation_size)).astype(np.float32)
     actions = random.uniform(-1, 1, (num_rows, spec.action_size)).astype(np.float32)
     if policy is not None:
-        key = jax.random.key(0)
-        actions = np.asarray(jax.vmap(lambda observation: policy(observation, key=key))(observations))
+        actions = NumpyPolicy(policy)(observations)
     return Dataset(
         spec=spec,
         observations=observations,

@@ -44,12 +44,12 @@ def assert_better(first: np.ndarray, second: np.ndarray, *, by: float) -> None:
 
 
 def test_the_matrix_game_flips_after_one_deployment() -> None:
-    campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=1, exploration=0.0)
+    campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=3, exploration=0.0)
     uniform = campaigns.run(Uniform())
     corrected, control = campaigns.against_control(TWO_STAGE)
-    np.testing.assert_allclose(corrected.returns, [[0.2, 2.8]] * len(SEEDS))
-    np.testing.assert_allclose(control.returns, [[0.2, 0.2]] * len(SEEDS))
-    np.testing.assert_allclose(uniform.returns, [[0.2, 0.2]] * len(SEEDS))
+    np.testing.assert_allclose(corrected.returns, [[0.2, 2.8, 2.8, 2.8]] * len(SEEDS))
+    np.testing.assert_allclose(control.returns, 0.2)
+    np.testing.assert_allclose(uniform.returns, 0.2)
     # with an exponent of 1 the partner plays 1 in 42 % of the rows drawn: 2 (1 - .42) and 1 + 2 (.42)
     np.testing.assert_allclose(corrected.tables[1, :, 0].mean(axis=0), [1.15, 1.83], atol=0.15)
     # merged rows: 10 % and, among those of action 0, 1 in 50 as in deployment
@@ -57,11 +57,11 @@ def test_the_matrix_game_flips_after_one_deployment() -> None:
 
 
 def test_the_value_distance_sees_nothing_in_a_step_that_ends_the_episode() -> None:
-    campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=1, exploration=0.0)
+    campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=3, exploration=0.0)
     blind = campaigns.run(VALUE)
     assert blind.distances is not None
     np.testing.assert_array_equal(blind.distances, 0.0)
-    np.testing.assert_allclose(blind.returns, [[0.2, 0.2]] * len(SEEDS))
+    np.testing.assert_allclose(blind.returns, 0.2)
 
 
 def test_the_value_distance_flips_the_game_when_the_payoff_comes_a_step_later() -> None:
@@ -85,7 +85,7 @@ def test_without_exploration_nothing_tells_that_an_untried_action_became_better(
 
 
 def test_correction_turns_a_walker_around_whose_controls_were_swapped() -> None:
-    # 6 positions, reached in 5 steps by the best and in 6.25 when one step in ten goes wrong; 20 to do it in
+    # 5 steps up, of which one in ten goes down: about 6 if the controls are known, and 20 to do it in
     walk = chain(6, 0.1, 0.9, horizon=20)
     campaigns = study(walk, num_deployments=10, exploration=EXPLORATION)
     uniform = campaigns.run(Uniform())
@@ -113,12 +113,13 @@ def test_correction_gains_nothing_where_nothing_changed() -> None:
 )
 def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: World, sampler: OTC) -> None:
     """A known limit: rows are drawn for looking like their match, so what happens mostly is drawn still more."""
-    campaigns = study(world, num_deployments=1, exploration=0.0)
+    campaigns = study(world, num_deployments=3, exploration=0.0)
     uniform = campaigns.run(Uniform())
     corrected, control = campaigns.against_control(sampler)
     np.testing.assert_allclose(uniform.returns, 1.5)
     np.testing.assert_allclose(control.returns, 1.5)
-    np.testing.assert_allclose(corrected.returns, [[1.5, 1.0]] * len(SEEDS))
+    np.testing.assert_allclose(corrected.returns[:, :2], [[1.5, 1.0]] * len(SEEDS))
+    assert_better(uniform.mean_return, corrected.mean_return, by=0.25)  # half of what there is to lose
 
 
 @pytest.mark.parametrize("sampler", [VALUE, TWO_STAGE], ids=lambda sampler: sampler.distance)

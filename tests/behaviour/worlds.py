@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tabular import TabularQ
 
 from marline import tuning
 from marline.data.dataset import Dataset
+from marline.policy import NumpyPolicy
 from marline.samplers import OTC, OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
 from marline.types import Policy, Spec
@@ -94,8 +94,7 @@ class World:
 
 def greedy_actions(world: World, policy: Policy) -> np.ndarray:
     """What a policy does in each state."""
-    observations = jnp.array(world.observations, jnp.float32)
-    return np.asarray(jax.vmap(lambda observation: policy(observation, key=jax.random.key(0)))(observations))
+    return NumpyPolicy(policy)(np.array(world.observations))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ class ReadingCritic(NamedTuple):
     def q(self, observation: Array, action: Array) -> Array:
         return observation[0]
 
-    def v(self, observation: Array) -> Array:
+    def v(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return observation[1]
 
 

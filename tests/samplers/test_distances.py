@@ -30,7 +30,7 @@ DELTA, NEXT = TwoStageDistance(), TwoStageDistance(compare="next")
 def _compare(
     distance: Distance[Any], state: Any, experience: Experience, candidates: jax.Array, references: jax.Array
 ) -> tuple[jax.Array, jax.Array, Any]:
-    first, second, metrics = distance.features(state, experience, CRITIC, candidates, references)
+    first, second, metrics = distance.features(state, experience, CRITIC, candidates, references, key=KEY)
     matches = best_match(first.state_action, second.state_action, key=KEY)
     return matches, jnp.sum(absolute_difference(first.next_state, second.next_state[matches]), axis=1), metrics
 
@@ -159,7 +159,9 @@ def test_features_are_standardised_with_the_offline_rows_alone(distance: TwoStag
     offline, online = random_rows(20, 0), random_rows(30, 1, mean=50.0)
     experience = joined(offline, online)
     state = distance.init(experience, key=KEY)
-    _, second, _ = distance.features(state, experience, CRITIC, jnp.arange(20), jnp.arange(20, 50))
+    _, second, _ = distance.features(
+        state, experience, CRITIC, jnp.arange(20), jnp.arange(20, 50), key=jax.random.key(0)
+    )
 
     def raw(logs: Transition) -> tuple[np.ndarray, np.ndarray]:
         observation, after = np.asarray(logs.observation), np.asarray(logs.next_observation)
@@ -285,7 +287,7 @@ def test_impossible_options_are_refused(kind: type[Any], option: str, value: obj
 
 def test_features_are_pairs_of_matrices() -> None:
     experience = joined(random_rows(5, 0), random_rows(4, 1))
-    first, second, _ = COMMON.features((), experience, CRITIC, jnp.arange(5), jnp.arange(5, 9))
+    first, second, _ = COMMON.features((), experience, CRITIC, jnp.arange(5), jnp.arange(5, 9), key=KEY)
     assert isinstance(first, Features)
     assert first.state_action.shape == first.next_state.shape == (5, 1)
     assert second.state_action.shape == second.next_state.shape == (4, 1)

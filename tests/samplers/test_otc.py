@@ -31,7 +31,7 @@ class LinearCritic(eqx.Module):
     def q(self, observation: Array, action: Array) -> Array:
         return self.weight @ jnp.concatenate([observation, action])
 
-    def v(self, observation: Array) -> Array:
+    def v(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
         return 3.0 + self.weight[:3] @ observation
 
 
@@ -86,7 +86,7 @@ def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
     rows = jnp.arange(NUM_OFFLINE, NUM_OFFLINE + 20)
     candidates = jnp.concatenate([rows, jnp.arange(20)])
     for mean, is_zero in (("common", True), ("separate", False)):
-        first, second, _ = ValueDistance(mean).features((), data, CRITIC, candidates, rows)  # pyright: ignore[reportArgumentType]
+        first, second, _ = ValueDistance(mean).features((), data, CRITIC, candidates, rows, key=KEY)  # pyright: ignore[reportArgumentType]
         assert bool(jnp.all(first.next_state[:20] == second.next_state)) == is_zero
         assert bool(jnp.all(first.state_action[:20] == second.state_action))
 
@@ -94,7 +94,7 @@ def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
 def test_deviations_by_hand() -> None:
     data = experience()
     candidates, references = jnp.arange(8), jnp.arange(NUM_OFFLINE, NUM_OFFLINE + 5)
-    first, second, _ = ValueDistance().features((), data, CRITIC, candidates, references)
+    first, second, _ = ValueDistance().features((), data, CRITIC, candidates, references, key=KEY)
     both = data[jnp.concatenate([candidates, references])]
     values = 3.0 + np.asarray(both.next_observation) @ np.asarray(CRITIC.weight[:3])
     expected = (values - values.mean()) / max(abs(values.mean()), 0.1 * values.std())
@@ -105,7 +105,9 @@ def test_terminal_rows_have_no_value() -> None:
     offline = transition(0, 50)._replace(discount=np.zeros(50, np.float32))
     data = Experience.create(offline, Spec(3, 2), num_deployments=1, rows_per_deployment=10)
     data = data.merge(transition(1, 10)._replace(discount=np.zeros(10, np.float32)), 1)
-    first, second, _ = ValueDistance().features((), data, CRITIC, jnp.arange(50), jnp.arange(50, 60))
+    first, second, _ = ValueDistance().features(
+        (), data, CRITIC, jnp.arange(50), jnp.arange(50, 60), key=jax.random.key(0)
+    )
     assert not jnp.any(first.next_state) and not jnp.any(second.next_state)
 
 
@@ -210,7 +212,7 @@ def test_two_stage_compares_the_change_or_the_next_observation() -> None:
     for compare, raw in (("next", batch.next_observation), ("delta", batch.next_observation - batch.observation)):
         distance = TwoStageDistance(compare)  # pyright: ignore[reportArgumentType]
         state = distance.init(data, key=KEY)
-        first, _, _ = distance.features(state, data, CRITIC, rows, online)
+        first, _, _ = distance.features(state, data, CRITIC, rows, online, key=KEY)
         offline = data.offline()
         all_raw = np.asarray(offline.next_observation - (offline.observation if compare == "delta" else 0.0))
         expected = (np.asarray(raw) - all_raw.mean(axis=0)) / (all_raw.std(axis=0) + 1e-3)

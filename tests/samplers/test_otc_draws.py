@@ -37,7 +37,7 @@ class Known:
         return state + 1, {}
 
     def features(
-        self, state: Array, experience: Experience, critic: Any, candidates: Array, references: Array
+        self, state: Array, experience: Experience, critic: Any, candidates: Array, references: Array, *, key: Array
     ) -> tuple[Features, Features, Mapping[str, Array]]:
         scale = jnp.array(self.scales)[state - 1]
         distance = scale * candidates if self.by_row else jnp.full(candidates.shape, scale)

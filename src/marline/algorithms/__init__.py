@@ -32,8 +32,8 @@ class Algorithm(Protocol[S]):
         """The policy to deploy: it exploits."""
         ...
 
-    def critic(self, state: S) -> Critic:
-        """The current value estimates, for samplers to look at."""
+    def critic(self, state: S) -> Critic | None:
+        """The current value estimates, for samplers to look at; None if the algorithm learns no values."""
         ...
 
 

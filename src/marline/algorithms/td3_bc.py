@@ -19,7 +19,7 @@ from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
 from marline.ops.policy_losses import td3_bc_loss
 from marline.ops.value_targets import one_step_target, smoothed_action, twin_minimum
-from marline.types import Metrics, Transition
+from marline.types import ActionMask, Metrics, Transition
 
 
 class State(NamedTuple):
@@ -39,8 +39,13 @@ class Policy(eqx.Module):
     actor: DeterministicActor
     normalizer: Normalizer
 
-    def __call__(self, observation: Float[Array, " obs"], *, key: PRNGKeyArray) -> Float[Array, " act"]:
-        del key
+    def __call__(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Float[Array, " act"]:
         return self.actor(self.normalizer(observation))
 
 
@@ -54,7 +59,13 @@ class Critic(eqx.Module):
     def q(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return self.network(self.normalizer(observation), action)
 
-    def v(self, observation: Float[Array, " obs"]) -> Float[Array, ""]:
+    def v(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Float[Array, ""]:
         observation = self.normalizer(observation)
         return self.network(observation, self.actor(observation))
 

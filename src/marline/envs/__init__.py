@@ -6,7 +6,11 @@ from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.task import Task
 from marline.errors import require_name
 
-TASKS: dict[str, Task] = {f"cooperative-navigation-{n}": CooperativeNavigation(num_agents=n) for n in (2, 3, 4, 6, 8)}
+TASKS: dict[str, Task] = {
+    f"cooperative-navigation-{n}{'-discrete' if discrete else ''}": CooperativeNavigation(n, discrete=discrete)
+    for discrete in (False, True)
+    for n in (2, 3, 4, 6, 8)
+}
 
 
 def make_task(name: str) -> Task:

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.types import AgentID, Spec
+from marline.types import ActionMask, AgentID, Spec
+
+MOVES = ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))  # of discrete actions: stay, then both axes
 
 
 class State(NamedTuple):
@@ -30,11 +32,15 @@ class CooperativeNavigation:
 
     Observation of agent i, 4N numbers: own position; every landmark relative to it; every other
     agent relative to it, in order of their numbers.
+
+    With `discrete` actions an agent stays, or moves along one axis at full speed, as in the
+    original particle worlds; a move into a wall is not allowed.
     """
 
     num_agents: int = 4
     horizon: int = 50
     max_speed: float = 0.1
+    discrete: bool = False
 
     @property
     def agents(self) -> tuple[AgentID, ...]:
@@ -42,12 +48,14 @@ class CooperativeNavigation:
 
     @property
     def specs(self) -> Mapping[AgentID, Spec]:
-        return {agent: Spec(4 * self.num_agents, 2) for agent in self.agents}
+        spec = Spec(4 * self.num_agents, len(MOVES), discrete=True) if self.discrete else Spec(4 * self.num_agents, 2)
+        return dict.fromkeys(self.agents, spec)
 
     @property
     def description(self) -> str:
         return (
-            f"{self.num_agents} agents cover {self.num_agents} landmarks in the plane (Lowe et al. 2017; OTC Figs. 6-8)"
+            f"{self.num_agents} agents cover {self.num_agents} landmarks in the plane"
+            f"{', in 5 discrete moves' if self.discrete else ''} (Lowe et al. 2017; OTC Figs. 6-8)"
         )
 
     def reset(self, *, key: PRNGKeyArray) -> State:
@@ -63,7 +71,8 @@ class CooperativeNavigation:
         self, state: State, actions: Mapping[AgentID, Array], *, key: PRNGKeyArray
     ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
         """Move, stop at the walls, and pay for the positions reached; never terminates."""
-        speed = self.max_speed * jnp.clip(jnp.stack([actions[agent] for agent in self.agents]), -1.0, 1.0)
+        chosen = jnp.stack([actions[agent] for agent in self.agents])
+        speed = self.max_speed * (jnp.array(MOVES)[chosen] if self.discrete else jnp.clip(chosen, -1.0, 1.0))
         state = state._replace(positions=jnp.clip(state.positions + speed, -1.0, 1.0))
         return state, self.reward(state), jnp.bool_(False)
 
@@ -81,6 +90,13 @@ class CooperativeNavigation:
             parts = [own, (state.landmarks - own[None, :]).ravel(), (others - own[None, :]).ravel()]
             observations[agent] = jnp.concatenate(parts)
         return observations
+
+    def action_masks(self, state: State) -> Mapping[AgentID, ActionMask]:
+        if not self.discrete:
+            return {}
+        after = state.positions[:, None, :] + self.max_speed * jnp.array(MOVES)
+        inside = jnp.all(jnp.abs(after) <= 1.0, axis=-1)
+        return {agent: inside[i] for i, agent in enumerate(self.agents)}
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
         return {"agents": state.positions, "landmarks": state.landmarks}

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.types import AgentID, Spec
+from marline.types import ActionMask, AgentID, Spec
 
 
 @runtime_checkable
@@ -44,6 +44,10 @@ class Task(Protocol):
 
     def observe(self, state: Any) -> Mapping[AgentID, Float[Array, " obs"]]:
         """What each agent sees."""
+        ...
+
+    def action_masks(self, state: Any) -> Mapping[AgentID, ActionMask]:
+        """The actions allowed now, for every agent whose actions are discrete."""
         ...
 
     def drawing(self, state: Any) -> Mapping[str, Float[Array, "n 2"]]:

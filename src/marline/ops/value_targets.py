@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from marline.types import Critic, Transition
+
+
+def next_values(critic: Critic, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
+    """V(s') of every row, 0 where the transition ended the episode."""
+    keys = jax.random.split(key, batch.reward.shape[0])
+
+    def value(observation: Array, action_mask: Array | None, key: PRNGKeyArray) -> Float[Array, ""]:
+        return critic.v(observation, key=key, action_mask=action_mask)
+
+    return batch.discount * jax.vmap(value)(batch.next_observation, batch.next_action_mask, keys)
 
 
 def one_step_target(

@@ -25,13 +25,13 @@ class Sampler(Protocol[S]):
         ...
 
     def begin_deployment(
-        self, state: S, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: S, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[S, Metrics]:
         """Called after each merge, before the first update on the merged rows."""
         ...
 
     def sample(
-        self, state: S, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: S, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], S, Metrics]:
         """Numbers of the rows of one batch."""
         ...

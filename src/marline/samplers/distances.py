@@ -17,11 +17,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
-from marline.errors import require, require_name
+from marline.errors import ConfigError, require, require_name
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.optimized import Optimized
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.value_deviation import floor_binds, value_deviation
+from marline.ops.value_targets import next_values
 from marline.ops.variational import active_units, gaussian_kl
 from marline.types import Critic, Metrics, Spec, Transition
 
@@ -50,7 +51,14 @@ class Distance(Protocol[S]):
         ...
 
     def features(
-        self, state: S, experience: Experience, critic: Critic, candidates: Rows, references: References
+        self,
+        state: S,
+        experience: Experience,
+        critic: Critic | None,
+        candidates: Rows,
+        references: References,
+        *,
+        key: PRNGKeyArray,
     ) -> tuple[Features, Features, Metrics]:
         """Features of the rows to be drawn from and of the online rows they are matched with."""
         ...
@@ -78,11 +86,20 @@ class ValueDistance:
         return (), {}
 
     def features(
-        self, state: tuple[()], experience: Experience, critic: Critic, candidates: Rows, references: References
+        self,
+        state: tuple[()],
+        experience: Experience,
+        critic: Critic | None,
+        candidates: Rows,
+        references: References,
+        *,
+        key: PRNGKeyArray,
     ) -> tuple[Features, Features, Metrics]:
+        if critic is None:
+            raise ConfigError("d_q compares values, and this algorithm learns none; use otc-embedding or otc-two-stage")
         batch = experience[jnp.concatenate([candidates, references])]
         q_values = jax.vmap(critic.q)(batch.observation, batch.action)
-        values = batch.discount * jax.vmap(critic.v)(batch.next_observation)
+        values = next_values(critic, batch, key=key)
         split = candidates.shape[0]
         sides = [values[:split], values[split:]]
         means = [jnp.mean(values)] * 2 if self.mean == "common" else [jnp.mean(side) for side in sides]
@@ -182,7 +199,14 @@ class EmbeddingDistance:
         return state, {"active_units": units.astype(jnp.float32), "encoder_loss": state.loss}
 
     def features(
-        self, state: EmbeddingState, experience: Experience, critic: Critic, candidates: Rows, references: References
+        self,
+        state: EmbeddingState,
+        experience: Experience,
+        critic: Critic | None,
+        candidates: Rows,
+        references: References,
+        *,
+        key: PRNGKeyArray,
     ) -> tuple[Features, Features, Metrics]:
         first, second = state.embeddings[candidates], state.embeddings[references]
         return Features(first, first), Features(second, second), {}
@@ -231,7 +255,14 @@ class TwoStageDistance:
         return state, {}
 
     def features(
-        self, state: TwoStageState, experience: Experience, critic: Critic, candidates: Rows, references: References
+        self,
+        state: TwoStageState,
+        experience: Experience,
+        critic: Critic | None,
+        candidates: Rows,
+        references: References,
+        *,
+        key: PRNGKeyArray,
     ) -> tuple[Features, Features, Metrics]:
         first, second = (
             Features(state.state_action(state_action), state.next_state(next_state))

@@ -47,12 +47,12 @@ class OnlineMatched:
         return state._replace(shares=state.shares.at[number - 1].set(shares))
 
     def begin_deployment(
-        self, state: State, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
         return state._replace(deployment=state.deployment + 1), {}
 
     def sample(
-        self, state: State, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         source_key, offline_key, earlier_key, current_key = jax.random.split(key, 4)
         num, first_online = self.batch_size, experience.num_offline

@@ -93,7 +93,7 @@ class OTC:
         return State(self._distance.init(experience, key=key), alpha, alpha, jnp.float32(0.0), jnp.int32(0))
 
     def begin_deployment(
-        self, state: State, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
         """Take in D^k, estimate the mean distance, and adapt the exponent (Eq. 4) from the second deployment on."""
         memory, metrics = self._distance.begin_deployment(state.distance, experience)
@@ -115,13 +115,15 @@ class OTC:
         }
 
     def sample(
-        self, state: State, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch: Eq. (1) for every candidate, then Eq. (3)."""
-        candidate_key, reference_key, match_key, rank_key, draw_key = jax.random.split(key, 5)
+        candidate_key, reference_key, match_key, rank_key, draw_key, value_key = jax.random.split(key, 6)
         candidates = rows_with_replacement(0, experience.size, self.num_candidates, key=candidate_key)
         references = self._references(experience, self.num_references, key=reference_key)
-        first, second, metrics = self._distance.features(state.distance, experience, critic, candidates, references)
+        first, second, metrics = self._distance.features(
+            state.distance, experience, critic, candidates, references, key=value_key
+        )
         matches = self._match(first, second, candidates, references, key=match_key)
         distances = _next_state_distances(first, second, matches)
         order = rank_order(distances, key=rank_key)
@@ -163,15 +165,17 @@ class OTC:
         return best_match(first.state_action, second.state_action, key=key, excluded=excluded)
 
     def _mean_distance(
-        self, state: State, experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
         """Dbar_k: the mean over rows of B^k of the distance to their match in all of D^k."""
-        candidate_key, reference_key, match_key = jax.random.split(key, 3)
+        candidate_key, reference_key, match_key, value_key = jax.random.split(key, 4)
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
         candidates = rows_with_replacement(0, experience.size, num_blocks * block, key=candidate_key)
         references = self._references(experience, experience.max_online, key=reference_key)
-        first, second, _ = self._distance.features(state.distance, experience, critic, candidates, references)
+        first, second, _ = self._distance.features(
+            state.distance, experience, critic, candidates, references, key=value_key
+        )
 
         def block_mean(block: tuple[Features, Array, PRNGKeyArray]) -> Float[Array, ""]:
             features, rows, key = block

@@ -33,12 +33,12 @@ class Uniform:
         return ()
 
     def begin_deployment(
-        self, state: tuple[()], experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[tuple[()], Metrics]:
         return (), {}
 
     def sample(
-        self, state: tuple[()], experience: Experience, critic: Critic, *, key: PRNGKeyArray
+        self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], tuple[()], Metrics]:
         start, stop = {
             "merged": (0, experience.size),
