@@ -97,12 +97,16 @@ def test_adam_steps_by_hand() -> None:
 
 
 def test_encoder_gives_mean_and_bounded_log_std() -> None:
-    vae = ConditionalVAE.create(SPEC, 4, (8,), key=KEY)
-    mean, log_std = vae.encode(1e4 * jnp.ones(3), jnp.ones(2), -1e4 * jnp.ones(3))
-    raw = vae.encoder(jnp.concatenate([1e4 * jnp.ones(3), jnp.ones(2), -1e4 * jnp.ones(3)]))
+    vae = ConditionalVAE.create(3, 2, 4, (8,), key=KEY)
+    condition, action = 1e4 * jnp.array([1.0, -1.0, 1.0]), jnp.ones(2)
+    mean, log_std = vae.encode(condition, action)
+    raw = vae.encoder(jnp.concatenate([condition, action]))
     np.testing.assert_array_equal(mean, raw[:4])
     np.testing.assert_array_equal(log_std, np.clip(raw[4:], -4.0, 15.0))
-    assert vae.decode(jnp.ones(3), jnp.ones(3), mean).shape == (2,)
+    noise = jnp.array([0.5, -1.0, 0.0, 2.0])
+    output, *posterior = vae.reconstruct(condition, action, noise)
+    np.testing.assert_array_equal(output, vae.decode(condition, mean + jnp.exp(log_std) * noise))
+    np.testing.assert_array_equal(posterior, [mean, log_std])
 
 
 def test_discrete_actions_become_one_hot() -> None:

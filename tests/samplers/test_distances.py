@@ -18,7 +18,7 @@ from marline.errors import ConfigError
 from marline.nn.cvae import ConditionalVAE
 from marline.ops.matching import absolute_difference, best_match
 from marline.samplers import EmbeddingDistance, TwoStageDistance, ValueDistance
-from marline.samplers.distances import Distance, Features
+from marline.samplers.distances import Distance, EmbeddingState, Features
 from marline.types import Spec, Transition
 
 KEY = jax.random.key(0)
@@ -222,17 +222,22 @@ def test_the_encoder_is_frozen_and_each_deployment_only_adds_its_rows(embedded: 
     np.testing.assert_array_equal(twice.embeddings[:340], once.embeddings[:340])
 
     batch = second[jnp.arange(370)]
-    inputs = (trained.normalizer(batch.observation), batch.action, trained.normalizer(batch.next_observation))
-    means, _ = jax.jit(jax.vmap(trained.encoder.encode))(*inputs)
+    means, _ = jax.jit(jax.vmap(trained.encoder.encode))(standardised_states(trained, batch), batch.action)
     np.testing.assert_allclose(twice.embeddings[:370], means, atol=1e-5)  # the mean, not a sample
+
+
+def standardised_states(state: EmbeddingState, batch: Transition) -> jax.Array:
+    parts = [state.normalizer(batch.observation), state.normalizer(batch.next_observation)]
+    return jnp.concatenate(parts, axis=1)
 
 
 def test_training_teaches_the_latent_to_carry_the_action(embedded: Embedded) -> None:
     distance, trained, (first, _), _ = embedded
     batch = first.offline()
-    inputs = (trained.normalizer(batch.observation), batch.action, trained.normalizer(batch.next_observation))
-    loss = jax.jit(lambda model: distance.loss(model, *inputs, spec=first.spec, key=KEY))
-    untrained = ConditionalVAE.create(first.spec, distance.size, distance.hidden, key=KEY)
+    states = standardised_states(trained, batch)
+    loss = jax.jit(lambda model: distance.loss(model, states, batch.action, spec=first.spec, key=KEY))
+    sizes = 2 * first.spec.observation_size, first.spec.action_size, distance.size
+    untrained = ConditionalVAE.create(*sizes, distance.hidden, key=KEY)
     variance = float(jnp.var(batch.action))
     assert loss(untrained) > 0.9 * variance
     assert loss(trained.encoder) < 0.3 * variance

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.nn.mlp import MLP
+from marline.ops.gaussian import clamped_log_std, log_density, squashed_log_density
 from marline.types import Spec
 
 
@@ -23,3 +24,70 @@ class DeterministicActor(eqx.Module):
 
     def __call__(self, observation: Float[Array, " obs"]) -> Float[Array, " act"]:
         return jnp.tanh(self.mlp(observation))
+
+
+class GaussianActor(eqx.Module):
+    """N(tanh(f(s)), std^2), the same std in every state: a mean in (-1, 1), a density without bounds.
+
+    The density is not squashed, so that logged actions at the bounds have a finite one.
+    """
+
+    mlp: MLP
+    free_log_std: Float[Array, " act"]
+    bound_log_std: Callable[[Array], Array] = eqx.field(static=True)
+
+    @staticmethod
+    def create(
+        spec: Spec, hidden: Sequence[int], bound_log_std: Callable[[Array], Array], *, key: PRNGKeyArray
+    ) -> GaussianActor:
+        """A fresh actor; `bound_log_std` maps the free parameter, which starts at 0, to the log-std."""
+        mlp = MLP.create(spec.observation_size, spec.action_size, hidden, key=key)
+        return GaussianActor(mlp, jnp.zeros(spec.action_size), bound_log_std)
+
+    @property
+    def action_size(self) -> int:
+        return self.free_log_std.shape[0]
+
+    @property
+    def log_std(self) -> Float[Array, " act"]:
+        return self.bound_log_std(self.free_log_std)
+
+    def mode(self, observation: Float[Array, " obs"]) -> Float[Array, " act"]:
+        """The mean action."""
+        return jnp.tanh(self.mlp(observation))
+
+    def sample(self, observation: Float[Array, " obs"], noise: Float[Array, " act"]) -> Float[Array, " act"]:
+        """The action that standard normal noise leads to, clipped to [-1, 1]."""
+        return jnp.clip(self.mode(observation) + jnp.exp(self.log_std) * noise, -1.0, 1.0)
+
+    def log_density(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
+        """log pi(a|s) of the Gaussian, before any clipping."""
+        return log_density(action, self.mode(observation), self.log_std)
+
+
+class SquashedGaussianActor(eqx.Module):
+    """tanh of a Gaussian whose mean and log-std depend on the state: actions in (-1, 1)."""
+
+    mlp: MLP
+
+    @staticmethod
+    def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> SquashedGaussianActor:
+        return SquashedGaussianActor(MLP.create(spec.observation_size, 2 * spec.action_size, hidden, key=key))
+
+    @property
+    def action_size(self) -> int:
+        return self.mlp.layers[-1].bias.shape[0] // 2
+
+    def mode(self, observation: Float[Array, " obs"]) -> Float[Array, " act"]:
+        """tanh of the mean."""
+        mean, _ = jnp.split(self.mlp(observation), 2)
+        return jnp.tanh(mean)
+
+    def sample(
+        self, observation: Float[Array, " obs"], noise: Float[Array, " act"]
+    ) -> tuple[Float[Array, " act"], Float[Array, ""]]:
+        """The action that standard normal noise leads to, and its log density."""
+        mean, free_log_std = jnp.split(self.mlp(observation), 2)
+        log_std = clamped_log_std(free_log_std)
+        unsquashed = mean + jnp.exp(log_std) * noise
+        return jnp.tanh(unsquashed), squashed_log_density(unsquashed, noise, log_std)

@@ -44,3 +44,16 @@ class TwinQ(eqx.Module):
         self, observation: Float[Array, " obs"], action: Float[Array, " act"]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return self.first(observation, action), self.second(observation, action)
+
+
+class DiscreteQNetwork(eqx.Module):
+    """Q(s, .), one value per action."""
+
+    mlp: MLP
+
+    @staticmethod
+    def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> DiscreteQNetwork:
+        return DiscreteQNetwork(MLP.create(spec.observation_size, spec.action_size, hidden, key=key))
+
+    def __call__(self, observation: Float[Array, " obs"]) -> Float[Array, " num_actions"]:
+        return self.mlp(observation)

@@ -27,3 +27,24 @@ def td3_bc_loss(
         alpha_bc: weight of the value term; 0 is plain behaviour cloning.
     """
     return -td3_bc_scale(q_values, alpha_bc) * jnp.mean(q_values) + jnp.mean(jnp.square(policy_action - action))
+
+
+def weighted_cloning_loss(log_density: Float[Array, " batch"], weights: Float[Array, " batch"]) -> Float[Array, ""]:
+    """-mean w log pi(a|s), w detached (AWAC, 2006.09359, Eq. 13; IQL, 2110.06169, Eq. 7); w = 1 is plain cloning."""
+    return -jnp.mean(jax.lax.stop_gradient(weights) * log_density)
+
+
+def clipped_exponential_weights(scaled_advantage: Float[Array, " batch"], max_weight: float) -> Float[Array, " batch"]:
+    """min(exp(A / lambda), max_weight) of A / lambda, row by row."""
+    return jnp.minimum(jnp.exp(scaled_advantage), max_weight)
+
+
+def softmax_weights(scaled_advantage: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    """batch * softmax(A / lambda) over the batch: mean 1, biased by the batch but never overflowing."""
+    return scaled_advantage.shape[0] * jax.nn.softmax(scaled_advantage)
+
+
+def effective_rows(weights: Float[Array, " batch"]) -> Float[Array, ""]:
+    """(sum w)^2 / sum w^2: how many rows of equal weight say as much; 0 when all weights have vanished."""
+    scaled = weights / jnp.maximum(jnp.max(weights), 1e-30)  # squares of small weights would vanish
+    return jnp.square(jnp.sum(scaled)) / jnp.maximum(jnp.sum(jnp.square(scaled)), 1e-30)

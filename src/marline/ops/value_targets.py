@@ -36,3 +36,11 @@ def smoothed_action(
 ) -> Float[Array, "*shape"]:
     """clip(a + clip(noise, -c, c), -1, 1): target policy smoothing (1802.09477, Eq. 14)."""
     return jnp.clip(action + jnp.clip(noise, -noise_clip, noise_clip), -1.0, 1.0)
+
+
+def soft_clipped_value(
+    first: Float[Array, "*batch candidates"], second: Float[Array, "*batch candidates"], minimum_weight: float
+) -> Float[Array, "*batch"]:
+    """max_j [ w min(Q1, Q2) + (1 - w) max(Q1, Q2) ](s', a_j): mixed per candidate, then the best (BCQ, 1812.02900)."""
+    mixed = minimum_weight * jnp.minimum(first, second) + (1.0 - minimum_weight) * jnp.maximum(first, second)
+    return jnp.max(mixed, axis=-1)

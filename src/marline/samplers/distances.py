@@ -159,13 +159,16 @@ class EmbeddingDistance:
         network_key, train_key = jax.random.split(key)
         normalizer = Normalizer.fit(experience.offline().observation)
         optimizer = optax.adam(self.learning_rate)
-        model = Optimized.create(ConditionalVAE.create(spec, self.size, self.hidden, key=network_key), optimizer)
+        network = ConditionalVAE.create(
+            2 * spec.observation_size, spec.action_size, self.size, self.hidden, key=network_key
+        )
+        model = Optimized.create(network, optimizer)
 
         def step(model: Optimized[ConditionalVAE], key: PRNGKeyArray) -> tuple[Optimized[ConditionalVAE], Array]:
             row_key, noise_key = jax.random.split(key)
             rows = rows_with_replacement(0, experience.num_offline, self.batch_size, key=row_key)
-            inputs = _standardised(experience[rows], normalizer, spec)
-            loss, gradient = jax.value_and_grad(self.loss)(model.model, *inputs, spec=spec, key=noise_key)
+            states, action = _standardised(experience[rows], normalizer, spec)
+            loss, gradient = jax.value_and_grad(self.loss)(model.model, states, action, spec=spec, key=noise_key)
             return model.step(gradient, optimizer), loss
 
         model, losses = jax.lax.scan(step, model, jax.random.split(train_key, self.num_updates))
@@ -176,17 +179,15 @@ class EmbeddingDistance:
     def loss(
         self,
         model: ConditionalVAE,
-        observation: Float[Array, "batch obs"],
+        states: Float[Array, "batch c"],
         action: Float[Array, "batch act"],
-        next_observation: Float[Array, "batch obs"],
         *,
         spec: Spec,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """Reconstruction error of the action plus `kl_weight` times the mean KL."""
-        mean, log_std = jax.vmap(model.encode)(observation, action, next_observation)
-        latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        output = jax.vmap(model.decode)(observation, next_observation, latent)
+        """Reconstruction error of the action given s and s', plus `kl_weight` times the mean KL."""
+        noise = jax.random.normal(key, (action.shape[0], self.size))
+        output, mean, log_std = jax.vmap(model.reconstruct)(states, action, noise)
         if spec.discrete:
             reconstruction = jnp.mean(optax.softmax_cross_entropy(output, action))
         else:
@@ -215,8 +216,8 @@ class EmbeddingDistance:
         self, state: EmbeddingState, experience: Experience, start: Int[Array, ""] | int, num: int
     ) -> EmbeddingState:
         def embed(rows: Float[Array, " width"]) -> Float[Array, " z"]:
-            inputs = _standardised(experience.unpack(rows), state.normalizer, experience.spec)
-            return state.encoder.encode(*inputs)[0]
+            states, action = _standardised(experience.unpack(rows), state.normalizer, experience.spec)
+            return state.encoder.encode(states, action)[0]
 
         rows = jax.lax.dynamic_slice_in_dim(experience.rows, start, num)
         embeddings = jax.lax.map(embed, rows, batch_size=min(num, 8192))
@@ -279,10 +280,10 @@ class TwoStageDistance:
         return jnp.concatenate([batch.observation, action], axis=-1), next_state
 
 
-def _standardised(batch: Transition, normalizer: Normalizer, spec: Spec) -> tuple[Array, Array, Array]:
-    """(s, a, s') as the encoder takes them."""
-    action = one_hot_action(batch.action, spec)
-    return normalizer(batch.observation), action, normalizer(batch.next_observation)
+def _standardised(batch: Transition, normalizer: Normalizer, spec: Spec) -> tuple[Array, Array]:
+    """(s, s') and a as the encoder takes them."""
+    states = [normalizer(batch.observation), normalizer(batch.next_observation)]
+    return jnp.concatenate(states, axis=-1), one_hot_action(batch.action, spec)
 
 
 DISTANCES: dict[str, Distance[Any]] = {
