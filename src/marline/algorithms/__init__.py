@@ -6,7 +6,15 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
+from marline.algorithms.awac import AWAC
+from marline.algorithms.bcq import BCQ
+from marline.algorithms.bremen import BREMEN
+from marline.algorithms.cql import CQL
+from marline.algorithms.cql_continuous import ContinuousCQL
+from marline.algorithms.iql import IQL
+from marline.algorithms.mabcq import MABCQ
 from marline.algorithms.td3_bc import TD3BC
+from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.types import Critic, Metrics, Policy, Transition
 
@@ -37,6 +45,36 @@ class Algorithm(Protocol[S]):
         ...
 
 
-ALGORITHMS: dict[str, type[Algorithm[Any]]] = {"td3-bc": TD3BC}
+@runtime_checkable
+class Prepares(Protocol):
+    """An algorithm that learns from other rows than were logged."""
 
-__all__ = ["ALGORITHMS", "Algorithm", "TD3BC"]
+    def prepare(self, logs: Dataset) -> Dataset:
+        """The rows to learn from, at most as many as were logged."""
+        ...
+
+
+ALGORITHMS: dict[str, type[Algorithm[Any]]] = {
+    "td3-bc": TD3BC,
+    "bcq": BCQ,
+    "awac": AWAC,
+    "cql": CQL,
+    "cql-continuous": ContinuousCQL,
+    "iql": IQL,
+    "bremen": BREMEN,
+    "mabcq": MABCQ,
+}
+
+__all__ = [
+    "ALGORITHMS",
+    "AWAC",
+    "BCQ",
+    "BREMEN",
+    "CQL",
+    "IQL",
+    "MABCQ",
+    "TD3BC",
+    "Algorithm",
+    "ContinuousCQL",
+    "Prepares",
+]
