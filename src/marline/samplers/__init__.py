@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
+from marline.samplers.balanced import BalancedReplay
+from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
 from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.otc import OTC
@@ -46,11 +48,15 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "otc-embedding": OTC("embedding"),
     "otc-two-stage": OTC("two-stage"),
     "online-matched": OnlineMatched(),
+    "balanced": BalancedReplay(),
+    "classifier-ratio": ClassifierRatio(),
 }
 
 __all__ = [
     "OTC",
     "SAMPLERS",
+    "BalancedReplay",
+    "ClassifierRatio",
     "EmbeddingDistance",
     "OnlineMatched",
     "Sampler",
