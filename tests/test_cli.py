@@ -44,6 +44,10 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--algorithm-option", "alpha_b=1"], "did you mean 'alpha_bc'?"),
         (["--algorithm-option", "gamma=1.5"], "gamma is 1.5"),
         (["--sampler", "uniform", "--sampler-option", "alpha=1"], "none is named"),
+        (["--algorithm", "cql", "--sampler", "uniform"], "CQL needs discrete actions"),
+        (["--algorithm", "agent_0=bcq"], "no algorithm for agent_1, agent_2, agent_3"),
+        (["--algorithm", "bremen", "--offline-updates", "100"], "BREMEN clones for 84000 updates"),
+        (["--algorithm", "bremen", "--sampler", "uniform", "otc-value"], "otc-value with BREMEN: d_q compares values"),
     ],
 )
 def test_a_wrong_option_is_named_and_nothing_is_written(
@@ -128,6 +132,23 @@ finally:
     assert done.returncode == 0, done.stderr
     for command in ("demo", "run", "resume", "report", "list", "doctor"):
         assert command in done.stdout
+
+
+def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
+    from marline.algorithms import AWAC, BCQ, BREMEN, MABCQ
+    from marline.commands import configure
+    from marline.envs import CooperativeNavigation
+
+    def of(*names: str) -> tuple[object, int]:
+        task, sampler = "cooperative-navigation-2", ("uniform",)
+        config = configure(cli.Run(run=Path("unused"), task=task, algorithm=names, sampler=sampler))
+        return config.algorithm, config.updates
+
+    assert of("bcq") == (BCQ(hidden=(64, 64)), 4000)
+    assert of("mabcq") == (MABCQ(BCQ(hidden=(64, 64))), 4000)
+    assert of("awac") == (AWAC(hidden=(256, 256)), 2000)
+    assert of("bremen") == (BREMEN(known_reward=CooperativeNavigation(2)), 2000)
+    assert of("agent_0=awac", "agent_1=bcq") == ({"agent_0": AWAC(), "agent_1": BCQ()}, 4000)
 
 
 def test_an_option_reaches_every_sampler_that_has_it() -> None:

@@ -93,6 +93,17 @@ def test_random_actions_fill_their_range_and_differ_between_agents_and_steps() -
     assert len(np.unique(actions[:, 0])) > 1900
 
 
+def test_random_play_of_discrete_moves_keeps_to_what_is_allowed() -> None:
+    logs = collect_random(CooperativeNavigation(2, discrete=True), 1000, seed=0)
+    check(logs)  # raises nothing: no logged action was forbidden
+    for dataset in logs.values():
+        assert dataset.actions.dtype == np.int64 and set(dataset.actions) == set(range(5))
+        assert dataset.action_masks is not None and dataset.next_action_masks is not None
+        assert 0.0 < np.mean(~dataset.action_masks) < 0.3
+        goes_on = ~dataset.timeouts[:-1]
+        np.testing.assert_array_equal(dataset.next_action_masks[:-1][goes_on], dataset.action_masks[1:][goes_on])
+
+
 def test_a_seed_fixes_every_bit() -> None:
     first, second = collect_random(TASK, 110, seed=3), collect_random(TASK, 110, seed=3)
     assert_same(first, second)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from marline.algorithms import TD3BC
-from marline.configuration import RunConfig, rebuild, select_samplers, with_options
+from marline.algorithms import ALGORITHMS, BCQ, BREMEN, IQL, MABCQ, TD3BC
+from marline.configuration import RunConfig, rebuild, select_algorithm, select_samplers, with_options
+from marline.envs import CooperativeNavigation
 from marline.errors import ConfigError, CorruptionError
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, TwoStageDistance
 
@@ -41,6 +42,43 @@ def test_a_configuration_survives_json() -> None:
 def test_every_sampler_of_the_catalogue_survives_json() -> None:
     given = config(samplers=dict(SAMPLERS), matches={})
     assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_of_the_catalogue_survives_json(name: str) -> None:
+    given = config(algorithm=ALGORITHMS[name]())
+    assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_an_algorithm_for_each_agent_survives_json() -> None:
+    given = config(algorithm={"left": BREMEN(known_reward=CooperativeNavigation(3)), "right": MABCQ(BCQ(hidden=(3,)))})
+    assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_algorithms_by_name_for_all_or_for_each_agent() -> None:
+    assert select_algorithm(("iql",), ("left", "right")) == IQL()
+    assert select_algorithm(("right=bcq", "left=iql"), ("left", "right")) == {"left": IQL(), "right": BCQ()}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("bqc",), "did you mean 'bcq'"),
+        (("left=bcq",), "no algorithm for right"),
+        (("left=bcq", "left=iql"), "'left' twice"),
+        (("left=bcq", "rihgt=iql"), "did you mean 'right'"),
+        (("bcq", "iql"), "one algorithm for all agents, or AGENT=NAME for each"),
+    ],
+)
+def test_algorithms_that_nobody_can_tell_apart_are_refused(names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        select_algorithm(names, ("left", "right"))
+
+
+def test_an_option_reaches_what_a_dataclass_is_made_of() -> None:
+    assert with_options(MABCQ(), {"hidden": (5,), "optimism": 0.25}, "mabcq") == MABCQ(BCQ(hidden=(5,)), optimism=0.25)
+    with pytest.raises(ConfigError, match="did you mean 'optimism'"):
+        with_options(MABCQ(), {"optimsm": 0.1}, "mabcq")
 
 
 def test_the_difference_names_what_differs() -> None:

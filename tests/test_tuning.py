@@ -13,8 +13,10 @@ import pytest
 from jaxtyping import Array
 
 from marline import tuning
+from marline.algorithms import BREMEN, CQL, TD3BC
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
+from marline.errors import ConfigError
 from marline.samplers import OTC, OnlineMatched, Sampler, Uniform
 from marline.tuning import Deployment, DivergenceError, LearnerID, Team, check_finite
 from marline.types import Metrics, Policy, Spec, Transition
@@ -55,12 +57,13 @@ class Averager:
     """Learns next to nothing, but from its batches and its noise alone."""
 
     gamma: float = 0.9
+    step_size: float = 0.1
 
     def init(self, experience: Experience, *, key: Array) -> Learner:
         return Learner(jax.random.normal(key, (experience.spec.observation_size,)), jnp.float32(0.0))
 
     def update(self, state: Learner, batch: Transition, *, key: Array) -> tuple[Learner, Metrics]:
-        mean = 0.9 * state.mean + 0.1 * jnp.mean(batch.observation, axis=0)
+        mean = state.mean + self.step_size * (jnp.mean(batch.observation, axis=0) - state.mean)
         noise = 0.9 * state.noise + jax.random.normal(key)
         metrics = {"critic_loss": jnp.mean(jnp.square(batch.reward)), "mean_q": jnp.mean(batch.reward)}
         return Learner(mean, noise), metrics
@@ -165,7 +168,7 @@ def test_learners_are_carried_from_one_deployment_to_the_next() -> None:
     assert same(alone.team, first.team)
     assert same(run(alone.team, [2])[0].team, second.team)
     # starting over from the offline team does not, though its rows be merged just the same
-    merged = tuning.merge(team, Fleet()(1, tuning.policies(team, ALGORITHM)), 1)
+    merged = tuning.merge(team, Fleet()(1, tuning.policies(team, ALGORITHM)), 1, ALGORITHM)
     assert same(merged[0, "left"].experience, first.team[0, "left"].experience)
     restarted = run(merged, [2])[0]
     assert same(restarted.team[0, "left"].experience, second.team[0, "left"].experience)
@@ -279,3 +282,38 @@ def test_what_counts_as_divergence(metrics: dict[str, float]) -> None:
 def test_large_numbers_are_not_divergence() -> None:
     check_finite((7, "left"), {"critic_loss": 1e30, "mean_q": -1e6})
     check_finite((7, "left"), {})
+
+
+def test_agents_may_learn_by_different_algorithms() -> None:
+    """Each learns as it does in a team of its own kind."""
+    other = Averager(step_size=0.5)
+    mixed = {"left": ALGORITHM, "right": other}
+    results = {}
+    for name, algorithm in {"mixed": mixed, "all alike": ALGORITHM, "all the other": other}.items():
+        team = tuning.recruit(
+            {agent: make_logs(agent, 40, 0) for agent in SPECS},
+            algorithm,
+            seeds=(0,),
+            num_deployments=1,
+            rows_per_deployment=ROWS,
+        )
+        *_, (_, team, _) = tuning.pretrain(team, algorithm, num_updates=4)
+        deployed = tuning.run(team, Fleet(), algorithm, UNIFORM, num_updates=5, deployments=[1])
+        results[name] = learners(next(iter(deployed)).team)
+    assert same(results["mixed"][0, "left"], results["all alike"][0, "left"])
+    assert same(results["mixed"][0, "right"], results["all the other"][0, "right"])
+    assert not same(results["all alike"][0, "right"], results["all the other"][0, "right"])
+
+
+def test_what_cannot_work_together_is_named_before_anything_is_trained() -> None:
+    continuous, discrete = {"a": Spec(3, 2)}, {"a": Spec(3, 2, discrete=True)}
+    samplers = {"uniform": UNIFORM, "mine": OTC("value", num_references=4)}
+    small = BREMEN(hidden=(4,))
+    with pytest.raises(ConfigError, match="mine with BREMEN: d_q compares values"):
+        tuning.rehearse(small, samplers, continuous)
+    tuning.rehearse(small, {"uniform": UNIFORM, "mine": OTC("two-stage", num_references=4)}, continuous)
+    with pytest.raises(ConfigError, match="CQL needs discrete actions"):
+        tuning.rehearse(CQL(hidden=(4,)), samplers, continuous)
+    tuning.rehearse(CQL(hidden=(4,)), samplers, discrete)
+    with pytest.raises(ConfigError, match="TD3\\+BC needs continuous"):
+        tuning.rehearse({"a": CQL(hidden=(4,)), "b": TD3BC(hidden=(4,))}, samplers, discrete | {"b": discrete["a"]})

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marline.algorithms import TD3BC
+    from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, ContinuousCQL
     from marline.campaign.campaign import Campaign
     from marline.correction import Correction, correct
     from marline.data.dataset import Dataset, from_arrays, load, save
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from marline.report import write_report
     from marline.samplers import (
         OTC,
+        BalancedReplay,
+        ClassifierRatio,
         EmbeddingDistance,
         OnlineMatched,
         TwoStageDistance,
@@ -36,10 +38,19 @@ _HOMES = {
     "write_report": "report",
     # algorithms
     "TD3BC": "algorithms",
+    "BCQ": "algorithms",
+    "AWAC": "algorithms",
+    "IQL": "algorithms",
+    "CQL": "algorithms",
+    "ContinuousCQL": "algorithms",
+    "BREMEN": "algorithms",
+    "MABCQ": "algorithms",
     # samplers and their distances
     "OTC": "samplers",
     "Uniform": "samplers",
     "OnlineMatched": "samplers",
+    "BalancedReplay": "samplers",
+    "ClassifierRatio": "samplers",
     "ValueDistance": "samplers",
     "EmbeddingDistance": "samplers",
     "TwoStageDistance": "samplers",
@@ -60,10 +71,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "AWAC",
+    "BCQ",
+    "BREMEN",
+    "CQL",
+    "IQL",
+    "MABCQ",
     "OTC",
     "TD3BC",
+    "BalancedReplay",
     "Campaign",
+    "ClassifierRatio",
     "ConfigError",
+    "ContinuousCQL",
     "CooperativeNavigation",
     "Correction",
     "CorruptionError",

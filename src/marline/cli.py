@@ -40,8 +40,8 @@ class Run:
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it."""
-    algorithm: str = "td3-bc"
-    """Offline algorithm that every agent uses."""
+    algorithm: tuple[str, ...] = ("td3-bc",)
+    """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ("otc-value", "uniform", "online-matched")
     """Samplers to compare. `online-matched` adds the control of every OTC sampler named."""
     seeds: int = 5
@@ -52,18 +52,18 @@ class Run:
     """Updates of every agent on its offline logs."""
     deployments: int = 10
     """Number of deployments, K."""
-    updates: int = 2000
-    """Updates of every agent after each deployment, L."""
+    updates: int | None = None
+    """Updates of every agent after each deployment, L; the paper's unless given: 4000 with BCQ, 2000 otherwise."""
     deployment_fraction: float = 0.01
     """Rows logged per deployment, as a fraction of the offline rows."""
     evaluation_episodes: int = 100
     """Episodes per evaluation."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of every network."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()
     """Options of the algorithm, as NAME=VALUE: alpha_bc=100 learning_rate=1e-4."""
     sampler_option: tuple[str, ...] = ()
-    """Options of OTC samplers and their distances, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
+    """Options of samplers and of OTC's distances, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
     data_seed: int = 0
     """Seed of the offline logs."""
     json: bool = False

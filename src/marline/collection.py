@@ -114,7 +114,7 @@ def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.n
     return Dataset(
         spec=task.specs[agent],
         observations=np.asarray(whole.observation),
-        actions=np.asarray(whole.action),
+        actions=np.asarray(whole.action, np.int64 if task.specs[agent].discrete else np.float32),
         rewards=np.asarray(whole.reward),
         terminals=terminals,
         timeouts=timeouts & ~terminals,

@@ -21,14 +21,17 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline.algorithms import ALGORITHMS, TD3BC
+from marline.algorithms import ALGORITHMS, BCQ, BREMEN, MABCQ, TD3BC, Algorithm
+from marline.algorithms.bremen import KnownReward
 from marline.campaign import study, workers
-from marline.configuration import RunConfig, select_samplers, with_options
+from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
 from marline.console import ProgressDisplay, say
-from marline.envs import TASKS, make_task
+from marline.envs import TASKS, Task, make_task
 from marline.errors import ConfigError, require, require_name
-from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, Sampler
+from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
+from marline.tuning import Algorithms, rehearse
+from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli
@@ -74,8 +77,7 @@ def demo(folder: Path) -> int:
 
 def configure(options: cli.Run) -> RunConfig:
     """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
-    make_task(options.task)
-    require_name(options.algorithm, ALGORITHMS, "algorithm")
+    task = make_task(options.task)
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
     require(
@@ -85,11 +87,26 @@ def configure(options: cli.Run) -> RunConfig:
     require(
         all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit"
     )
-    fields = {"hidden": options.hidden} | parse_options(options.algorithm_option, "--algorithm-option")
-    algorithm = with_options(ALGORITHMS[options.algorithm](), fields, options.algorithm)
+    algorithm = set_up_algorithm(
+        select_algorithm(options.algorithm, task.agents),
+        parse_options(options.algorithm_option, "--algorithm-option"),
+        options.hidden,
+        task,
+    )
+    members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
+    for member in members:
+        require(
+            not isinstance(member, BREMEN) or options.offline_updates >= member.cloning_updates,
+            f"--offline-updates is {options.offline_updates}, but BREMEN clones for "
+            f"{getattr(member, 'cloning_updates', 0)} updates before it improves anything; "
+            "give it more, or lower --algorithm-option cloning_updates=...",
+        )
     samplers, matches = select_samplers(options.sampler)
-    samplers = set_up_samplers(samplers, parse_options(options.sampler_option, "--sampler-option"), options.hidden)
-    return RunConfig(
+    samplers = set_up_samplers(
+        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
+    )
+    slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    config = RunConfig(
         task=options.task,
         algorithm=algorithm,
         samplers=samplers,
@@ -98,11 +115,13 @@ def configure(options: cli.Run) -> RunConfig:
         rows_per_deployment=max(1, round(options.deployment_fraction * options.dataset_size)),
         offline_updates=options.offline_updates,
         deployments=options.deployments,
-        updates=options.updates,
+        updates=options.updates if options.updates is not None else 4000 if slow else 2000,
         evaluation_episodes=options.evaluation_episodes,
         dataset_size=options.dataset_size,
         data_seed=options.data_seed,
     )
+    rehearse(algorithm, samplers, task.specs)
+    return config
 
 
 def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
@@ -125,40 +144,61 @@ def _value(text: str) -> Any:
         return text
 
 
+def set_up_algorithm(
+    algorithm: Algorithms, options: Mapping[str, Any], hidden: tuple[int, ...], task: Task
+) -> Algorithms:
+    """Give every algorithm those options that it has, and what the task knows; each option must find one that does."""
+    fields = {"hidden": hidden, **options} if hidden else dict(options)
+    chosen = algorithm if isinstance(algorithm, Mapping) else {"": algorithm}
+    known = [name for member in chosen.values() for name in option_names(member)]
+    for name in fields:
+        require_name(name, dict.fromkeys(known), "option of the algorithm")
+    changed: dict[AgentID, Algorithm[Any]] = {}
+    for agent, member in chosen.items():
+        its = {name: value for name, value in fields.items() if name in option_names(member)}
+        changed[agent] = with_options(member, its, type(member).__name__)
+        if isinstance(member, BREMEN) and isinstance(task, KnownReward):
+            changed[agent] = dataclasses.replace(changed[agent], known_reward=task)  # pyright: ignore[reportArgumentType]
+    return changed if isinstance(algorithm, Mapping) else changed[""]
+
+
+def base_hidden(algorithm: Any) -> tuple[int, ...]:
+    """Widths of an algorithm's networks, which the embedding of OTC shares."""
+    return algorithm.hidden if hasattr(algorithm, "hidden") else algorithm.base.hidden
+
+
 def set_up_samplers(
     samplers: Mapping[str, Sampler[Any]], options: Mapping[str, Any], hidden: tuple[int, ...]
 ) -> dict[str, Sampler[Any]]:
-    """Give every OTC sampler those options that it or its distance has; each option must find one that does."""
+    """Give every sampler but the references those options that it or its distance has; each must find one that does."""
     resolved = {
         name: dataclasses.replace(sampler, distance=_resolved(sampler.distance, hidden))
-        for name, sampler in samplers.items()
         if isinstance(sampler, OTC)
+        else sampler
+        for name, sampler in samplers.items()
+        if not isinstance(sampler, Uniform | OnlineMatched)
     }
     require(
         not options or bool(resolved),
-        "--sampler-option sets options of OTC samplers, and none is named; add one to --sampler",
+        "--sampler-option sets options of OTC and its rivals, and none is named; add one to --sampler",
     )
-    known = [name for sampler in resolved.values() for part in (sampler, sampler.distance) for name in _fields(part)]
+    known = [name for sampler in resolved.values() for name in option_names(sampler)]
     for name in options:
         require_name(name, dict.fromkeys(known), "option of these samplers")
     chosen = dict(samplers)
     for name, sampler in resolved.items():
-        own = {key: value for key, value in options.items() if key in _fields(sampler)}
-        its = {key: value for key, value in options.items() if key not in own and key in _fields(sampler.distance)}
-        distance = with_options(sampler.distance, its, name)
-        # a distance that is as the catalogue has it keeps its name there
-        same = [word for word, preset in DISTANCES.items() if preset == distance]
-        chosen[name] = with_options(dataclasses.replace(sampler, distance=same[0] if same else distance), own, name)
+        its = {key: value for key, value in options.items() if key in option_names(sampler)}
+        sampler = with_options(sampler, its, name)
+        if isinstance(sampler, OTC):  # a distance that is as the catalogue has it keeps its name there
+            same = [word for word, preset in DISTANCES.items() if preset == sampler.distance]
+            sampler = dataclasses.replace(sampler, distance=same[0]) if same else sampler
+        chosen[name] = sampler
     return chosen
 
 
 def _resolved(distance: Any, hidden: tuple[int, ...]) -> Any:
     distance = DISTANCES[distance] if isinstance(distance, str) else distance
     return dataclasses.replace(distance, hidden=hidden) if isinstance(distance, EmbeddingDistance) else distance
-
-
-def _fields(value: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(value)]
 
 
 def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
@@ -260,6 +300,8 @@ SAMPLER_LINES = {
     "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
     "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
     "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
+    "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
+    "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
     "online-matched": "control of an OTC sampler: as many fresh rows, distances ignored (ours)",
 }
 assert SAMPLER_LINES.keys() == SAMPLERS.keys()

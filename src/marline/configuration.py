@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from marline.algorithms import ALGORITHMS, Algorithm
+from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
-from marline.samplers import (
-    OTC,
-    SAMPLERS,
-    EmbeddingDistance,
-    OnlineMatched,
-    Sampler,
-    TwoStageDistance,
-    Uniform,
-    ValueDistance,
-)
+from marline.samplers import OTC, SAMPLERS, Sampler
+from marline.samplers.distances import DISTANCES
+from marline.tuning import Algorithms
+from marline.types import AgentID
 
 SCHEMA = 1
 # the only types that a configuration may name: a file never decides what code is run
 REBUILDABLE: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (*ALGORITHMS.values(), OTC, Uniform, OnlineMatched, ValueDistance, EmbeddingDistance, TwoStageDistance)
+    for kind in (
+        *ALGORITHMS.values(),
+        *(type(sampler) for sampler in SAMPLERS.values()),
+        *(type(distance) for distance in DISTANCES.values()),
+        *(type(task) for task in TASKS.values()),
+    )
 }
 CONTROL = "online-matched"
 
@@ -36,7 +36,7 @@ class RunConfig:
 
     Attributes:
         task: name of the task, or None when deployments happen outside.
-        algorithm: what learns.
+        algorithm: what learns; one for all agents, or one for each by name.
         samplers: what is compared, by name; controls follow the samplers they match.
         matches: for each control, the name of the sampler whose shares it draws.
         seeds: learner seeds; each is an independent repetition on the same offline logs.
@@ -50,7 +50,7 @@ class RunConfig:
     """
 
     task: str | None
-    algorithm: Algorithm[Any]
+    algorithm: Algorithms
     samplers: Mapping[str, Sampler[Any]]
     seeds: tuple[int, ...] = (0,)
     rows_per_deployment: int = 10_000
@@ -92,9 +92,14 @@ class RunConfig:
             schema == SCHEMA, f"its schema is {schema}, but this marline reads {SCHEMA}; use the version that wrote it"
         )
         samplers = {name: dict(options) for name, options in fields.pop("samplers").items()}
+        algorithm = fields.pop("algorithm")
         matches = {name: options.pop("matches") for name, options in samplers.items() if "matches" in options}
         return RunConfig(
-            algorithm=rebuild(fields.pop("algorithm")),
+            algorithm=(
+                rebuild(algorithm)
+                if "type" in algorithm
+                else {agent: rebuild(options) for agent, options in algorithm.items()}
+            ),
             samplers={name: rebuild(options) for name, options in samplers.items()},
             matches=matches,
             seeds=tuple(fields.pop("seeds")),
@@ -113,6 +118,28 @@ class RunConfig:
         """Lines that name every option in which two configurations differ."""
         mine, theirs = self.to_json(), other.to_json()
         return [f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]]
+
+
+def select_algorithm(names: Sequence[str], agents: Sequence[AgentID]) -> Algorithms:
+    """An algorithm by name, or one for each agent from AGENT=NAME pairs; their options are the defaults.
+
+    Raises:
+        ConfigError: an unknown name, or an agent without an algorithm or with two.
+    """
+    if len(names) == 1 and "=" not in names[0]:
+        require_name(names[0], ALGORITHMS, "algorithm")
+        return ALGORITHMS[names[0]]()
+    chosen: dict[AgentID, Algorithm[Any]] = {}
+    for item in names:
+        agent, equals, name = item.partition("=")
+        require(bool(equals), f"--algorithm {item!r}: name one algorithm for all agents, or AGENT=NAME for each")
+        require_name(agent, agents, "agent")
+        require(agent not in chosen, f"--algorithm names agent {agent!r} twice; name each once")
+        require_name(name, ALGORITHMS, "algorithm")
+        chosen[agent] = ALGORITHMS[name]()
+    missing = [agent for agent in agents if agent not in chosen]
+    require(not missing, f"--algorithm names no algorithm for {', '.join(missing)}; name one for every agent")
+    return {agent: chosen[agent] for agent in agents}
 
 
 def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], dict[str, str]]:
@@ -145,11 +172,23 @@ def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
         ConfigError: an unknown field, or a value of the wrong type or out of range.
     """
     hints = get_type_hints(type(value))
-    names = [field.name for field in dataclasses.fields(value)]
+    own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    parts = {name: part for name, part in own.items() if dataclasses.is_dataclass(part)}
     for name in options:
-        require_name(name, names, f"option of {kind}")
-    fitted = {name: _fit(option, hints[name], f"{name} of {kind}") for name, option in options.items()}
-    return dataclasses.replace(value, **fitted)
+        require_name(name, option_names(value), f"option of {kind}")
+    changed = {name: _fit(option, hints[name], f"{name} of {kind}") for name, option in options.items() if name in own}
+    for name, part in parts.items():
+        its = {key: option for key, option in options.items() if key not in own and key in option_names(part)}
+        if its:
+            changed[name] = with_options(part, its, kind)
+    return dataclasses.replace(value, **changed)
+
+
+def option_names(value: Any) -> list[str]:
+    """The fields of a frozen dataclass, then those of the frozen dataclasses that it is made of."""
+    own = [field.name for field in dataclasses.fields(value)]
+    parts = [getattr(value, name) for name in own if dataclasses.is_dataclass(getattr(value, name))]
+    return [*own, *(name for part in parts for name in option_names(part) if name not in own)]
 
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
@@ -172,7 +211,9 @@ _ARTICLES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def describe(value: Any) -> Any:
-    """A frozen dataclass as a dict of its fields and its type's name."""
+    """A frozen dataclass as a dict of its fields and its type's name; a mapping of them as one of those."""
+    if isinstance(value, Mapping):
+        return {name: describe(part) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}

@@ -6,21 +6,24 @@ each learner by itself, so teams of several seeds can be tuned side by side.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from marline.agent import AgentState, begin_deployment, stream, summarise, tune
-from marline.algorithms import Algorithm
+from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
-from marline.errors import MarlineError
+from marline.errors import ConfigError, MarlineError
 from marline.population import map_learners
 from marline.samplers import Sampler, Uniform
-from marline.types import AgentID, Policy
+from marline.types import AgentID, Policy, Spec, Transition
 
 LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
@@ -57,7 +60,7 @@ def recruit(
     team: dict[LearnerID, AgentState] = {}
     for agent, dataset in data.items():
         experience = Experience.create(
-            dataset.transition(),
+            _rows(dataset, algorithm_of(algorithm, agent)),
             dataset.spec,
             num_deployments=num_deployments,
             rows_per_deployment=rows_per_deployment,
@@ -66,6 +69,42 @@ def recruit(
             learner = algorithm_of(algorithm, agent).init(experience, key=stream(seed, agent, "init"))
             team[seed, agent] = AgentState(learner, (), experience)
     return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
+
+
+def rehearse(algorithm: Algorithms, samplers: Mapping[str, Sampler[Any]], specs: Mapping[AgentID, Spec]) -> None:
+    """Refuse what cannot work together, before anything is trained or written.
+
+    One update of each kind of agent under each sampler is traced, not computed.
+
+    Raises:
+        ConfigError: naming the algorithm, the sampler if it is to blame, and the reason.
+    """
+    kinds = dict.fromkeys((algorithm_of(algorithm, agent), spec) for agent, spec in specs.items())
+    for member, spec in kinds:
+        experience = Experience.create(_blank_rows(spec), spec, num_deployments=1, rows_per_deployment=_BLANK)
+        key = stream(0, "", "rehearsal")
+        learner = jax.eval_shape(lambda e, k, m=member: m.init(e, key=k), experience, key)
+        for sampler, name in {sampler: name for name, sampler in samplers.items()}.items():
+            memory = jax.eval_shape(lambda e, k, s=sampler: s.init(e, key=k), experience, key)
+            state = AgentState(learner, memory, experience)
+            static = {"algorithm": member, "sampler": sampler}
+            try:
+                jax.eval_shape(functools.partial(begin_deployment, **static), state, key)
+                jax.eval_shape(functools.partial(tune, **static, num_updates=1), state, key, key, jnp.int32(0))
+            except ConfigError as error:
+                raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
+
+
+_BLANK = 4
+
+
+def _blank_rows(spec: Spec) -> Transition:
+    """Rows of zeros in the shapes of a spec."""
+    observation = np.zeros((_BLANK, spec.observation_size), np.float32)
+    action = np.zeros(_BLANK, np.int64) if spec.discrete else np.zeros((_BLANK, spec.action_size), np.float32)
+    masks = [np.ones((_BLANK, spec.action_size), bool)] * 2 if spec.discrete else [None, None]
+    leaves: list[Any] = [observation, action, *np.zeros((2, _BLANK), np.float32), observation, *masks]
+    return Transition(*leaves)
 
 
 def pretrain(
@@ -113,7 +152,7 @@ def run(
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
-        result = tune_on(merge(team, logs, number), number, algorithm, sampler, num_updates=num_updates)
+        result = tune_on(merge(team, logs, number, algorithm), number, algorithm, sampler, num_updates=num_updates)
         team = result.team
         yield result
 
@@ -128,12 +167,13 @@ def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:
     return {learner: algorithm_of(algorithm, learner[1]).policy(state.learner) for learner, state in team.items()}
 
 
-def merge(team: Team, logs: Logs, number: int) -> Team:
+def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     """B^k = B^(k-1) u D^k for every learner."""
-    return {
-        learner: state._replace(experience=state.experience.merge(logs[learner].transition(), number))
-        for learner, state in team.items()
-    }
+    merged = {}
+    for learner, state in team.items():
+        rows = _rows(logs[learner], algorithm_of(algorithm, learner[1]))
+        merged[learner] = state._replace(experience=state.experience.merge(rows, number))
+    return merged
 
 
 def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
@@ -191,6 +231,10 @@ def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
                 f"agent {agent!r} under seed {seed} diverged: {name} is {value:.3g}. Look for extreme rewards in its "
                 "logs, or lower the learning rate."
             )
+
+
+def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:
+    return (algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs).transition()
 
 
 def _init_sampler(experience: Experience, key: Any, *, sampler: Sampler[Any]) -> Any:

@@ -12,8 +12,21 @@ from scipy.optimize import linear_sum_assignment
 from marline.envs import CooperativeNavigation, make_task
 from marline.envs.cooperative_navigation import State
 from marline.errors import ConfigError
+from marline.types import Spec
 
 EPISODES = 4000
+
+
+def test_discrete_moves_and_those_that_walls_forbid() -> None:
+    task = CooperativeNavigation(2, discrete=True)
+    assert task.specs["agent_0"] == Spec(8, 5, discrete=True)
+    state = State(jnp.array([[0.95, 0.0], [-0.5, -1.0]]), jnp.zeros((2, 2)))
+    masks = task.action_masks(state)
+    np.testing.assert_array_equal(masks["agent_0"], [True, False, True, True, True])  # not to the right
+    np.testing.assert_array_equal(masks["agent_1"], [True, True, True, True, False])  # not down
+    after, _, _ = task.step(state, {"agent_0": jnp.int32(2), "agent_1": jnp.int32(3)}, key=jax.random.key(0))
+    np.testing.assert_allclose(after.positions, [[0.85, 0.0], [-0.5, -0.9]], atol=1e-6)
+    assert CooperativeNavigation(2).action_masks(state) == {}
 
 
 def returns(num_agents: int, choose) -> np.ndarray:
@@ -79,6 +92,14 @@ def test_known_teams_earn_what_they_must(num_agents: int, choose, expected: floa
 def test_reward_by_hand() -> None:
     state = State(jnp.array([[0.0, 0.0], [1.0, 1.0]]), jnp.array([[0.0, 0.3], [1.0, 0.6]]))
     assert float(CooperativeNavigation(2).reward(state)) == pytest.approx(-0.7, abs=1e-6)
+
+
+def test_every_agent_can_tell_the_reward_from_what_it_sees() -> None:
+    task = CooperativeNavigation(3)
+    before, after = (task.reset(key=jax.random.key(seed)) for seed in range(2))
+    for agent in task.agents:
+        told = task.reward_of(task.observe(before)[agent], jnp.zeros(2), task.observe(after)[agent])
+        np.testing.assert_allclose(told, task.reward(after), rtol=1e-5)
 
 
 def test_agents_move_by_a_tenth_and_stop_at_the_walls() -> None:

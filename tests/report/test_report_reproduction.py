@@ -31,6 +31,10 @@ def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
         "--sampler uniform online-only",
         "--sampler otc-value otc-embedding uniform online-matched --hidden 64 32 --seeds 2",
         "--algorithm-option alpha_bc=100.0 learning_rate=1e-4 --sampler-option alpha=2.0 adaptive=false",
+        "--algorithm bcq --sampler uniform balanced --algorithm-option value=max",
+        "--algorithm mabcq --sampler uniform --hidden 32 --algorithm-option optimism=0.25 minimum_weight=1.0",
+        "--algorithm bremen --sampler uniform otc-two-stage --algorithm-option cloning_updates=7",
+        "--task cooperative-navigation-2-discrete --algorithm cql --sampler uniform classifier-ratio",
         "--dataset-size 30000 --deployment-fraction 0.0333 --updates 7 --offline-updates 0 --data-seed 3",
     ],
 )

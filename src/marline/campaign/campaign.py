@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from marline import tuning
-from marline.algorithms import TD3BC, Algorithm
+from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.history import History, Record
 from marline.configuration import RunConfig
@@ -19,7 +19,7 @@ from marline.data.dataset import Dataset, from_arrays
 from marline.errors import ConfigError, CorruptionError, DataError, require
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
-from marline.tuning import Team
+from marline.tuning import Algorithms, Team
 from marline.types import AgentID
 
 X = TypeVar("X")
@@ -57,7 +57,7 @@ class Campaign:
         folder: str | Path,
         logs: Mapping[AgentID, Dataset],
         *,
-        algorithm: Algorithm[Any] | None = None,
+        algorithm: Algorithms | None = None,
         sampler: Sampler[Any] | None = None,
         seed: int = 0,
         deployments: int = 10,
@@ -70,7 +70,7 @@ class Campaign:
         Args:
             folder: the run directory; must not hold another run.
             logs: offline logs per agent, as `marline.load` returns them; checked before use.
-            algorithm: what learns; TD3+BC by default.
+            algorithm: what learns, for all agents or by agent; TD3+BC by default.
             sampler: what chooses the rows of each update; OTC with the value distance by default.
             seed: of all randomness.
             deployments: how many there will be at most, K.
@@ -95,6 +95,7 @@ class Campaign:
             updates=updates,
             rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
+        tuning.rehearse(config.algorithm, config.samplers, {agent: log.spec for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
         if not (folder / "data" / "dataset.json").exists():
@@ -177,7 +178,7 @@ class Campaign:
             saved = {agent: _as_dataset(agent, log) for agent, log in logs.items()}
             self._check(saved)
             self._history.save_logs(number, saved, {"deployment": number})
-        merged = tuning.merge(team, self._seeded(saved), number)
+        merged = tuning.merge(team, self._seeded(saved), number, self.config.algorithm)
         result = tuning.tune_on(merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates)
         records = self._records()
         # these logs show how the team before this tuning did
@@ -210,7 +211,7 @@ class Campaign:
             logs = self._history.load_logs(number)
             if logs is None:
                 raise CorruptionError(f"{self._history.folder} lost the logs of deployment {number}; put them back")
-            team = tuning.merge(team, self._seeded(logs), number)
+            team = tuning.merge(team, self._seeded(logs), number, self.config.algorithm)
         self._team = self._seeded(self._history.restore(done, self._members(team)))
         self._number = done
 

@@ -142,7 +142,7 @@ class _Study:
             templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
             team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
             for number in range(1, done + 1):
-                team = tuning.merge(team, self._logs(histories, number), number)
+                team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
             team = _restore(team, histories, done)
             records = {seed: history.records() for seed, history in histories.items()}
             self.progress(f"{name}: resumed", done * config.updates)

@@ -82,6 +82,14 @@ class CooperativeNavigation:
         distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
         return -jnp.sum(jnp.min(distance, axis=1))
 
+    def reward_of(
+        self, observation: Float[Array, " obs"], action: Array, next_observation: Float[Array, " obs"]
+    ) -> Float[Array, ""]:
+        """The reward of a step from what any one agent sees after it: offsets to itself say it all."""
+        landmarks, others = jnp.split(next_observation[2:], [2 * self.num_agents])
+        own = jnp.zeros((1, 2))
+        return self.reward(State(jnp.concatenate([own, others.reshape(-1, 2)]), landmarks.reshape(-1, 2)))
+
     def observe(self, state: State) -> Mapping[AgentID, Float[Array, " obs"]]:
         observations = {}
         for i, agent in enumerate(self.agents):
@@ -94,7 +102,7 @@ class CooperativeNavigation:
     def action_masks(self, state: State) -> Mapping[AgentID, ActionMask]:
         if not self.discrete:
             return {}
-        after = state.positions[:, None, :] + self.max_speed * jnp.array(MOVES)
+        after = state.positions[:, None, :] + self.max_speed * jnp.array(MOVES)[None, :, :]
         inside = jnp.all(jnp.abs(after) <= 1.0, axis=-1)
         return {agent: inside[i] for i, agent in enumerate(self.agents)}
 

@@ -69,7 +69,11 @@ class Run:
 
     @property
     def algorithm(self) -> str:
-        return str(self.settings.get("algorithm", {}).get("type", "unknown"))
+        described = self.settings.get("algorithm", {})
+        kinds = [part.get("type") for part in described.values() if isinstance(part, dict)]
+        if "type" not in described and kinds:
+            return " + ".join(str(kind) for kind in dict.fromkeys(kinds))
+        return str(described.get("type", "unknown"))
 
     @property
     def baseline(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from marline.algorithms import ALGORITHMS
 from marline.configuration import CONTROL, describe, select_samplers
+from marline.envs import make_task
 from marline.errors import MarlineError
 from marline.report.records import Run
 from marline.samplers import OTC, EmbeddingDistance
@@ -36,9 +37,11 @@ def _tokens(run: Run) -> list[str]:
     fraction = f"{settings['rows_per_deployment'] / settings['dataset_size']:.6g}"
     if max(1, round(float(fraction) * settings["dataset_size"])) != settings["rows_per_deployment"]:
         raise ValueError("no short fraction gives these rows")
-    algorithm = dict(settings["algorithm"])
-    kind = {kind.__name__: name for name, kind in ALGORITHMS.items()}[algorithm["type"]]
+    kind = {kind.__name__: name for name, kind in ALGORITHMS.items()}[settings["algorithm"]["type"]]
+    algorithm = _flat(settings["algorithm"])
     hidden = algorithm.pop("hidden")
+    if algorithm.get("known_reward") == describe(make_task(settings["task"])):
+        algorithm.pop("known_reward")  # the command finds it
     names = [name for name in settings["samplers"] if not name.startswith(f"{CONTROL}-")]
     names += [CONTROL] if len(names) < len(settings["samplers"]) else []
     return [
@@ -46,7 +49,7 @@ def _tokens(run: Run) -> list[str]:
         *("--sampler", *names, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *("--hidden", *(str(int(width)) for width in hidden)),
-        *_changed("--algorithm-option", _difference(algorithm, ALGORITHMS[kind]())),
+        *_changed("--algorithm-option", _difference(algorithm, _flat(describe(ALGORITHMS[kind]())))),
         *_changed("--sampler-option", _sampler_options(settings["samplers"], names, tuple(hidden))),
     ]
 
@@ -62,16 +65,21 @@ def _sampler_options(samplers: Mapping[str, Any], names: list[str], hidden: tupl
         if isinstance(sampler, OTC):
             if sampler.distance == "embedding":
                 sampler = dataclasses.replace(sampler, distance=EmbeddingDistance(hidden=hidden))
-            found.append(_difference(written, sampler))
-        elif _difference(written, sampler) or samplers[name].get("matches") != matches.get(name):
+            found.append(_difference(written, describe(sampler)))
+        elif _difference(written, describe(sampler)) or samplers[name].get("matches") != matches.get(name):
             raise ValueError("options that no flag sets")
     if any(changed != found[0] for changed in found):
         raise ValueError("samplers with different options")
     return found[0] if found else {}
 
 
-def _difference(written: Mapping[str, Any], default: Any) -> dict[str, Any]:
-    known = describe(default)
+def _flat(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an algorithm and of the one it is made of."""
+    base = written.get("base", {})
+    return {**base, **{name: value for name, value in written.items() if name != "base"}}
+
+
+def _difference(written: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     changed = {name: value for name, value in written.items() if value != known[name]}
     if "type" in changed:
         raise ValueError("another type")

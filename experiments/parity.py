@@ -1,0 +1,85 @@
+"""Our side of docs/parity.md: learning curves of every offline algorithm on one agent's random logs.
+
+    python experiments/parity.py                  # all, some minutes on one core
+    python experiments/parity.py bcq iql --seeds 1
+
+One agent seeks one landmark (`CooperativeNavigation(1)`); 100,000 transitions of random play, 64 x 64 units,
+batch 128, 10,000 updates, and the options below, which are those of the implementations compared with. Every
+2000 updates 100 episodes are played, always the same ones, and Q is averaged over the first 10,000 logged rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marline import tuning
+from marline.algorithms import AWAC, BCQ, IQL, TD3BC, ContinuousCQL
+from marline.collection import collect_random, evaluate
+from marline.envs import CooperativeNavigation
+
+TASK = CooperativeNavigation(1)
+NUM_ROWS, NUM_UPDATES, EVERY, EPISODES, SCORED = 100_000, 10_000, 2000, 100, 10_000
+WIDTHS = (64, 64)
+ALGORITHMS: dict[str, Any] = {
+    "td3-bc": TD3BC(hidden=WIDTHS, alpha_bc=100.0),
+    "bcq": BCQ(hidden=WIDTHS, actor_learning_rate=1e-3, critic_learning_rate=1e-3),
+    "awac": AWAC(hidden=WIDTHS, actor_learning_rate=3e-4, critic_learning_rate=3e-4, weight_decay=0.0),
+    "iql": IQL(hidden=WIDTHS),
+    "cql-continuous": ContinuousCQL(hidden=WIDTHS, actor_learning_rate=3e-4, critic_learning_rate=3e-4, alpha_cql=1.0),
+}
+
+
+def curve(algorithm: Any, seed: int) -> Iterator[tuple[int, float, float]]:
+    """Updates, mean return, and mean Q1 on logged rows."""
+    (agent,) = TASK.agents
+    logs = collect_random(TASK, NUM_ROWS, seed=0)
+    team = tuning.recruit(logs, algorithm, seeds=[seed], num_deployments=0, rows_per_deployment=1)
+    rows = team[seed, agent].experience[jnp.arange(SCORED)]
+    for done, trained, _ in tuning.pretrain(team, algorithm, num_updates=NUM_UPDATES, chunk=EVERY):
+        learner = trained[seed, agent].learner
+        result = evaluate(TASK, {agent: algorithm.policy(learner)}, EPISODES, key=jax.random.key(1000))
+        yield done, float(result.returns.mean()), float(mean_q1(algorithm, learner, rows))
+
+
+def mean_q1(algorithm: Any, learner: Any, rows: Any) -> jax.Array:
+    """The first critic alone, whatever a sampler would see."""
+    network = learner.critic.model.first
+    observation = learner.normalizer(rows.observation) if isinstance(algorithm, TD3BC) else rows.observation
+    return jnp.mean(jax.vmap(network)(observation, rows.action))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "algorithms", nargs="*", default=list(ALGORITHMS), metavar="ALGORITHM", help=", ".join(ALGORITHMS)
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--csv", type=Path, help="also write the curves here")
+    args = parser.parse_args()
+    lines = [("algorithm", "seed", "updates", "return", "mean_q1")]
+    for name in args.algorithms:
+        for seed in range(args.seeds):
+            for done, mean_return, q_value in curve(ALGORITHMS[name], seed):
+                lines.append((name, str(seed), str(done), f"{mean_return:.3f}", f"{q_value:.3f}"))
+                print(*lines[-1], flush=True)
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
+    final = [line for line in lines[1:] if line[2] == str(NUM_UPDATES)]
+    for name in args.algorithms:
+        returns = np.array([float(line[3]) for line in final if line[0] == name])
+        spread = f"seeds {returns.min():.2f} to {returns.max():.2f}"
+        print(f"{name}: {returns.mean():.2f} after {NUM_UPDATES} updates, {spread}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The ensemble of dynamics models: units, members that share nothing, and a system that it learns."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jaxtyping import Array
+
+from marline.nn.dynamics import DynamicsEnsemble, DynamicsScales
+from marline.nn.mlp import MLP, Linear
+from marline.nn.optimized import Optimized
+from marline.types import Spec, Transition
+
+KEY = jax.random.key(0)
+
+
+def make_rows(num: int = 400, seed: int = 0) -> Transition:
+    """s' = s + 0.1 a, reward the first number of s': two features of other units than the actions'."""
+    rng = np.random.default_rng(seed)
+    observation = rng.uniform(-1, 1, (num, 2)) * [1.0, 3.0] + [0.0, 5.0]
+    action = rng.uniform(-1, 1, (num, 2))
+    following = observation + 0.1 * action
+    columns = observation, action, following[:, 0], np.ones(num), following
+    return Transition(*(jnp.asarray(column, jnp.float32) for column in columns))
+
+
+def linear(weight: list[list[float]]) -> MLP:
+    return MLP((Linear(jnp.array(weight), jnp.zeros(len(weight))),))
+
+
+@pytest.mark.parametrize("learn_reward", [False, True])
+def test_what_is_predicted_is_in_the_units_of_the_data(learn_reward: bool) -> None:
+    rows = make_rows()
+    scales = DynamicsScales.fit(rows, learn_reward=learn_reward)
+    inputs, labels = scales.inputs(rows.observation, rows.action), scales.labels(rows)
+    assert scales.learn_reward == learn_reward
+    assert labels.shape == (400, 2 + learn_reward)
+    for columns in (inputs, labels):
+        np.testing.assert_allclose(jnp.mean(columns, axis=0), np.zeros(columns.shape[1]), atol=1e-4)
+        np.testing.assert_allclose(jnp.std(columns, axis=0), np.ones(columns.shape[1]), rtol=0.03)
+
+    # a network that knows its labels: what it predicts is what happened
+    def network(label: Array) -> MLP:
+        return MLP((Linear(jnp.zeros((2 + learn_reward, 4)), label),))
+
+    def predict(label: Array, observation: Array, action: Array) -> tuple[Array, Array | None]:
+        return scales.predict(network(label), observation, action)
+
+    following, reward = jax.vmap(predict)(labels, rows.observation, rows.action)
+    np.testing.assert_allclose(following, rows.next_observation, atol=1e-5)
+    assert (reward is not None) == learn_reward
+    if reward is not None:
+        np.testing.assert_allclose(reward, rows.reward, atol=1e-5)
+
+
+def test_a_prediction_by_hand() -> None:
+    rows = Transition(
+        observation=jnp.array([[1.0], [3.0]]),
+        action=jnp.array([[-1.0], [1.0]]),
+        reward=jnp.array([0.0, 4.0]),
+        discount=jnp.ones(2),
+        next_observation=jnp.array([[2.0], [6.0]]),
+    )
+    scales = DynamicsScales.fit(rows, learn_reward=True)
+    network = linear([[1.0, 0.0], [0.0, 2.0]])
+    # s: mean 2, std 1; a: 0, 1; s' - s: 2, 1; r: 2, 2, up to a thousandth
+    following, reward = scales.predict(network, jnp.array([4.0]), jnp.array([0.5]))
+    assert float(following[0]) == pytest.approx(4 + 2 + 1 * 2, rel=0.01)
+    assert reward is not None and float(reward) == pytest.approx(2 + 2 * (2 * 0.5), rel=0.01)
+
+
+def test_members_share_nothing_and_each_learns_on_its_own_rows() -> None:
+    ensemble = jax.jit(lambda: DynamicsEnsemble.create(Spec(2, 2), 3, (4,), learn_reward=False, key=KEY))()
+    inputs = jax.random.normal(KEY, (3, 5, 4))
+    labels = jnp.ones((3, 5, 2))
+    losses = ensemble.losses(inputs, labels)
+    assert len(np.unique(losses)) == 3
+    for number in range(3):
+        member = ensemble.member(number)
+        expected = np.mean((np.asarray(jax.vmap(member)(inputs[number])) - 1.0) ** 2)
+        np.testing.assert_allclose(losses[number], expected, rtol=1e-5)
+
+    gradient = jax.grad(lambda ensemble: ensemble.losses(inputs, labels)[1])(ensemble)
+    for leaf in jax.tree.leaves(gradient):
+        assert np.any(leaf[1]) and not np.any(leaf[0]) and not np.any(leaf[2])
+
+
+def test_a_linear_system_is_learned() -> None:
+    rows, optimizer = make_rows(2000), optax.adam(optax.cosine_decay_schedule(0.02, 1500))
+    scales = DynamicsScales.fit(rows, learn_reward=True)
+    inputs, labels = scales.inputs(rows.observation, rows.action), scales.labels(rows)
+    ensemble = DynamicsEnsemble.create(Spec(2, 2), 2, (16,), learn_reward=True, key=KEY)
+
+    def step(model: Optimized[DynamicsEnsemble], chosen: Array) -> tuple[Optimized[DynamicsEnsemble], None]:
+        def loss(ensemble: DynamicsEnsemble) -> Array:
+            return jnp.sum(ensemble.losses(inputs[chosen], labels[chosen]))
+
+        return model.step(jax.grad(loss)(model.model), optimizer), None
+
+    chosen = np.random.default_rng(0).integers(2000, size=(1500, 2, 128))
+    model = jax.jit(lambda model: jax.lax.scan(step, model, jnp.asarray(chosen))[0])(
+        Optimized.create(ensemble, optimizer)
+    )
+    unseen = make_rows(500, seed=1)
+    inputs, labels = scales.inputs(unseen.observation, unseen.action), scales.labels(unseen)
+    errors = model.model.losses(jnp.stack([inputs] * 2), jnp.stack([labels] * 2))
+    assert np.all(np.asarray(errors) < 1e-4), errors
