@@ -108,7 +108,9 @@ def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0
     catalogue = json.loads(capsys.readouterr().out)
     assert "cooperative-navigation-4" in catalogue["tasks"]
-    assert "td3-bc" in catalogue["algorithms"]
+    assert catalogue["algorithms"].keys() == catalogue["pairs"].keys() >= {"td3-bc", "bcq"}
+    assert set(catalogue["pairs"]["bcq"]) == catalogue["samplers"].keys()
+    assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {"otc-value", "otc-value-literal"}
     assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()
 
 

@@ -272,11 +272,11 @@ def list_catalogue(*, json: bool) -> int:
     """`marline list`."""
     catalogue = {
         "tasks": {name: task.description for name, task in TASKS.items()},
-        "algorithms": {name: _first_line(kind.__doc__) for name, kind in ALGORITHMS.items()},
+        "algorithms": ALGORITHM_LINES,
         "samplers": SAMPLER_LINES,
     }
     if json:
-        print(jsonlib.dumps(catalogue, indent=2))
+        print(jsonlib.dumps({**catalogue, "pairs": {name: works_with(name) for name in ALGORITHMS}}, indent=2))
         return 0
     console = Console()
     for title, entries in catalogue.items():
@@ -288,10 +288,27 @@ def list_catalogue(*, json: bool) -> int:
     return 0
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0]
+def works_with(algorithm: str) -> list[str]:
+    """The samplers that an algorithm can be used with: all, unless they compare values and it learns none."""
+    valueless = ALGORITHMS[algorithm] is BREMEN
+    return [
+        name
+        for name, sampler in SAMPLERS.items()
+        if not (valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal"))
+    ]
 
 
+ALGORITHM_LINES = {
+    "td3-bc": "continuous: TD3 that also imitates the data (Fujimoto & Gu 2021; OTC paper, Figs. 7 and 8)",
+    "bcq": "continuous: Q-learning over actions that the data make likely (Fujimoto et al. 2019; OTC paper, Figs. 3-6)",
+    "awac": "continuous: imitation weighted by advantage (Nair et al. 2020; OTC paper, Table 1)",
+    "cql": "discrete, masked: keeps unseen actions low (Kumar et al. 2020; OTC paper, Fig. 6d)",
+    "cql-continuous": "continuous: the same on a soft actor-critic (Kumar et al. 2020)",
+    "iql": "continuous: values from logged actions alone (Kostrikov et al. 2021)",
+    "bremen": "continuous, no otc-value: small steps in learned models (Matsushima et al. 2021; OTC paper, Fig. 6a, b)",
+    "mabcq": "continuous: BCQ with weighted transitions, our reading (Jiang & Lu 2021)",
+}
+assert ALGORITHM_LINES.keys() == ALGORITHMS.keys()
 SAMPLER_LINES = {
     "uniform": "uniform over offline and online rows together (the paper's baseline)",
     "offline-only": "uniform over the offline rows: continued offline training, a reference",

@@ -37,7 +37,7 @@ def hostile_logs() -> dict[str, Transition]:
     return {
         "all terminal": plain._replace(discount=jnp.zeros(NUM_ROWS)),
         "one repeated row": jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], NUM_ROWS, axis=0), plain),
-        "rewards of a million": plain._replace(reward=jnp.where(plain.reward > 0, 1e6, -1e6)),
+        "rewards of a million": plain._replace(reward=1e6 * jnp.sign(plain.reward)),
         "constant observations": plain._replace(observation=constant, next_observation=constant),
         "actions at the bounds": plain._replace(action=jnp.sign(plain.action)),
     }

@@ -60,8 +60,8 @@ def normal(key: jax.Array, *shape: int) -> np.ndarray:
 
 
 def test_losses_and_their_order_agree_with_numpy() -> None:
-    logs, state = random_logs(), start(CONSERVATIVE)
-    after, metrics = train(CONSERVATIVE, logs, 1)
+    logs, state = random_logs(), start(FAST)
+    after, metrics = train(CONSERVATIVE, logs, 1, state)
     actor_key, target_key, sample_key = update_keys(3)
 
     action, log_density = sample(state, logs.observation, normal(actor_key, NUM_ROWS, 2))
@@ -118,8 +118,8 @@ def test_the_chain_is_solved_and_the_gap_shrinks_as_alpha_grows() -> None:
     logs = chain_logs()
     gaps = []
     for algorithm in (FAST, CONSERVATIVE):
-        state, metrics = train(algorithm, logs, 1500)
-        chosen, q_values, _ = look(algorithm, state, logs)
+        state, metrics = train(algorithm, logs, 1500, start(FAST))
+        chosen, q_values, _ = look(FAST, state, logs)
         gaps.append(float(metrics["conservative_gap"]))
         if algorithm is FAST:
             np.testing.assert_allclose(by_direction(q_values), optimal_chain_values(), atol=0.3)

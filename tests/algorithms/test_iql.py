@@ -71,8 +71,8 @@ def test_losses_and_their_order_agree_with_numpy() -> None:
 def test_the_values_of_the_chain_are_its_expectiles(algorithm: IQL) -> None:
     """At 0.5 the mean over logged actions, so that Q is the SARSA fixed point; at 0.7 above it."""
     logs = chain_logs()
-    state, metrics = train(algorithm, logs, 1500)
-    chosen, q_values, values = look(algorithm, state, logs)
+    state, metrics = train(algorithm, logs, 1500, start(FAST))
+    chosen, q_values, values = look(FAST, state, logs)
     expected = chain_values(lambda q_values: expectile_values(q_values, algorithm.expectile))
     np.testing.assert_allclose(by_direction(q_values), expected, atol=0.1)
     np.testing.assert_allclose(by_direction(values)[:, 0], expectile_values(expected, algorithm.expectile), atol=0.1)
@@ -106,7 +106,7 @@ def test_hostile_data_leaves_everything_finite(name: str) -> None:
 @pytest.mark.parametrize("free", [-30.0, 30.0])
 def test_a_spread_beyond_its_bounds_is_harmless(free: float) -> None:
     state = start(FAST)
-    model = dataclasses.replace(state.actor.model, free_log_std=jnp.full(2, free))
+    model = dataclasses.replace(state.actor.model, free_log_std=jnp.full(2, free, jnp.float32))
     state = state._replace(actor=dataclasses.replace(state.actor, model=model))
     state, metrics = train(FAST, random_logs(), 1, state)
     assert all_finite((state, metrics))

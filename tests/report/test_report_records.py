@@ -144,3 +144,13 @@ def test_hashes_are_those_of_the_last_policies(write_run: WriteRun, tmp_path: Pa
     later.mkdir(parents=True)
     (later / "manifest.json").write_text('{"files": {"agent_0.safetensors": {"sha256": "abc"}}}', "utf-8")
     assert read_run(path).policies["uniform", 0] == {"agent_0.safetensors": "abc"}
+
+
+def test_seeds_that_are_still_to_come_are_not_counted(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    folder = write_run(tmp_path / "run", seeds=(0, 1, 2), deployments=2)
+    assert read_run(folder).seeds_text == "3 seeds"
+    for history in (folder / "seed-2").iterdir():
+        if history.name != "offline":
+            (history / "metrics.jsonl").unlink(missing_ok=True)
+    run = read_run(folder)
+    assert run.deployed_seeds == (0, 1) and run.seeds_text == "2 of 3 seeds"

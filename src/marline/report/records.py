@@ -87,6 +87,20 @@ class Run:
         """The sampler that draws the same share of fresh rows as `name`, if there is one."""
         return next((sampler.name for sampler in self.samplers if sampler.matches == name), None)
 
+    @property
+    def deployed_seeds(self) -> tuple[int, ...]:
+        """The seeds of which some team has come back from a deployment."""
+        return tuple(
+            seed for seed in self.seeds if any(max(self.curve(one.name, seed), default=0) > 0 for one in self.samplers)
+        )
+
+    @property
+    def seeds_text(self) -> str:
+        """How many seeds there are to look at: "5 seeds", or "3 of 5 seeds" while a run goes on."""
+        deployed, planned = len(self.deployed_seeds), len(self.seeds)
+        every = f"{planned} {'seed' if planned == 1 else 'seeds'}"
+        return f"{deployed} of {every}" if 0 < deployed < planned else every
+
     def curve(self, sampler: str, seed: int) -> dict[int, float]:
         """Return by deployment, finite or not, as far as it has been measured."""
         lines = self.lines.get((sampler, seed), {})

@@ -44,7 +44,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "name": name,
         "task": shorten(run.task, 60),
         "algorithm": shorten(run.algorithm, 24),
-        "seeds": plural(len(run.seeds), "seed"),
+        "seeds": run.seeds_text,
         "facts": _facts(run),
         "headline": headline(run, found, looks),
         "caution": caution(found),
@@ -70,7 +70,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
 
 
 def _facts(run: Run) -> str:
-    facts = [shorten(run.algorithm, 24), plural(len(run.seeds), "seed"), plural(run.num_deployments, "deployment")]
+    facts = [shorten(run.algorithm, 24), run.seeds_text, plural(run.num_deployments, "deployment")]
     for name, what in (
         ("rows_per_deployment", "rows each"),
         ("dataset_size", "offline rows"),

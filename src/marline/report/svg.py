@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from marline.errors import ConfigError, require_name
-from marline.report.appearance import Look, looks, number, plural, shorten
+from marline.report.appearance import Look, looks, number, shorten
 from marline.report.figures import Panel, Trace, difference_panel, returns_panel
 from marline.report.records import Run, read_run
 
@@ -105,7 +105,7 @@ def draw(runs: Sequence[Run]) -> str:
 
 
 def _title(run: Run) -> str:
-    return f"{shorten(run.task)}, {shorten(run.algorithm, 24)}, {plural(len(run.seeds), 'seed')}"
+    return f"{shorten(run.task)}, {shorten(run.algorithm, 24)}, {run.seeds_text}"
 
 
 def _legend(shown: Mapping[str, Look]) -> tuple[list[str], int]:
