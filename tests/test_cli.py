@@ -65,7 +65,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest(tmp_path: Path, capsys: pyt
 
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.campaign import study
-    from marline.commands import configure
+    from marline.flags import configure
 
     run = tmp_path / "run"
     study.create(run, configure(cli.Run(run=run)))
@@ -94,7 +94,7 @@ def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pyte
     import filelock
 
     from marline.campaign import study
-    from marline.commands import configure
+    from marline.flags import configure
 
     study.create(tmp_path / "run", configure(cli.Run(run=tmp_path / "run")))
     (tmp_path / "run" / "run.pid").write_text("4242")
@@ -138,8 +138,8 @@ finally:
 
 def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
     from marline.algorithms import AWAC, BCQ, BREMEN, MABCQ
-    from marline.commands import configure
     from marline.envs import CooperativeNavigation
+    from marline.flags import configure
 
     def of(*names: str) -> tuple[object, int]:
         task, sampler = "cooperative-navigation-2", ("uniform",)
@@ -154,7 +154,7 @@ def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
 
 
 def test_an_option_reaches_every_sampler_that_has_it() -> None:
-    from marline.commands import configure
+    from marline.flags import configure
     from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, Uniform
 
     options = cli.Run(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import json as jsonlib
-import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 import jax
@@ -21,17 +18,14 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline.algorithms import ALGORITHMS, BCQ, BREMEN, MABCQ, TD3BC, Algorithm
-from marline.algorithms.bremen import KnownReward
+from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
-from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
+from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, works_with
+from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, say
-from marline.envs import TASKS, Task, make_task
-from marline.errors import ConfigError, require, require_name
-from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Sampler, Uniform
-from marline.samplers.distances import DISTANCES
-from marline.tuning import Algorithms, rehearse
-from marline.types import AgentID
+from marline.envs import TASKS
+from marline.errors import ConfigError, require
+from marline.flags import configure
 
 if TYPE_CHECKING:
     from marline import cli
@@ -73,132 +67,6 @@ def demo(folder: Path) -> int:
     _set_up_jax()
     study.create(folder, config)
     return _finish(folder, config, json=False)
-
-
-def configure(options: cli.Run) -> RunConfig:
-    """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
-    task = make_task(options.task)
-    require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
-    require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
-    require(
-        0 < options.deployment_fraction <= 1,
-        f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]",
-    )
-    require(
-        all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit"
-    )
-    algorithm = set_up_algorithm(
-        select_algorithm(options.algorithm, task.agents),
-        parse_options(options.algorithm_option, "--algorithm-option"),
-        options.hidden,
-        task,
-    )
-    members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
-    for member in members:
-        require(
-            not isinstance(member, BREMEN) or options.offline_updates >= member.cloning_updates,
-            f"--offline-updates is {options.offline_updates}, but BREMEN clones for "
-            f"{getattr(member, 'cloning_updates', 0)} updates before it improves anything; "
-            "give it more, or lower --algorithm-option cloning_updates=...",
-        )
-    samplers, matches = select_samplers(options.sampler)
-    samplers = set_up_samplers(
-        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
-    )
-    slow = any(isinstance(member, BCQ | MABCQ) for member in members)
-    config = RunConfig(
-        task=options.task,
-        algorithm=algorithm,
-        samplers=samplers,
-        matches=matches,
-        seeds=tuple(range(options.seeds)),
-        rows_per_deployment=max(1, round(options.deployment_fraction * options.dataset_size)),
-        offline_updates=options.offline_updates,
-        deployments=options.deployments,
-        updates=options.updates if options.updates is not None else 4000 if slow else 2000,
-        evaluation_episodes=options.evaluation_episodes,
-        dataset_size=options.dataset_size,
-        data_seed=options.data_seed,
-    )
-    rehearse(algorithm, samplers, task.specs)
-    return config
-
-
-def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are Python literals, true, false, nan, inf, or words."""
-    parsed = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
-        parsed[name] = _value(text)
-    return parsed
-
-
-def _value(text: str) -> Any:
-    words = {"true": True, "false": False, "nan": math.nan, "inf": math.inf}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def set_up_algorithm(
-    algorithm: Algorithms, options: Mapping[str, Any], hidden: tuple[int, ...], task: Task
-) -> Algorithms:
-    """Give every algorithm those options that it has, and what the task knows; each option must find one that does."""
-    fields = {"hidden": hidden, **options} if hidden else dict(options)
-    chosen = algorithm if isinstance(algorithm, Mapping) else {"": algorithm}
-    known = [name for member in chosen.values() for name in option_names(member)]
-    for name in fields:
-        require_name(name, dict.fromkeys(known), "option of the algorithm")
-    changed: dict[AgentID, Algorithm[Any]] = {}
-    for agent, member in chosen.items():
-        its = {name: value for name, value in fields.items() if name in option_names(member)}
-        changed[agent] = with_options(member, its, type(member).__name__)
-        if isinstance(member, BREMEN) and isinstance(task, KnownReward):
-            changed[agent] = dataclasses.replace(changed[agent], known_reward=task)  # pyright: ignore[reportArgumentType]
-    return changed if isinstance(algorithm, Mapping) else changed[""]
-
-
-def base_hidden(algorithm: Any) -> tuple[int, ...]:
-    """Widths of an algorithm's networks, which the embedding of OTC shares."""
-    return algorithm.hidden if hasattr(algorithm, "hidden") else algorithm.base.hidden
-
-
-def set_up_samplers(
-    samplers: Mapping[str, Sampler[Any]], options: Mapping[str, Any], hidden: tuple[int, ...]
-) -> dict[str, Sampler[Any]]:
-    """Give every sampler but the references those options that it or its distance has; each must find one that does."""
-    resolved = {
-        name: dataclasses.replace(sampler, distance=_resolved(sampler.distance, hidden))
-        if isinstance(sampler, OTC)
-        else sampler
-        for name, sampler in samplers.items()
-        if not isinstance(sampler, Uniform | OnlineMatched)
-    }
-    require(
-        not options or bool(resolved),
-        "--sampler-option sets options of OTC and its rivals, and none is named; add one to --sampler",
-    )
-    known = [name for sampler in resolved.values() for name in option_names(sampler)]
-    for name in options:
-        require_name(name, dict.fromkeys(known), "option of these samplers")
-    chosen = dict(samplers)
-    for name, sampler in resolved.items():
-        its = {key: value for key, value in options.items() if key in option_names(sampler)}
-        sampler = with_options(sampler, its, name)
-        if isinstance(sampler, OTC):  # a distance that is as the catalogue has it keeps its name there
-            same = [word for word, preset in DISTANCES.items() if preset == sampler.distance]
-            sampler = dataclasses.replace(sampler, distance=same[0]) if same else sampler
-        chosen[name] = sampler
-    return chosen
-
-
-def _resolved(distance: Any, hidden: tuple[int, ...]) -> Any:
-    distance = DISTANCES[distance] if isinstance(distance, str) else distance
-    return dataclasses.replace(distance, hidden=hidden) if isinstance(distance, EmbeddingDistance) else distance
 
 
 def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
@@ -286,42 +154,6 @@ def list_catalogue(*, json: bool) -> int:
         console.print(table)
     say("next: marline run --task cooperative-navigation-4 --sampler otc-value uniform online-matched --run runs/first")
     return 0
-
-
-def works_with(algorithm: str) -> list[str]:
-    """The samplers that an algorithm can be used with: all, unless they compare values and it learns none."""
-    valueless = ALGORITHMS[algorithm] is BREMEN
-    return [
-        name
-        for name, sampler in SAMPLERS.items()
-        if not (valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal"))
-    ]
-
-
-ALGORITHM_LINES = {
-    "td3-bc": "continuous: TD3 that also imitates the data (Fujimoto & Gu 2021; OTC paper, Figs. 7 and 8)",
-    "bcq": "continuous: Q-learning over actions that the data make likely (Fujimoto et al. 2019; OTC paper, Figs. 3-6)",
-    "awac": "continuous: imitation weighted by advantage (Nair et al. 2020; OTC paper, Table 1)",
-    "cql": "discrete, masked: keeps unseen actions low (Kumar et al. 2020; OTC paper, Fig. 6d)",
-    "cql-continuous": "continuous: the same on a soft actor-critic (Kumar et al. 2020)",
-    "iql": "continuous: values from logged actions alone (Kostrikov et al. 2021)",
-    "bremen": "continuous, no otc-value: small steps in learned models (Matsushima et al. 2021; OTC paper, Fig. 6a, b)",
-    "mabcq": "continuous: BCQ with weighted transitions, our reading (Jiang & Lu 2021)",
-}
-assert ALGORITHM_LINES.keys() == ALGORITHMS.keys()
-SAMPLER_LINES = {
-    "uniform": "uniform over offline and online rows together (the paper's baseline)",
-    "offline-only": "uniform over the offline rows: continued offline training, a reference",
-    "online-only": "uniform over the rows of the last deployment (OTC paper, Fig. 5)",
-    "otc-value": "OTC with d_q, deviations from one common mean (OTC paper, 3.3; our default)",
-    "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
-    "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
-    "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
-    "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
-    "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
-    "online-matched": "control of an OTC sampler: as many fresh rows, distances ignored (ours)",
-}
-assert SAMPLER_LINES.keys() == SAMPLERS.keys()
 
 
 def doctor(*, json: bool) -> int:

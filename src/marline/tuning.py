@@ -59,14 +59,15 @@ def recruit(
     """Untrained learners, one per seed and agent, each with its own offline rows."""
     team: dict[LearnerID, AgentState] = {}
     for agent, dataset in data.items():
+        member = algorithm_of(algorithm, agent)
         experience = Experience.create(
-            _rows(dataset, algorithm_of(algorithm, agent)),
+            _rows(dataset, member),
             dataset.spec,
             num_deployments=num_deployments,
             rows_per_deployment=rows_per_deployment,
         )
         for seed in seeds:
-            learner = algorithm_of(algorithm, agent).init(experience, key=stream(seed, agent, "init"))
+            learner = member.init(experience, key=stream(seed, agent, "init"))
             team[seed, agent] = AgentState(learner, (), experience)
     return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tyro
 
-from marline import cli, commands
+from marline import cli, flags
 from marline.campaign import study
 from marline.configuration import RunConfig
 from marline.report.records import read_run
@@ -19,7 +19,7 @@ from marline.report.reproduction import command
 
 
 def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
-    config = commands.configure(tyro.cli(cli.Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
+    config = flags.configure(tyro.cli(cli.Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
     study.create(tmp_path / "run", config)
     return tmp_path / "run", config
 
@@ -42,7 +42,7 @@ def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) 
     folder, config = run_of(tmp_path, arguments)
     shown = command(read_run(folder))
     assert shown is not None and shown.startswith("marline run --run runs/again ")
-    assert commands.configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
+    assert flags.configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""What the flags of `marline run` mean: names, options and the paper's numbers become one configuration."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
+from marline.algorithms.bremen import KnownReward
+from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
+from marline.envs import Task, make_task
+from marline.errors import require, require_name
+from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
+from marline.samplers.distances import DISTANCES
+from marline.tuning import Algorithms, rehearse
+from marline.types import AgentID
+
+if TYPE_CHECKING:
+    from marline import cli
+
+
+def configure(options: cli.Run) -> RunConfig:
+    """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
+    task = make_task(options.task)
+    require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
+    require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
+    require(
+        0 < options.deployment_fraction <= 1,
+        f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]",
+    )
+    require(
+        all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit"
+    )
+    algorithm = set_up_algorithm(
+        select_algorithm(options.algorithm, task.agents),
+        parse_options(options.algorithm_option, "--algorithm-option"),
+        options.hidden,
+        task,
+    )
+    members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
+    cloning = max((member.cloning_updates for member in members if isinstance(member, BREMEN)), default=0)
+    require(
+        options.offline_updates >= cloning or options.offline_updates < 0,
+        f"--offline-updates is {options.offline_updates}, but BREMEN clones for {cloning} updates before it improves "
+        "anything; give it more, or lower --algorithm-option cloning_updates=...",
+    )
+    samplers, matches = select_samplers(options.sampler)
+    samplers = set_up_samplers(
+        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
+    )
+    slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    config = RunConfig(
+        task=options.task,
+        algorithm=algorithm,
+        samplers=samplers,
+        matches=matches,
+        seeds=tuple(range(options.seeds)),
+        rows_per_deployment=max(1, round(options.deployment_fraction * options.dataset_size)),
+        offline_updates=options.offline_updates,
+        deployments=options.deployments,
+        updates=options.updates if options.updates is not None else 4000 if slow else 2000,
+        evaluation_episodes=options.evaluation_episodes,
+        dataset_size=options.dataset_size,
+        data_seed=options.data_seed,
+    )
+    rehearse(algorithm, samplers, task.specs)
+    return config
+
+
+def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are Python literals, true, false, nan, inf, or words."""
+    parsed = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
+        parsed[name] = _value(text)
+    return parsed
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "nan": math.nan, "inf": math.inf}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def set_up_algorithm(
+    algorithm: Algorithms, options: Mapping[str, Any], hidden: tuple[int, ...], task: Task
+) -> Algorithms:
+    """Give every algorithm those options that it has, and what the task knows; each option must find one that does."""
+    fields = {"hidden": hidden, **options} if hidden else dict(options)
+    chosen = algorithm if isinstance(algorithm, Mapping) else {"": algorithm}
+    known = [name for member in chosen.values() for name in option_names(member)]
+    for name in fields:
+        require_name(name, dict.fromkeys(known), "option of the algorithm")
+    changed: dict[AgentID, Algorithm[Any]] = {}
+    for agent, member in chosen.items():
+        its = {name: value for name, value in fields.items() if name in option_names(member)}
+        changed[agent] = with_options(member, its, type(member).__name__)
+        if isinstance(member, BREMEN) and isinstance(task, KnownReward):
+            changed[agent] = dataclasses.replace(changed[agent], known_reward=task)  # pyright: ignore[reportArgumentType]
+    return changed if isinstance(algorithm, Mapping) else changed[""]
+
+
+def base_hidden(algorithm: Any) -> tuple[int, ...]:
+    """Widths of an algorithm's networks, which the embedding of OTC shares."""
+    return algorithm.hidden if hasattr(algorithm, "hidden") else algorithm.base.hidden
+
+
+def set_up_samplers(
+    samplers: Mapping[str, Sampler[Any]], options: Mapping[str, Any], hidden: tuple[int, ...]
+) -> dict[str, Sampler[Any]]:
+    """Give every sampler but the references those options that it or its distance has; each must find one that does."""
+    resolved = {
+        name: dataclasses.replace(sampler, distance=_resolved(sampler.distance, hidden))
+        if isinstance(sampler, OTC)
+        else sampler
+        for name, sampler in samplers.items()
+        if not isinstance(sampler, Uniform | OnlineMatched)
+    }
+    require(
+        not options or bool(resolved),
+        "--sampler-option sets options of OTC and its rivals, and none is named; add one to --sampler",
+    )
+    known = [name for sampler in resolved.values() for name in option_names(sampler)]
+    for name in options:
+        require_name(name, dict.fromkeys(known), "option of these samplers")
+    chosen = dict(samplers)
+    for name, sampler in resolved.items():
+        its = {key: value for key, value in options.items() if key in option_names(sampler)}
+        sampler = with_options(sampler, its, name)
+        if isinstance(sampler, OTC):  # a distance that is as the catalogue has it keeps its name there
+            same = [word for word, preset in DISTANCES.items() if preset == sampler.distance]
+            sampler = dataclasses.replace(sampler, distance=same[0]) if same else sampler
+        chosen[name] = sampler
+    return chosen
+
+
+def _resolved(distance: Any, hidden: tuple[int, ...]) -> Any:
+    distance = DISTANCES[distance] if isinstance(distance, str) else distance
+    return dataclasses.replace(distance, hidden=hidden) if isinstance(distance, EmbeddingDistance) else distance
