@@ -29,7 +29,7 @@ from marline.envs import CooperativeNavigation
 from marline.ops.matching import best_match_scalar
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.population import map_learners
-from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Sampler
+from marline.samplers import OTC, SAMPLERS, ClassifierRatio, EmbeddingDistance, OnlineMatched, Sampler
 from marline.samplers.distances import EmbeddingState
 
 ONLINE_SHARES = (0.9, 0.0, 0.1)  # the control must be told some; they do not change what it costs
@@ -48,8 +48,12 @@ def logged(offline_rows: int, online_rows: int) -> Experience:
 
 
 def every_sampler(encoder_updates: int) -> dict[str, Sampler[Any]]:
-    """The encoder of d_e is trained for a moment only, which changes no cost of an update."""
-    return {**SAMPLERS, "otc-embedding": OTC(EmbeddingDistance(num_updates=encoder_updates))}
+    """Encoder and classifiers are trained for a moment only, which changes no cost of an update."""
+    return {
+        **SAMPLERS,
+        "otc-embedding": OTC(EmbeddingDistance(num_updates=encoder_updates)),
+        "classifier-ratio": ClassifierRatio(num_updates=encoder_updates),
+    }
 
 
 def ready(sampler: Sampler[Any], algorithm: TD3BC, learner: Any, experience: Experience) -> tuple[AgentState, float]:
