@@ -50,7 +50,7 @@ def resume(folder: Path, *, json: bool = False) -> int:
 
 
 def demo(folder: Path) -> int:
-    """`marline demo`: the main job in a minute."""
+    """`marline demo`: the main job, small."""
     samplers, matches = select_samplers(("otc-value", "uniform", "online-matched"))
     config = RunConfig(
         task="cooperative-navigation-3",
