@@ -104,6 +104,7 @@ def set_up_algorithm(
         its = {name: value for name, value in fields.items() if name in option_names(member)}
         changed[agent] = with_options(member, its, type(member).__name__)
         if isinstance(member, BREMEN) and isinstance(task, KnownReward):
+            # with_options gave back a BREMEN, which the type of the mapping does not say
             changed[agent] = dataclasses.replace(changed[agent], known_reward=task)  # pyright: ignore[reportArgumentType]
     return changed if isinstance(algorithm, Mapping) else changed[""]
 

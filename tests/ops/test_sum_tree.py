@@ -57,7 +57,7 @@ def test_sums_after_fills_and_updates(capacity: int) -> None:
         for row in {0, start, capacity // 2, capacity - 1}:
             before = expected[:row].astype(np.float64).sum()
             np.testing.assert_allclose(sum_before(tree, row), before, rtol=1e-5, atol=1e-6)
-    assert tree.largest == expected.max()
+    assert tree.priorities.max() == expected.max()
 
 
 def test_hundreds_of_updates_leave_no_rounding_behind() -> None:

@@ -42,11 +42,6 @@ class SumTree(eqx.Module):
         """Sum of all priorities."""
         return jnp.sum(self.levels[-1])
 
-    @property
-    def largest(self) -> Float[Array, ""]:
-        """The largest priority, from all of them: O(capacity)."""
-        return jnp.max(self.levels[0])
-
     def __getitem__(self, rows: Int[Array, " n"]) -> Float[Array, " n"]:
         return self.levels[0][rows // FAN_OUT, rows % FAN_OUT]
 
