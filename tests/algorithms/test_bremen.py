@@ -13,10 +13,11 @@ import pytest
 from jaxtyping import Array
 
 from marline.algorithms import Algorithm
-from marline.algorithms.bremen import BREMEN, State, _occasionally
+from marline.algorithms.bremen import BREMEN, State
 from marline.data.experience import Experience
 from marline.errors import ConfigError
 from marline.nn.actors import GaussianActor
+from marline.nn.occasionally import occasionally
 from marline.samplers import Uniform
 from marline.types import Metrics, Spec, Transition
 
@@ -333,8 +334,8 @@ def count_and_square(changing: tuple[Array, Array], factor: Array) -> tuple[Arra
     return count + 1, factor * value**2
 
 
-def occasionally(predicate: Array, changing: tuple[Array, Array], factor: Array) -> tuple[Array, Array]:
-    return _occasionally(predicate, count_and_square, changing, factor)
+def now_and_then(predicate: Array, changing: tuple[Array, Array], factor: Array) -> tuple[Array, Array]:
+    return occasionally(predicate, count_and_square, changing, factor)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -342,7 +343,7 @@ def test_stacked_learners_take_each_its_own_turn(depth: int) -> None:
     shape = (2, 3)[:depth]
     predicate = jax.random.bernoulli(KEY, 0.5, shape)
     changing = jnp.zeros(shape, int), jnp.arange(1.0, 1.0 + 4 * np.prod(shape, dtype=int)).reshape(*shape, 4)
-    function = occasionally
+    function = now_and_then
     for _ in shape:
         function = jax.vmap(function, in_axes=(0, 0, None))
     count, value = jax.jit(function)(predicate, changing, jnp.float32(0.5))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,6 +18,7 @@ from marline.errors import ConfigError, require
 from marline.nn.actors import GaussianActor
 from marline.nn.dynamics import DynamicsEnsemble, DynamicsScales
 from marline.nn.mlp import MLP
+from marline.nn.occasionally import occasionally
 from marline.nn.optimized import Optimized
 from marline.ops.gaussian import log_density
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
@@ -34,8 +34,6 @@ from marline.ops.trust_region import (
     surrogate_loss,
 )
 from marline.types import ActionMask, Metrics, Transition
-
-T = TypeVar("T")
 
 MIN_LOG_STD = -5.0
 RIDGE = 1e-5  # of the linear baseline
@@ -242,11 +240,11 @@ class BREMEN:
 
         actor, baseline, iteration = state.actor, state.baseline, state.iteration
         cloning_loss = self.cloning_loss(actor.model, batch)
-        actor = _occasionally(number <= self.cloning_updates, self._cloning_step, actor, batch)
+        actor = occasionally(number <= self.cloning_updates, self._cloning_step, actor, batch)
         imagining = (number > self.cloning_updates) & (
             (number - self.cloning_updates) % self.model_updates_per_policy_update == 0
         )
-        model, baseline, iteration = _occasionally(
+        model, baseline, iteration = occasionally(
             imagining, self._policy_step, (actor.model, baseline, iteration), ensemble.model, state.world, policy_key
         )
         state = state._replace(
@@ -401,33 +399,3 @@ def _bounded_log_std(free: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def _free_log_std(log_std: float) -> float:
     """The inverse of `_bounded_log_std`."""
     return -math.log(MIN_LOG_STD / log_std - 1.0)
-
-
-def _occasionally(predicate: Bool[Array, ""], function: Callable[..., T], changing: T, *context: Any) -> T:
-    """`function(changing, *context)` where the predicate holds, else `changing`.
-
-    Under `vmap` a plain `lax.cond` runs both branches always. Here the function runs, for all
-    stacked learners, if any of them needs it: learners that count alike pay for it only then.
-    """
-
-    @jax.custom_batching.custom_vmap
-    def gated(predicate: Array, changing: T, context: tuple[Any, ...]) -> T:
-        return jax.lax.cond(predicate, lambda: function(changing, *context), lambda: changing)
-
-    @gated.def_vmap
-    def stacked(axis_size: int, batched: Any, *arguments: Any) -> tuple[T, Any]:
-        def stack(leaf: Array, is_batched: bool) -> Array:
-            return leaf if is_batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
-
-        predicate, changing, context = jax.tree.map(stack, arguments, tuple(batched))
-
-        def every(changing: T, predicate: Array, *context: Any) -> T:
-            def choose(predicate: Array, new: T, old: T) -> T:
-                return jax.tree.map(functools.partial(jnp.where, predicate), new, old)
-
-            return jax.vmap(choose)(predicate, jax.vmap(function)(changing, *context), changing)
-
-        result = _occasionally(jnp.any(predicate), every, changing, predicate, *context)
-        return result, jax.tree.map(lambda _: True, result)
-
-    return gated(predicate, changing, context)
