@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.cli_data import Data
 from marline.errors import MarlineError
 
 USAGE_ERROR = 2
@@ -146,6 +147,7 @@ Command = (
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
 )
