@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from marline import cli
-from marline.data.dataset import load, save
+from marline.data.dataset import digest, load, save
 
 ROWS = 120
 Arrays = dict[str, np.ndarray]
@@ -90,6 +90,7 @@ LEFT = TEAM["left"]
 ENDS = LEFT["terminals"] | LEFT["timeouts"]
 EVERY = np.arange(ROWS) % 20 == 19
 NEVER = np.zeros(ROWS, bool)
+ALIVE = np.array([1, 1, 0], np.float32)
 
 # what is made, the rule that finds it, the row it is found at, and part of what is said
 ERRORS: dict[str, tuple[Team, str, int | None, str]] = {
@@ -200,7 +201,9 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
         *("dead-feature", None, "observations never change in column 0, 1, 2"),
     ),
     "a dead feature": (
-        everyone(TEAM, **{key: LEFT[key] * np.float32([1, 1, 0]) for key in ("observations", "next_observations")}),
+        everyone(
+            TEAM, **{key: LEFT[key] * np.array([1, 1, 0], np.float32) for key in ("observations", "next_observations")}
+        ),
         *("dead-feature", None, "observations never change in column 2; they carry no information"),
     ),
     "all rewards equal": (
@@ -268,6 +271,10 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def zipped(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04")
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -328,7 +335,7 @@ def link(path: Path) -> None:
 
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (empty, "is empty; export the logs again"),
-    "not HDF5": (lambda path: path.write_bytes(b"PK\x03\x04") and None, "is not an HDF5 file"),
+    "not HDF5": (zipped, "is not an HDF5 file"),
     "truncated": (cut, "is truncated or altered"),
     "text": (text_inside, '"rewards" holds something other than numbers'),
     "a compression bomb": (bomb, '"rewards" claims to be 400000000000 bytes'),
@@ -424,6 +431,61 @@ def test_a_page_is_safe_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert abs(sum(shares) - 100) < 1e-3  # every row is in a bin
     assert sum(data["agent-0-lengths"]["data"][0]["y"]) == 6
     assert "src=" not in page.split("<main>")[1].split("</main>")[0]
+
+
+TINY = ("--hidden", "8", "--offline-updates", "4", "--updates", "2", "--deployments", "1", "--seeds", "1")
+
+
+def test_a_run_learns_from_given_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "cooperative-navigation-2"
+    run(capsys, "make", f"{task}/random", "--size", "300", "--seed", "7", "--out", tmp_path / "logs")
+    given = load(tmp_path / "logs")
+    write(tmp_path / "plain", {agent: given[agent].columns() for agent in reversed(given)})
+    arguments = ["run", "--task", task, "--run", str(tmp_path / "run"), "--data", str(tmp_path / "plain"), *TINY]
+    arguments += ["--sampler", "uniform", "--evaluation-episodes", "2", "--json"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 0
+    kept = load(tmp_path / "run" / "data")
+    assert list(kept) == list(given)  # in the order of the task's agents
+    for agent, log in given.items():
+        for key, column in log.columns().items():
+            np.testing.assert_array_equal(kept[agent].columns()[key], column)
+    config = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert config["data_sha256"] == digest(given) and config["dataset_size"] is None
+    assert config["rows_per_deployment"] == 3  # 1 % of the rows that there are
+    assert "src=" not in (tmp_path / "run" / "report.html").read_text("utf-8").split("<main>")[1].split("</main>")[0]
+
+    write(tmp_path / "plain", {agent: log.columns() | {"rewards": -log.rewards} for agent, log in given.items()})
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2 and "already holds another run (data_sha256:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "more", "told"),
+    [
+        ("cooperative-navigation-3", {}, [], "but 'agent_2' is missing; name the files after the agents"),
+        ("cooperative-navigation-2-discrete", {}, [], "which is no whole number; export action indices"),
+        ("cooperative-navigation-2", {"rewards": np.full(60, np.nan)}, [], "hold NaN in rewards at row 0"),
+        ("cooperative-navigation-2", {"observations": np.zeros((60, 9))}, [], "instead of float32 and [n, 8]"),
+        ("cooperative-navigation-2", {}, ["--dataset-size", "9"], "leave out one of them"),
+    ],
+)
+def test_logs_that_do_not_fit_the_task_are_refused(
+    task: str, change: Arrays, more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "make", "cooperative-navigation-2/random", "--size", "60", "--out", tmp_path / "made")
+    plain = {agent: log.columns() | change for agent, log in load(tmp_path / "made").items()}
+    write(tmp_path / "logs", plain)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(
+            ["run", "--task", task, "--run", str(tmp_path / "run"), "--data", str(tmp_path / "logs"), *TINY, *more]
+        )
+    assert stop.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_random_play_is_made_exported_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from marline.data.export import EXPORTS
 from marline.data.formats import open_log
 from marline.data.split import read_split
 from marline.data.summary import Summary, summarise
-from marline.data.team import require_team
+from marline.data.team import require_agents, require_sizes
 from marline.errors import DataError, MarlineError, require, require_name
 from marline.types import AgentID
 
@@ -104,9 +104,10 @@ def check(options: cli_data.Check) -> int:
 def _against_task(name: str, logs: Mapping[AgentID, Dataset | MarlineError]) -> list[Finding]:
     from marline.envs import make_task
 
-    specs = {agent: log.spec if isinstance(log, Dataset) else None for agent, log in logs.items()}
+    specs = make_task(name).specs
     try:
-        require_team(specs, make_task(name).specs, name)
+        require_agents(logs, name, specs)
+        require_sizes({agent: log.spec for agent, log in logs.items() if isinstance(log, Dataset)}, name, specs)
     except DataError as error:
         return [Finding("error", "wrong-team", "", "", None, str(error))]
     return []

@@ -11,8 +11,8 @@ LOGS = from_arrays(
     "a",
     {
         "observations": np.zeros((6, 2), np.float32),
-        "actions": np.float32([[0.5], [1], [-1], [0], [0.9999], [0.2]]),
-        "rewards": np.float32([1, 2, 3, 4, 5, 6]),
+        "actions": np.array([[0.5], [1], [-1], [0], [0.9999], [0.2]], np.float32),
+        "rewards": np.array([1, 2, 3, 4, 5, 6], np.float32),
         "terminals": np.array([0, 1, 0, 0, 0, 0], bool),
         "timeouts": np.array([0, 0, 1, 0, 0, 0], bool),
         "next_observations": np.zeros((6, 2), np.float32),

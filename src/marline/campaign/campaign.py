@@ -11,9 +11,8 @@ from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.history import History, Record
 from marline.configuration import RunConfig
-from marline.data import dataset
 from marline.data.check import check
-from marline.data.dataset import Dataset, from_arrays
+from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.summary import episodes
 from marline.errors import ConfigError, CorruptionError, DataError, require
 from marline.policy import NumpyPolicy
@@ -92,13 +91,13 @@ class Campaign:
             deployments=deployments,
             offline_updates=offline_updates,
             updates=updates,
+            data_sha256=digest(logs),
             rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
         tuning.rehearse(config.algorithm, config.samplers, {agent: log.spec for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
-        if not (folder / "data" / "dataset.json").exists():
-            dataset.save(folder / "data", logs, {"source": "given logs"})
+        study.keep_data(folder, logs, "given logs")
         return Campaign.open(folder)
 
     @staticmethod

@@ -67,6 +67,12 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     return logs
 
 
+def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
+    """Copy given offline logs into the run directory, where their hashes are kept; done once."""
+    if not (folder / "data" / "dataset.json").exists():
+        dataset.save(folder / "data", logs, {"source": source})
+
+
 def run_seeds(
     folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -291,6 +292,16 @@ def load_each(
     return datasets
 
 
+def agents_of(directory: Path | str) -> list[AgentID]:
+    """Whose logs a folder holds, in the order of `load`; none of them is read."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
+    if os.path.lexists(directory / MANIFEST):
+        return [agent for agent, _, _ in _listed_agents(directory, describe(directory))]
+    return list(_plain_files(directory))
+
+
 def describe(directory: Path | str) -> Manifest:
     """What `dataset.json` says: `agents` (name, spec, num_transitions), `provenance`, `files` (sha256, size).
 
@@ -299,6 +310,17 @@ def describe(directory: Path | str) -> Manifest:
         DataError: a newer marline wrote it, or it belongs to something else.
     """
     return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
+
+
+def digest(datasets: Mapping[AgentID, Dataset]) -> str:
+    """SHA-256 of the rows of a team, the same whatever files they came from."""
+    whole = hashlib.sha256()
+    for agent, dataset in datasets.items():
+        whole.update(f"{agent} {dataset.spec}".encode())
+        for key, column in dataset.columns().items():
+            whole.update(key.encode())
+            whole.update(np.ascontiguousarray(column))
+    return whole.hexdigest()
 
 
 def _load_saved(agent: AgentID, file: Path, spec: Spec, num_rows: int) -> Dataset:
