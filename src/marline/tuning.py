@@ -67,7 +67,7 @@ def recruit(
             rows_per_deployment=rows_per_deployment,
         )
         for seed in seeds:
-            learner = member.init(experience, key=stream(seed, agent, "init"))
+            learner = _init_learner(experience, stream(seed, agent, "init"), algorithm=member)
             team[seed, agent] = AgentState(learner, (), experience)
     return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
 
@@ -236,6 +236,11 @@ def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
 
 def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:
     return (algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs).transition()
+
+
+@functools.partial(jax.jit, static_argnames="algorithm")
+def _init_learner(experience: Experience, key: Any, *, algorithm: Algorithm[Any]) -> Any:
+    return algorithm.init(experience, key=key)
 
 
 def _init_sampler(experience: Experience, key: Any, *, sampler: Sampler[Any]) -> Any:
