@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
-from marline.envs import Task, make_task
+from marline.envs import Simulator, Task, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def configure(options: cli.Run) -> RunConfig:
     """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
     task = make_task(options.task)
+    if isinstance(task, Simulator):
+        task.make().close()  # so that what is missing is missed now
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
     require(
@@ -52,6 +54,7 @@ def configure(options: cli.Run) -> RunConfig:
         samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
     )
     slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    episodes = options.evaluation_episodes
     config = RunConfig(
         task=options.task,
         algorithm=algorithm,
@@ -62,7 +65,7 @@ def configure(options: cli.Run) -> RunConfig:
         offline_updates=options.offline_updates,
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
-        evaluation_episodes=options.evaluation_episodes,
+        evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
         dataset_size=options.dataset_size,
         data_seed=options.data_seed,
     )
