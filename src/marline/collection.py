@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.policy import RandomPolicy
-from marline.types import AgentID, Policy, Transition
+from marline.types import AgentID, Policy, Spec, Transition
 
 Policies = Mapping[AgentID, Policy]
-EPISODES_PER_BLOCK = 1000
+EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 
 
 class Rollout(NamedTuple):
@@ -29,27 +29,26 @@ class Rollout(NamedTuple):
     drawings: Mapping[str, Float[Array, "episodes steps n 2"]]
 
 
-@functools.partial(jax.jit, static_argnames=("task", "num_episodes", "draw"))
-def rollout(
-    task: Task,
-    policies: Any,
-    num_episodes: int,
-    *,
-    key: PRNGKeyArray,
-    first_episode: Array | int = 0,
-    draw: bool = False,
-) -> Rollout:
-    """Play `num_episodes` episodes in parallel worlds.
+def rollout(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Rollout:
+    """Play episodes 0, 1, ..., `num_episodes` - 1 in parallel worlds.
 
     Args:
         task: a task whose episodes all last `horizon` steps.
         policies: one policy per agent.
-        num_episodes: how many worlds run side by side.
+        num_episodes: how many are returned.
         key: consumed by worlds and policies; each episode's stream depends on its number alone.
-        first_episode: number of the first of these episodes.
-        draw: also return the drawings of every state.
-    """
 
+    Returns:
+        NumPy arrays.
+    """
+    blocks = [
+        jax.device_get(_play(task, dict(policies), key, first)) for first in range(0, num_episodes, EPISODES_PER_BLOCK)
+    ]
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:num_episodes], *blocks)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _play(task: Task, policies: Any, key: PRNGKeyArray, first_episode: Array | int) -> Rollout:
     def episode(number: Array) -> Rollout:
         reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
         agent_keys = {agent: jax.random.fold_in(play_key, zlib.crc32(agent.encode())) for agent in task.agents}
@@ -77,11 +76,11 @@ def rollout(
                 )
                 for agent in task.agents
             }
-            return after, Rollout(transitions, reward, task.drawing(after) if draw else {})
+            return after, Rollout(transitions, reward, task.drawing(after))
 
         return jax.lax.scan(step, task.reset(key=reset_key), jnp.arange(task.horizon))[1]
 
-    return jax.vmap(episode)(first_episode + jnp.arange(num_episodes))
+    return jax.vmap(episode)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
 
 
 def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray) -> dict[AgentID, Dataset]:
@@ -90,16 +89,12 @@ def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray)
     The last episode is cut short where the rows run out; the cut row is a time-out, as is the
     last row of every episode.
     """
-    num_episodes = -(-num_rows // task.horizon)
-    block = min(num_episodes, EPISODES_PER_BLOCK)
-    parts: dict[AgentID, list[Transition]] = {agent: [] for agent in task.agents}
-    for first in range(0, num_episodes, block):
-        played = rollout(task, dict(policies), block, key=key, first_episode=first)
-        for agent, transition in played.transitions.items():
-            parts[agent].append(jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), transition))
+    played = rollout(task, policies, -(-num_rows // task.horizon), key=key)
     timeouts = np.arange(1, num_rows + 1) % task.horizon == 0
     timeouts[-1] = True
-    return {agent: _dataset(task, agent, parts.pop(agent), timeouts) for agent in task.agents}
+    return {
+        agent: _dataset(task.specs[agent], transitions, timeouts) for agent, transitions in played.transitions.items()
+    }
 
 
 def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dataset]:
@@ -108,19 +103,19 @@ def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dat
     return collect(task, policies, num_rows, key=jax.random.key(seed))
 
 
-def _dataset(task: Task, agent: AgentID, parts: list[Transition], timeouts: np.ndarray) -> Dataset:
-    whole: Transition = jax.tree.map(lambda *x: np.concatenate(x)[: len(timeouts)], *parts)
-    terminals = np.asarray(whole.discount) == 0.0
+def _dataset(spec: Spec, episodes: Transition, timeouts: np.ndarray) -> Dataset:
+    rows: Transition = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(timeouts)], episodes)
+    terminals = np.asarray(rows.discount) == 0.0
     return Dataset(
-        spec=task.specs[agent],
-        observations=np.asarray(whole.observation),
-        actions=np.asarray(whole.action, np.int64 if task.specs[agent].discrete else np.float32),
-        rewards=np.asarray(whole.reward),
+        spec=spec,
+        observations=np.asarray(rows.observation),
+        actions=np.asarray(rows.action, np.int64 if spec.discrete else np.float32),
+        rewards=np.asarray(rows.reward),
         terminals=terminals,
         timeouts=timeouts & ~terminals,
-        next_observations=np.asarray(whole.next_observation),
-        action_masks=None if whole.action_mask is None else np.asarray(whole.action_mask),
-        next_action_masks=None if whole.next_action_mask is None else np.asarray(whole.next_action_mask),
+        next_observations=np.asarray(rows.next_observation),
+        action_masks=None if rows.action_mask is None else np.asarray(rows.action_mask),
+        next_action_masks=None if rows.next_action_mask is None else np.asarray(rows.next_action_mask),
     )
 
 
@@ -133,20 +128,21 @@ class Evaluation(NamedTuple):
 
 def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Evaluation:
     """Play episodes that are fixed by the key: the same ones for every team."""
-    played = rollout(task, dict(policies), num_episodes, key=key)
-    actions = {agent: np.asarray(played.transitions[agent].action) for agent in task.agents}
+    played = rollout(task, policies, num_episodes, key=key)
     return Evaluation(
         returns=np.asarray(played.rewards, np.float64).sum(axis=1),
         mean_abs_action={
-            agent: float(np.abs(action).mean()) for agent, action in actions.items() if not task.specs[agent].discrete
+            agent: float(np.abs(played.transitions[agent].action).mean())
+            for agent in task.agents
+            if not task.specs[agent].discrete
         },
     )
 
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, dict(policies), 1, key=key, draw=True)
-    points = {name: np.round(np.asarray(values)[0], 4) for name, values in played.drawings.items()}
+    played = rollout(task, policies, 1, key=key)
+    points = {name: np.round(values[0], 4) for name, values in played.drawings.items()}
     landmarks = points.get("landmarks")
     return {
         "agents": points["agents"].tolist(),
