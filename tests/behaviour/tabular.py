@@ -57,13 +57,12 @@ class TabularQ:
     that Q(s, a) estimates the mean over whatever rows of (s, a) the sampler prefers.
 
     Attributes:
-        observations: of each state, what the agent sees. It becomes part of the state, so that
-            worlds that differ in it share their compiled programs.
+        observations: of each state, what the agent sees.
         gamma: discount of future rewards.
         step_size: share of the mean target that enters the table.
     """
 
-    observations: tuple[tuple[float, ...], ...] = dataclasses.field(compare=False)
+    observations: tuple[tuple[float, ...], ...]
     gamma: float = 0.9
     step_size: float = 0.1
 
