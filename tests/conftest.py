@@ -1,6 +1,9 @@
 """Settings that every test runs under."""
 
+import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 # Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -33,3 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
         # and for the programs that tests start
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(seconds)
+
+
+@pytest.fixture
+def jit_for_users() -> Callable[..., Any]:
+    """`jax.jit` with XLA's own settings, for what depends on how operations are fused and rounded."""
+    settings = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+        "xla_cpu_use_fusion_emitters": True,
+    }
+    return functools.partial(jax.jit, compiler_options=settings)

@@ -26,8 +26,8 @@ EXPLORATION = 0.1
 FLIPPING = np.array([[2.0, 0.0], [1.0, 3.0]])
 # In the logs and in deployment action 0 earns 1; action 1 earns .3 in the logs and 2.7 in deployment.
 SAFE = np.array([[1.0, 1.0], [0.0, 3.0]])
-# Action 0 earns 1; action 1 earns 1.5, as 15 in one step of ten.
-LOTTERY = np.array([[1.0, 1.0], [0.0, 15.0]])
+# Action 0 earns 1; action 1 earns 2, as 20 in one step of ten: more than the noise of either estimate.
+LOTTERY = np.array([[1.0, 1.0], [0.0, 20.0]])
 
 VALUE, TWO_STAGE = OTC("value"), OTC("two-stage")
 
@@ -118,10 +118,10 @@ def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: W
     campaigns = study(world, num_deployments=3, exploration=0.0)
     uniform = campaigns.run(Uniform())
     corrected, control = campaigns.against_control(sampler)
-    np.testing.assert_allclose(uniform.returns, 1.5)
-    np.testing.assert_allclose(control.returns, 1.5)
-    np.testing.assert_allclose(corrected.returns[:, :2], [[1.5, 1.0]] * len(SEEDS))
-    assert_better(uniform.mean_return, corrected.mean_return, by=0.25)  # half of what there is to lose
+    np.testing.assert_allclose(uniform.returns, 2.0)
+    np.testing.assert_allclose(control.returns, 2.0)
+    np.testing.assert_allclose(corrected.returns[:, :2], [[2.0, 1.0]] * len(SEEDS))
+    assert_better(uniform.mean_return, corrected.mean_return, by=0.5)  # half of what there is to lose
 
 
 @pytest.mark.parametrize("sampler", [VALUE, TWO_STAGE], ids=lambda sampler: sampler.distance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -63,14 +64,12 @@ def begin(sampler: OTC, state: Any, data: Experience, critic: LinearCritic) -> t
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prepared(sampler: OTC, data: Experience, critic: LinearCritic = CRITIC) -> tuple[Any, dict[str, Array]]:
+def prepared(sampler: OTC, data: Experience, critic: LinearCritic) -> tuple[Any, dict[str, Array]]:
     return begin(sampler, sampler.init(data, key=KEY), data, critic)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def samples(
-    sampler: OTC, state: Any, data: Experience, critic: LinearCritic = CRITIC
-) -> tuple[Array, dict[str, Array]]:
+def samples(sampler: OTC, state: Any, data: Experience, critic: LinearCritic) -> tuple[Array, dict[str, Array]]:
     """Rows and metrics of many batches."""
     rows, _, metrics = jax.vmap(lambda key: sampler.sample(state, data, critic, key=key))(jax.random.split(KEY, 500))
     return rows, dict(metrics)
@@ -79,23 +78,37 @@ def samples(
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_a_row_matched_with_itself_is_at_distance_0_and_drawn_first(distance: Any) -> None:
     data, sampler = experience(), OTC(distance, **SMALL)
-    state, _ = prepared(sampler, data)
-    rows, metrics = samples(sampler, state._replace(alpha=jnp.float32(4.0)), data)
+    state, _ = prepared(sampler, data, CRITIC)
+    rows, metrics = samples(sampler, state._replace(alpha=jnp.float32(4.0)), data, CRITIC)
     assert not np.any(metrics["median_distance"])
     assert float(jnp.mean(metrics["self_matches"])) > 0.95
     # and so they are preferred to rows that nothing online is like
     assert float(jnp.mean(rows < NUM_OFFLINE)) < 0.01
-    gently, _ = samples(sampler, state._replace(alpha=jnp.float32(0.5)), data)
+    gently, _ = samples(sampler, state._replace(alpha=jnp.float32(0.5)), data, CRITIC)
     assert 0.01 < float(jnp.mean(gently < NUM_OFFLINE)) < 0.8 * NUM_OFFLINE / (NUM_OFFLINE + NUM_ONLINE)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_exclude_self_leaves_no_match_with_itself(distance: Any) -> None:
     data = experience()
-    state, _ = prepared(OTC(distance, **SMALL), data)
-    _, metrics = samples(OTC(distance, **SMALL, exclude_self=True), state, data)
+    state, _ = prepared(OTC(distance, **SMALL), data, CRITIC)
+    _, metrics = samples(OTC(distance, **SMALL, exclude_self=True), state, data, CRITIC)
     assert not np.any(metrics["self_matches"])
     assert np.all(metrics["median_distance"] > 0.0)
+
+
+@pytest.mark.parametrize("distance", ["value", "two-stage"])
+def test_a_row_matched_with_itself_is_at_distance_0_as_users_compile_it(
+    distance: str, jit_for_users: Callable[..., Any]
+) -> None:
+    """Where multiplications and additions are fused, and rounded once instead of twice."""
+    data, sampler = experience(), OTC(distance, **SMALL)
+    state, _ = prepared(sampler, data, CRITIC)
+
+    def medians(state: Any, data: Experience, critic: LinearCritic, keys: Array) -> Array:
+        return jax.lax.map(lambda key: sampler.sample(state, data, critic, key=key)[2]["median_distance"], keys)
+
+    assert not np.any(jit_for_users(medians)(state, data, CRITIC, jax.random.split(KEY, 20)))
 
 
 def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
@@ -132,9 +145,9 @@ def test_terminal_rows_have_no_value() -> None:
 def test_alpha_0_draws_uniformly(distance: str) -> None:
     data = experience()
     sampler = OTC(distance, **SMALL, alpha=0.0)
-    state, metrics = prepared(sampler, data)
+    state, metrics = prepared(sampler, data, CRITIC)
     assert float(metrics["effective_sample_size"]) == pytest.approx(SMALL["num_candidates"])
-    drawn, _ = samples(sampler, state, data)
+    drawn, _ = samples(sampler, state, data, CRITIC)
     share = float(jnp.mean(drawn >= NUM_OFFLINE))
     assert share == pytest.approx(NUM_ONLINE / (NUM_OFFLINE + NUM_ONLINE), abs=0.01)
 
@@ -142,7 +155,7 @@ def test_alpha_0_draws_uniformly(distance: str) -> None:
 def test_the_exponent_adapts_from_the_second_deployment_on() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha=0.7)
-    state, first = prepared(sampler, data)
+    state, first = prepared(sampler, data, CRITIC)
     assert float(first["alpha"]) == float(first["alpha_raw"]) == pytest.approx(0.7)
     # values spread around their mean three times as far: so do the distances
     spread = LinearCritic(CRITIC.weight * 3.0)
@@ -157,7 +170,7 @@ def test_the_exponent_adapts_from_the_second_deployment_on() -> None:
 def test_the_adapted_exponent_is_clipped_and_says_so() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha_bounds=(0.9, 1.1))
-    state, _ = prepared(sampler, data)
+    state, _ = prepared(sampler, data, CRITIC)
     flat = LinearCritic(jnp.zeros(5))
     state, metrics = begin(sampler, state, data, flat)
     assert float(metrics["alpha_raw"]) < 1e-6
@@ -169,7 +182,7 @@ def test_the_adapted_exponent_is_clipped_and_says_so() -> None:
 def test_a_fixed_exponent_stays() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha=6.0, adaptive=False)
-    state, _ = prepared(sampler, data)
+    state, _ = prepared(sampler, data, CRITIC)
     _, metrics = begin(sampler, state, data, LinearCritic(CRITIC.weight * 5))
     assert float(metrics["alpha"]) == 6.0
 
@@ -191,8 +204,8 @@ def test_degenerate_data_stay_finite(distance: Any) -> None:
 def test_every_way_to_draw_gives_rows_that_exist(draw: Any) -> None:
     data = experience()
     sampler = OTC("value", **SMALL, draw=draw)
-    state, _ = prepared(sampler, data)
-    rows, _ = samples(sampler, state, data)
+    state, _ = prepared(sampler, data, CRITIC)
+    rows, _ = samples(sampler, state, data, CRITIC)
     assert rows.shape == (500, 16)
     assert bool(jnp.all((rows >= 0) & (rows < NUM_OFFLINE + NUM_ONLINE)))
 
