@@ -20,7 +20,7 @@ USAGE_ERROR = 2
 class Demo:
     """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
 
-    Takes a minute or two on two cores, half of it compiling.
+    Takes about a minute on two cores, a third of it compiling.
     """
 
     run: Path = Path("runs/demo")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
+from marline.campaign import study
 from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
 from marline.envs import Simulator, Task, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
-from marline.tuning import Algorithms, rehearse
+from marline.tuning import Algorithms
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def configure(options: cli.Run) -> RunConfig:
         dataset_size=options.dataset_size,
         data_seed=options.data_seed,
     )
-    rehearse(algorithm, samplers, task.specs)
+    study.rehearse(config, {agent: (spec, options.dataset_size) for agent, spec in task.specs.items()})
     return config
 
 

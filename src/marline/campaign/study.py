@@ -31,7 +31,7 @@ from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
-from marline.types import AgentID, Policy
+from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
 Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
@@ -65,6 +65,28 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
     dataset.save(folder / "data", logs, provenance)
     return logs
+
+
+def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> list[jax.stages.Traced]:
+    """Trace what a study computes; `ConfigError` if its parts cannot work together.
+
+    Args:
+        config: of the study.
+        sizes: spec and number of offline rows of each agent.
+
+    Returns:
+        Its programs, to be compiled.
+    """
+    outlines = {
+        agent: Experience.outline(
+            spec,
+            num_offline=num_rows,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+        for agent, (spec, num_rows) in sizes.items()
+    }
+    return tuning.rehearse(config.algorithm, config.samplers, outlines, num_updates=config.updates)
 
 
 def run_seeds(

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Linear(eqx.Module):
-    """An affine map."""
+    """An affine map; its weight is laid out for `x @ weight`, which is quicker on a CPU than the transpose."""
 
-    weight: Float[Array, "out in"]
+    weight: Float[Array, "in out"]
     bias: Float[Array, " out"]
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        return self.weight @ x + self.bias
+        return x @ self.weight + self.bias
 
 
 class MLP(eqx.Module):
@@ -37,7 +37,7 @@ class MLP(eqx.Module):
         layers = []
         for (size, fan_in), part in zip(shapes, jnp.split(numbers, ends[:-1]), strict=True):
             weight, bias = jnp.split(fan_in**-0.5 * part, [size * fan_in])
-            layers.append(Linear(weight.reshape(size, fan_in), bias))
+            layers.append(Linear(weight.reshape(fan_in, size), bias))
         return MLP(tuple(layers))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
