@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline import simulation
 from marline.data.dataset import Dataset
-from marline.envs import Simulator, Task, World
+from marline.envs import Drifting, Simulator, Task, World
 from marline.errors import ConfigError
 from marline.policy import RandomPolicy
 from marline.rollout import Policies, Rollout
@@ -23,7 +23,15 @@ EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compile
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 
 
-def rollout(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, first_episode: int = 0) -> Rollout:
+def rollout(
+    task: Task,
+    policies: Policies,
+    num_episodes: int,
+    *,
+    key: PRNGKeyArray,
+    first_episode: int = 0,
+    deployment: int = 0,
+) -> Rollout:
     """Play episodes `first_episode`, `first_episode` + 1, ...
 
     Args:
@@ -32,20 +40,21 @@ def rollout(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyAr
         num_episodes: how many are played.
         key: consumed by the task and policies; each episode's streams depend on its number alone.
         first_episode: number of the first.
+        deployment: in the world of which deployment, where the task drifts; 0 is that of the offline logs.
     """
     if isinstance(task, Simulator):
         return simulation.play(task, policies, num_episodes, key=key, first_episode=first_episode)
     if isinstance(task, World):
-        return _play_worlds(task, policies, num_episodes, key=key, first_episode=first_episode)
+        return _play_worlds(task, policies, num_episodes, key, first_episode, deployment)
     raise ConfigError(f"{type(task).__name__} is neither a World nor a Simulator; see marline.envs.task")
 
 
 def _play_worlds(
-    task: World, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, first_episode: int
+    task: World, policies: Policies, num_episodes: int, key: PRNGKeyArray, first_episode: int, deployment: int
 ) -> Rollout:
     """Roll out worlds written in JAX, many in parallel, all steps in one compiled program."""
     blocks = [
-        jax.device_get(_play_block(task, dict(policies), key, first_episode + played))
+        jax.device_get(_play_block(task, dict(policies), key, first_episode + played, deployment))
         for played in range(0, num_episodes, EPISODES_PER_BLOCK)
     ]
     transitions, rewards, drawings = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_episodes], *blocks)
@@ -68,7 +77,7 @@ def _play_worlds(
 
 @functools.partial(jax.jit, static_argnames="task")
 def _play_block(
-    task: World, policies: Any, key: PRNGKeyArray, first_episode: Array | int
+    task: World, policies: Any, key: PRNGKeyArray, first_episode: Array | int, deployment: Array | int
 ) -> tuple[dict[AgentID, Transition], Float[Array, "episodes steps"], dict[str, Float[Array, "episodes steps n 2"]]]:
     def episode(number: Array) -> Any:
         reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
@@ -99,12 +108,17 @@ def _play_block(
             }
             return after, (transitions, reward, dict(task.drawing(after)))
 
-        return jax.lax.scan(step, task.reset(key=reset_key), jnp.arange(task.horizon))[1]
+        start = task.reset(key=reset_key)
+        if isinstance(task, Drifting):
+            start = task.enter(start, jnp.asarray(deployment))
+        return jax.lax.scan(step, start, jnp.arange(task.horizon))[1]
 
     return jax.vmap(episode)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
 
 
-def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray) -> dict[AgentID, Dataset]:
+def collect(
+    task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray, deployment: int = 0
+) -> dict[AgentID, Dataset]:
     """Exactly `num_rows` logged steps per agent, episode after episode.
 
     An agent's last episode is cut short where its rows run out; the cut row is a time-out, as is
@@ -116,7 +130,7 @@ def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray)
     while rows < num_rows:
         mean_length = rows / episodes if episodes else task.horizon
         wanted = min(int(np.ceil((num_rows - rows) / mean_length)), EPISODES_PER_ROUND)
-        rounds.append(rollout(task, policies, wanted, key=key, first_episode=episodes))
+        rounds.append(rollout(task, policies, wanted, key=key, first_episode=episodes, deployment=deployment))
         episodes += wanted
         rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
     return {agent: _dataset(task.specs[agent], agent, rounds, num_rows) for agent in task.agents}
@@ -155,9 +169,11 @@ class Evaluation(NamedTuple):
     mean_abs_action: dict[AgentID, float]
 
 
-def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Evaluation:
+def evaluate(
+    task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, deployment: int = 0
+) -> Evaluation:
     """Play episodes that are fixed by the key: the same ones for every team."""
-    played = rollout(task, policies, num_episodes, key=key)
+    played = rollout(task, policies, num_episodes, key=key, deployment=deployment)
     return Evaluation(
         returns=played.returns,
         mean_abs_action={
@@ -168,9 +184,9 @@ def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyA
     )
 
 
-def trace(task: Task, policies: Policies, *, key: PRNGKeyArray) -> dict[str, Any]:
+def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, policies, 1, key=key)
+    played = rollout(task, policies, 1, key=key, deployment=deployment)
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
     landmarks = points.get("landmarks")
     return {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from marline.envs.cooperative_navigation import CooperativeNavigation
+from marline.envs.drifting_navigation import DriftingNavigation
 from marline.envs.mujoco import MultiAgentMujoco, Robot
-from marline.envs.task import Actions, Environment, Simulator, Task, TimeStep, World
+from marline.envs.predator_prey import PredatorPrey
+from marline.envs.task import Actions, Drifting, Environment, Simulator, Task, TimeStep, World
 from marline.errors import require_name
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
@@ -15,6 +17,9 @@ TASKS: dict[str, Task] = {
         for discrete in (False, True)
         for n in (2, 3, 4, 6, 8)
     },
+    "predator-prey": PredatorPrey(),
+    "predator-prey-each": PredatorPrey(reward_each=True),
+    "drifting-navigation": DriftingNavigation(),
     **{
         f"{robot.lower()}-{num_agents}x{joints}{suffix}": MultiAgentMujoco(robot, num_agents, version)
         for version, suffix in ((4, ""), (5, "-v5"))
@@ -33,8 +38,11 @@ __all__ = [
     "TASKS",
     "Actions",
     "CooperativeNavigation",
+    "Drifting",
+    "DriftingNavigation",
     "Environment",
     "MultiAgentMujoco",
+    "PredatorPrey",
     "Simulator",
     "Task",
     "TimeStep",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.types import ActionMask, AgentID, Spec
 
@@ -60,6 +60,15 @@ class World(Task, Protocol):
 
     def drawing(self, state: Any) -> Mapping[str, Float[Array, "n 2"]]:
         """Points of the plane that show the state to a person: "agents" and, where there are any, "landmarks"."""
+        ...
+
+
+@runtime_checkable
+class Drifting(Protocol):
+    """A world that is another at every deployment."""
+
+    def enter(self, state: Any, deployment: Int[Array, ""]) -> Any:
+        """The same start of an episode in the world of a deployment; 0 is where the offline logs are made."""
         ...
 
 
