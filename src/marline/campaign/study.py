@@ -89,6 +89,12 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
     return tuning.rehearse(config.algorithm, config.samplers, outlines, num_updates=config.updates)
 
 
+def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
+    """Copy given offline logs into the run directory, where their hashes are kept; done once."""
+    if not (folder / "data" / "dataset.json").exists():
+        dataset.save(folder / "data", logs, {"source": source})
+
+
 def run_seeds(
     folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
 ) -> None:
