@@ -61,7 +61,8 @@ def test_reaching_the_landmark_is_an_end_and_pays() -> None:
     np.testing.assert_array_equal(np.linalg.norm(log.next_observations[:, 2:], axis=1) < 0.1, log.terminals)
     goes_on = ~(log.terminals | log.timeouts)[:-1]
     np.testing.assert_array_equal(log.next_observations[:-1][goes_on], log.observations[1:][goes_on])
-    told = jax.vmap(TASK.reward_of)(log.observations, log.actions, log.next_observations)
+    columns = log.observations, log.actions, log.next_observations
+    told = jax.vmap(TASK.reward_of)(*map(jnp.asarray, columns))
     np.testing.assert_array_equal(told, log.rewards)
     drawn = trace(TASK, DIRECT, key=KEY, deployment=1)
     assert len(drawn["agents"]) == np.flatnonzero(log.terminals)[0] + 1 and drawn["return"] == 10.0
