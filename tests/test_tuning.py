@@ -306,7 +306,10 @@ def test_agents_may_learn_by_different_algorithms() -> None:
 
 
 def test_what_cannot_work_together_is_named_before_anything_is_trained() -> None:
-    continuous, discrete = {"a": Spec(3, 2)}, {"a": Spec(3, 2, discrete=True)}
+    continuous, discrete = (
+        {"a": Experience.outline(spec, num_offline=4, num_deployments=1, rows_per_deployment=4)}
+        for spec in (Spec(3, 2), Spec(3, 2, discrete=True))
+    )
     samplers = {"uniform": UNIFORM, "mine": OTC("value", num_references=4)}
     small = BREMEN(hidden=(4,))
     with pytest.raises(ConfigError, match="mine with BREMEN: d_q compares values"):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
@@ -22,6 +22,7 @@ R = TypeVar("R")
 
 TD_ERROR_EVERY = 100  # updates between two looks at the TD errors of drawn and of uniform rows
 TD_ERROR_ROWS = 512
+LOOK = 1  # sets the stream of such a look apart from that of the draw before it
 
 
 class AgentState(NamedTuple):
@@ -71,9 +72,9 @@ def tune(
     """
     experience = state.experience
 
-    def step(carry: tuple[L, R], number: Array) -> tuple[tuple[L, R], Metrics]:
+    def step(carry: tuple[L, R], now: tuple[Array, Key[Array, 2]]) -> tuple[tuple[L, R], Metrics]:
         learner, memory = carry
-        row_key, look_key = jax.random.split(jax.random.fold_in(sample_key, number))
+        number, (row_key, learner_key) = now
         critic = algorithm.critic(learner)
         rows, memory, sampling = sampler.sample(memory, experience, critic, key=row_key)
         batch = experience[rows]
@@ -83,15 +84,19 @@ def tune(
         if critic is not None:
             td_errors = jax.lax.cond(
                 number % TD_ERROR_EVERY == 0,
-                lambda: compare_td_errors(critic, algorithm.gamma, batch, experience, key=look_key),
+                lambda: compare_td_errors(
+                    critic, algorithm.gamma, batch, experience, key=jax.random.fold_in(row_key, LOOK)
+                ),
                 lambda: unknown,
             )
-        learner, learning = algorithm.update(learner, batch, key=jax.random.fold_in(update_key, number))
+        learner, learning = algorithm.update(learner, batch, key=learner_key)
         errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
         return (learner, memory), {**sampling, **drawn, **errors, **learning}
 
     numbers = first_update + jnp.arange(num_updates)
-    (learner, memory), metrics = jax.lax.scan(step, (state.learner, state.sampler), numbers)
+    # in one go: within the loop each of them would be a small program of its own
+    keys = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(jnp.stack([sample_key, update_key]), numbers)
+    (learner, memory), metrics = jax.lax.scan(step, (state.learner, state.sampler), (numbers, keys))
     return learner, memory, metrics
 
 

@@ -21,7 +21,7 @@ USAGE_ERROR = 2
 class Demo:
     """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
 
-    Takes a minute or two on two cores, half of it compiling.
+    Takes about a minute on two cores, a third of it compiling.
     """
 
     run: Path = Path("runs/demo")
@@ -61,8 +61,8 @@ class Run:
     """Updates of every agent after each deployment, L; the paper's unless given: 4000 with BCQ, 2000 otherwise."""
     deployment_fraction: float = 0.01
     """Rows logged per deployment, as a fraction of the offline rows."""
-    evaluation_episodes: int = 100
-    """Episodes per evaluation."""
+    evaluation_episodes: int | None = None
+    """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()

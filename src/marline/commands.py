@@ -80,9 +80,9 @@ def demo(folder: Path) -> int:
         seeds=(0, 1, 2, 3),
         dataset_size=100_000,
         rows_per_deployment=1000,
-        offline_updates=4200,
+        offline_updates=3000,
         deployments=4,
-        updates=300,
+        updates=250,
     )
     _set_up_jax()
     study.create(folder, config)

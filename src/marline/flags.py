@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
+from marline.campaign import study
 from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
 from marline.data.dataset import Dataset, digest
-from marline.envs import Task, make_task
+from marline.envs import Simulator, Task, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
-from marline.tuning import Algorithms, rehearse
+from marline.tuning import Algorithms
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         logs: what `--data` names, found fit for the task.
     """
     task = make_task(options.task)
+    if isinstance(task, Simulator):
+        task.make().close()  # so that what is missing is missed now
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     size = GENERATED_ROWS if options.dataset_size is None else options.dataset_size
     require(size >= 1, f"--dataset-size is {size}, but must be at least 1")
@@ -67,6 +70,7 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
     )
     slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    episodes = options.evaluation_episodes
     config = RunConfig(
         task=options.task,
         algorithm=algorithm,
@@ -77,12 +81,13 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         offline_updates=options.offline_updates,
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
-        evaluation_episodes=options.evaluation_episodes,
+        evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
         dataset_size=size if logs is None else None,
         data_seed=options.data_seed,
         data_sha256=None if logs is None else digest(logs),
     )
-    rehearse(algorithm, samplers, task.specs)
+    sizes = {agent: size for agent in task.specs} if logs is None else {agent: len(log) for agent, log in logs.items()}
+    study.rehearse(config, {agent: (task.specs[agent], num) for agent, num in sizes.items()})
     return config
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
@@ -31,14 +32,25 @@ def map_learners(
     learners = list(arguments[0])
     rows = [tuple(argument[learner] for argument in arguments) for learner in learners]
     if jax.default_backend() == "cpu" or len(learners) == 1:
-        compiled = _compiled(function, tuple(static.items()), stacked=False)
-        return {learner: compiled(*row) for learner, row in zip(learners, rows, strict=True)}
-    compiled = _compiled(function, tuple(static.items()), stacked=True)
+        one = compiled(function, static)
+        return {learner: one(*row) for learner, row in zip(learners, rows, strict=True)}
+    all_at_once = _compiled(function, tuple(static.items()), stacked=True)
     results: dict[K, Any] = {}
     for members in _alike(rows):
-        outputs = compiled([rows[member] for member in members])
+        outputs = all_at_once([rows[member] for member in members])
         results |= {learners[member]: output for member, output in zip(members, outputs, strict=True)}
     return {learner: results[learner] for learner in learners}
+
+
+def compiled(function: Callable[..., Any], static: Mapping[str, Hashable]) -> Any:
+    """The jitted function that `map_learners` calls for each learner on a CPU."""
+    return _compiled(function, tuple(static.items()), stacked=False)
+
+
+def compile_ahead(programs: Sequence[jax.stages.Traced], num_threads: int) -> None:
+    """Compile into JAX's persistent cache, several at a time, what other processes will need soon."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(lambda program: program.lower().compile(), programs))
 
 
 @functools.cache

@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from marline.agent import AgentState, begin_deployment, stream, summarise, tune
 from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.errors import ConfigError, MarlineError
-from marline.population import map_learners
+from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
-from marline.types import AgentID, Policy, Spec, Transition
+from marline.types import AgentID, Policy, Transition
 
 LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
@@ -67,45 +66,51 @@ def recruit(
             rows_per_deployment=rows_per_deployment,
         )
         for seed in seeds:
-            learner = member.init(experience, key=stream(seed, agent, "init"))
+            learner = _init_learner(experience, stream(seed, agent, "init"), algorithm=member)
             team[seed, agent] = AgentState(learner, (), experience)
     return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
 
 
-def rehearse(algorithm: Algorithms, samplers: Mapping[str, Sampler[Any]], specs: Mapping[AgentID, Spec]) -> None:
-    """Refuse what cannot work together, before anything is trained or written.
+def rehearse(
+    algorithm: Algorithms,
+    samplers: Mapping[str, Sampler[Any]],
+    outlines: Mapping[AgentID, Experience],
+    *,
+    num_updates: int = 1,
+) -> list[jax.stages.Traced]:
+    """Trace what a campaign computes per agent, computing none of it, and refuse what cannot work together.
 
-    One update of each kind of agent under each sampler is traced, not computed.
+    Args:
+        algorithm: what learns; for all agents, or by agent.
+        samplers: by name.
+        outlines: of each agent's experience, as by `Experience.outline`.
+        num_updates: L, per deployment.
+
+    Returns:
+        The programs, for `compile_ahead`.
 
     Raises:
         ConfigError: naming the algorithm, the sampler if it is to blame, and the reason.
     """
-    kinds = dict.fromkeys((algorithm_of(algorithm, agent), spec) for agent, spec in specs.items())
-    for member, spec in kinds:
-        experience = Experience.create(_blank_rows(spec), spec, num_deployments=1, rows_per_deployment=_BLANK)
-        key = stream(0, "", "rehearsal")
-        learner = jax.eval_shape(lambda e, k, m=member: m.init(e, key=k), experience, key)
-        for sampler, name in {sampler: name for name, sampler in samplers.items()}.items():
-            memory = jax.eval_shape(lambda e, k, s=sampler: s.init(e, key=k), experience, key)
-            state = AgentState(learner, memory, experience)
+    programs = []
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    kinds = {(algorithm_of(algorithm, agent), it.spec, it.num_offline): it for agent, it in outlines.items()}
+    for (member, *_), experience in kinds.items():
+        programs.append(_init_learner.trace(experience, key, algorithm=member))
+        learner = programs[-1].out_info
+        names = {OFFLINE_SAMPLER: "offline training"} | {sampler: name for name, sampler in samplers.items()}
+        for sampler, name in names.items():
+            programs.append(compiled(_init_sampler, {"sampler": sampler}).trace(experience, key))
+            state = AgentState(learner, programs[-1].out_info, experience)
             static = {"algorithm": member, "sampler": sampler}
             try:
-                jax.eval_shape(functools.partial(begin_deployment, **static), state, key)
-                jax.eval_shape(functools.partial(tune, **static, num_updates=1), state, key, key, jnp.int32(0))
+                programs += [
+                    compiled(begin_deployment, static).trace(state, key),
+                    compiled(tune, {**static, "num_updates": num_updates}).trace(state, key, key, jnp.int32(0)),
+                ]
             except ConfigError as error:
                 raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
-
-
-_BLANK = 4
-
-
-def _blank_rows(spec: Spec) -> Transition:
-    """Rows of zeros in the shapes of a spec."""
-    observation = np.zeros((_BLANK, spec.observation_size), np.float32)
-    action = np.zeros(_BLANK, np.int64) if spec.discrete else np.zeros((_BLANK, spec.action_size), np.float32)
-    masks = [np.ones((_BLANK, spec.action_size), bool)] * 2 if spec.discrete else [None, None]
-    leaves: list[Any] = [observation, action, *np.zeros((2, _BLANK), np.float32), observation, *masks]
-    return Transition(*leaves)
+    return programs
 
 
 def pretrain(
@@ -236,6 +241,11 @@ def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
 
 def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:
     return (algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs).transition()
+
+
+@functools.partial(jax.jit, static_argnames="algorithm")
+def _init_learner(experience: Experience, key: Any, *, algorithm: Algorithm[Any]) -> Any:
+    return algorithm.init(experience, key=key)
 
 
 def _init_sampler(experience: Experience, key: Any, *, sampler: Sampler[Any]) -> Any:

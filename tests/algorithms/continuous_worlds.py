@@ -99,7 +99,7 @@ def forward(mlp: MLP, x: np.ndarray) -> np.ndarray:
     """Output [n, out] of a ReLU perceptron in float64."""
     x = np.asarray(x, np.float64)
     for number, layer in enumerate(mlp.layers):
-        x = x @ np.asarray(layer.weight, np.float64).T + np.asarray(layer.bias, np.float64)
+        x = x @ np.asarray(layer.weight, np.float64) + np.asarray(layer.bias, np.float64)
         x = np.maximum(x, 0.0) if number < len(mlp.layers) - 1 else x
     return x
 

@@ -73,7 +73,7 @@ def test_forbidden_actions_have_no_gradient() -> None:
     batch = BATCH._replace(action_mask=masks, next_action_mask=masks, action=action)
     gradient, _ = jax.jit(jax.grad(TINY.loss, has_aux=True))(STATE.network.model, batch, TINY.target(STATE, batch))
     last = gradient.mlp.layers[-1]
-    assert not np.any(np.asarray(last.weight)[3]) and np.asarray(last.bias)[3] == 0.0
+    assert not np.any(np.asarray(last.weight)[:, 3]) and np.asarray(last.bias)[3] == 0.0
     assert np.all(np.abs(np.asarray(last.bias)[:3]) > 0)
 
 

@@ -144,12 +144,12 @@ class Reference:
 
 
 def layers_of(mlp: MLP) -> Layers:
-    return [(np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in mlp.layers]
+    return [(np.asarray(layer.weight.T, np.float64), np.asarray(layer.bias, np.float64)) for layer in mlp.layers]
 
 
 def assert_layers(actual: MLP, expected: Layers) -> None:
     for layer, (weight, bias) in zip(actual.layers, expected, strict=True):
-        np.testing.assert_allclose(layer.weight, weight, atol=1e-5)
+        np.testing.assert_allclose(layer.weight.T, weight, atol=1e-5)
         np.testing.assert_allclose(layer.bias, bias, atol=1e-5)
 
 

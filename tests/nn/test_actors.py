@@ -19,7 +19,7 @@ OBSERVATION = jnp.array([1.0, 2.0])
 
 
 def linear(weight: list[list[float]]) -> MLP:
-    return MLP((Linear(jnp.array(weight), jnp.zeros(len(weight))),))
+    return MLP((Linear(jnp.array(weight).T, jnp.zeros(len(weight))),))
 
 
 def test_gaussian_actor_by_hand() -> None:

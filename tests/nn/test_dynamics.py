@@ -28,7 +28,7 @@ def make_rows(num: int = 400, seed: int = 0) -> Transition:
 
 
 def linear(weight: list[list[float]]) -> MLP:
-    return MLP((Linear(jnp.array(weight), jnp.zeros(len(weight))),))
+    return MLP((Linear(jnp.array(weight).T, jnp.zeros(len(weight))),))
 
 
 @pytest.mark.parametrize("learn_reward", [False, True])
@@ -44,7 +44,7 @@ def test_what_is_predicted_is_in_the_units_of_the_data(learn_reward: bool) -> No
 
     # a network that knows its labels: what it predicts is what happened
     def network(label: Array) -> MLP:
-        return MLP((Linear(jnp.zeros((2 + learn_reward, 4)), label),))
+        return MLP((Linear(jnp.zeros((4, 2 + learn_reward)), label),))
 
     def predict(label: Array, observation: Array, action: Array) -> tuple[Array, Array | None]:
         return scales.predict(network(label), observation, action)

@@ -56,3 +56,11 @@ def test_empty_window_gives_its_start(rows: Callable[..., jax.Array]) -> None:
 @pytest.mark.parametrize(("rows", "distinct"), [([3], 1), ([2, 2, 2], 1), ([5, 1, 5, 2, 1], 3), ([0, 1, 2], 3)])
 def test_count_distinct(rows: list[int], distinct: int) -> None:
     assert count_distinct(jnp.array(rows)) == distinct
+
+
+def test_random_words_become_whole_numbers_as_by_exact_arithmetic() -> None:
+    random = np.random.default_rng(0)
+    bits = np.concatenate([random.integers(0, 2**32, 1000), [0, 1, 2**16 - 1, 2**16, 2**32 - 1] * 3]).astype(np.uint32)
+    for bound in (1, 2, 3, 65_535, 65_536, 65_537, 1_000_003, 2**31 - 1):
+        expected = [bound * int(word) >> 32 for word in bits]
+        np.testing.assert_array_equal(row_draws._below(jnp.int32(bound), jnp.asarray(bits)), expected)

@@ -36,7 +36,7 @@ class Reference:
     def __init__(self, state: State, options: BalancedReplay) -> None:
         self.options = options
         mlp = state.network.model.mlp
-        self.layers = [np.asarray(x, np.float64) for layer in mlp.layers for x in (layer.weight, layer.bias)]
+        self.layers = [np.asarray(x, np.float64) for layer in mlp.layers for x in (layer.weight.T, layer.bias)]
         self.moments = [[np.zeros_like(x) for x in self.layers] for _ in range(2)]
         self.time = 0
         self.priorities = np.asarray(state.tree.priorities, np.float64)
@@ -83,7 +83,7 @@ class Reference:
 
 
 def assert_layers(actual: MLP, expected: list[np.ndarray]) -> None:
-    leaves = [leaf for layer in actual.layers for leaf in (layer.weight, layer.bias)]
+    leaves = [leaf for layer in actual.layers for leaf in (layer.weight.T, layer.bias)]
     for leaf, other in zip(leaves, expected, strict=True):
         np.testing.assert_allclose(leaf, other, atol=1e-5)
 

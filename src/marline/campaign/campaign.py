@@ -94,7 +94,7 @@ class Campaign:
             data_sha256=digest(logs),
             rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
-        tuning.rehearse(config.algorithm, config.samplers, {agent: log.spec for agent, log in logs.items()})
+        study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
         study.keep_data(folder, logs, "given logs")

@@ -31,7 +31,7 @@ from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
-from marline.types import AgentID, Policy
+from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
 Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
@@ -65,6 +65,28 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
     dataset.save(folder / "data", logs, provenance)
     return logs
+
+
+def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> list[jax.stages.Traced]:
+    """Trace what a study computes; `ConfigError` if its parts cannot work together.
+
+    Args:
+        config: of the study.
+        sizes: spec and number of offline rows of each agent.
+
+    Returns:
+        Its programs, to be compiled.
+    """
+    outlines = {
+        agent: Experience.outline(
+            spec,
+            num_offline=num_rows,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+        for agent, (spec, num_rows) in sizes.items()
+    }
+    return tuning.rehearse(config.algorithm, config.samplers, outlines, num_updates=config.updates)
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
@@ -158,7 +180,8 @@ class _Study:
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(_key(seed, "collection"), number)
-                    logs = collect(self.task, _of_seed(policies, seed), config.rows_per_deployment, key=key)
+                    of_seed, num_rows = _of_seed(policies, seed), config.rows_per_deployment
+                    logs = collect(self.task, of_seed, num_rows, key=key, deployment=number)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
@@ -211,7 +234,8 @@ class _Study:
         records = {}
         for seed in self.seeds:
             of_seed = _of_seed(policies, seed)
-            result = evaluate(self.task, of_seed, self.config.evaluation_episodes, key=_key(seed, "evaluation"))
+            key, episodes = _key(seed, "evaluation"), self.config.evaluation_episodes
+            result = evaluate(self.task, of_seed, episodes, key=key, deployment=number + 1)  # its next, where it drifts
             records[seed] = {
                 "deployment": number,
                 "return": float(result.returns.mean()),
@@ -230,10 +254,10 @@ class _Study:
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}
-        for when, members in (("before", start), ("after", team)):
+        for when, members, number in (("before", start, 0), ("after", team, self.config.deployments)):
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
-            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"))
+            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"), deployment=number + 1)
         atomic_json(history.folder / "trajectories.json", traces)
 
 

@@ -19,6 +19,7 @@ from marline.campaign import study
 from marline.configuration import RunConfig
 from marline.data.dataset import Dataset
 from marline.errors import MarlineError
+from marline.population import compile_ahead
 from marline.types import AgentID
 
 Progress = Callable[[int, str, int], None]  # worker, what is going on, updates just done
@@ -42,6 +43,11 @@ def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progre
     if len(shares) == 1:
         _run_share(folder, config, data, shares[0], lambda text, done: progress(0, text, done))
         return
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        # on all cores, once; each worker would compile all of it on one core
+        progress(0, "compiling", 0)
+        sizes = {agent: (logs.spec, len(logs)) for agent, logs in data.items()}
+        compile_ahead(study.rehearse(config, sizes), len(shares))
     del data
     context = multiprocessing.get_context("spawn")
     processes: dict[Connection, SpawnProcess] = {}

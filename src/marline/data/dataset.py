@@ -319,7 +319,7 @@ def digest(datasets: Mapping[AgentID, Dataset]) -> str:
         whole.update(f"{agent} {dataset.spec}".encode())
         for key, column in dataset.columns().items():
             whole.update(key.encode())
-            whole.update(np.ascontiguousarray(column))
+            whole.update(np.ascontiguousarray(column).data)
     return whole.hexdigest()
 
 

@@ -50,6 +50,22 @@ class Experience(eqx.Module):
             max_online=rows_per_deployment,
         )
 
+    @staticmethod
+    def outline(spec: Spec, *, num_offline: int, num_deployments: int, rows_per_deployment: int) -> Experience:
+        """Shapes and types of such an experience, without rows: what tracing a program takes."""
+        capacity = num_offline + num_deployments * rows_per_deployment
+        return jax.eval_shape(
+            lambda: Experience(
+                rows=jnp.zeros((capacity, _width(columns(spec)))),
+                deployment=jnp.zeros(capacity, jnp.int32),
+                size=jnp.int32(0),
+                online_start=jnp.int32(0),
+                spec=spec,
+                num_offline=num_offline,
+                max_online=rows_per_deployment,
+            )
+        )
+
     @property
     def capacity(self) -> int:
         """Rows there is room for: |B^0| and every deployment."""
