@@ -56,7 +56,7 @@ class Experience(eqx.Module):
         capacity = num_offline + num_deployments * rows_per_deployment
         return jax.eval_shape(
             lambda: Experience(
-                rows=jnp.zeros((capacity, _width(columns(spec)))),
+                rows=jnp.zeros((capacity, row_width(spec))),
                 deployment=jnp.zeros(capacity, jnp.int32),
                 size=jnp.int32(0),
                 online_start=jnp.int32(0),
@@ -124,7 +124,7 @@ def pack(transition: Transition, spec: Spec) -> Float[np.ndarray, "n width"]:
     fields = transition._asdict()
     layout = columns(spec)
     num_rows = np.shape(transition.reward)[0]
-    rows = np.zeros((num_rows, _width(layout)), np.float32)
+    rows = np.zeros((num_rows, row_width(spec)), np.float32)
     for name, where in layout.items():
         rows[:, where] = np.asarray(fields[name], np.float32).reshape(num_rows, -1)
     return rows
@@ -157,6 +157,7 @@ def columns(spec: Spec) -> Mapping[str, slice]:
     return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
 
 
-def _width(layout: Mapping[str, slice]) -> int:
-    used = max(where.stop for where in layout.values())
+def row_width(spec: Spec) -> int:
+    """Columns of a packed row, padding included."""
+    used = max(where.stop for where in columns(spec).values())
     return -(-used // ROW_MULTIPLE) * ROW_MULTIPLE
