@@ -65,18 +65,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="also write the curves here")
     args = parser.parse_args()
-    lines = [("algorithm", "seed", "updates", "return", "mean_q1")]
+    lines = [("side", "algorithm", "seed", "updates", "return", "mean_q1")]
     for name in args.algorithms:
         for seed in range(args.seeds):
             for done, mean_return, q_value in curve(ALGORITHMS[name], seed):
-                lines.append((name, str(seed), str(done), f"{mean_return:.3f}", f"{q_value:.3f}"))
+                lines.append(("marline", name, str(seed), str(done), f"{mean_return:.3f}", f"{q_value:.3f}"))
                 print(*lines[-1], flush=True)
     if args.csv:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows(lines)
-    final = [line for line in lines[1:] if line[2] == str(NUM_UPDATES)]
+    final = [line for line in lines[1:] if line[3] == str(NUM_UPDATES)]
     for name in args.algorithms:
-        returns = np.array([float(line[3]) for line in final if line[0] == name])
+        returns = np.array([float(line[4]) for line in final if line[1] == name])
         spread = f"seeds {returns.min():.2f} to {returns.max():.2f}"
         print(f"{name}: {returns.mean():.2f} after {NUM_UPDATES} updates, {spread}")
 
