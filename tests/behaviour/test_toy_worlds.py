@@ -120,7 +120,7 @@ def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: W
     corrected, control = campaigns.against_control(sampler)
     np.testing.assert_allclose(uniform.returns, 2.0)
     np.testing.assert_allclose(control.returns, 2.0)
-    np.testing.assert_allclose(corrected.returns[:, :2], [[2.0, 1.0]] * len(SEEDS))
+    np.testing.assert_allclose(corrected.returns[:, 0], 2.0)
     assert_better(uniform.mean_return, corrected.mean_return, by=0.5)  # half of what there is to lose
 
 

@@ -9,7 +9,7 @@ import pytest
 from jaxtyping import Array
 
 from marline.collection import collect, collect_random, evaluate, trace
-from marline.data.check import check
+from marline.data.check import lint
 from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation, Drifting, DriftingNavigation
 from marline.policy import RandomPolicy
@@ -54,14 +54,15 @@ def test_only_tasks_that_drift_know_of_deployments() -> None:
 
 def test_reaching_the_landmark_is_an_end_and_pays() -> None:
     logs = collect(TASK, DIRECT, 300, key=KEY, deployment=1)
-    assert check(logs) == []
+    assert [finding.rule for finding in lint(logs)] in ([], ["saturated"])  # it goes there at full speed
     log = logs["agent_0"]
     assert len(log) == 300 and log.terminals.sum() > 15 and not log.timeouts[:-1].any()
     np.testing.assert_array_equal(log.rewards, np.where(log.terminals, 10.0, 0.0))
     np.testing.assert_array_equal(np.linalg.norm(log.next_observations[:, 2:], axis=1) < 0.1, log.terminals)
     goes_on = ~(log.terminals | log.timeouts)[:-1]
     np.testing.assert_array_equal(log.next_observations[:-1][goes_on], log.observations[1:][goes_on])
-    told = jax.vmap(TASK.reward_of)(log.observations, log.actions, log.next_observations)
+    columns = log.observations, log.actions, log.next_observations
+    told = jax.vmap(TASK.reward_of)(*map(jnp.asarray, columns))
     np.testing.assert_array_equal(told, log.rewards)
     drawn = trace(TASK, DIRECT, key=KEY, deployment=1)
     assert len(drawn["agents"]) == np.flatnonzero(log.terminals)[0] + 1 and drawn["return"] == 10.0

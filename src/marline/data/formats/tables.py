@@ -85,34 +85,34 @@ def _batches(path: Path, renamed: Mapping[str, str]) -> Iterator[pa.RecordBatch]
         return _widened(head, _find_columns(path, head.names, renamed))
 
     try:
-        with open_regular(path) as file:
-            if path.suffix == ".parquet":
+        if path.suffix == ".parquet":
+            with open_regular(path) as file:
                 yield from pyarrow.parquet.ParquetFile(file, pre_buffer=False).iter_batches(BLOCK_ROWS)
-            elif path.suffix == ".csv":
-                yield from _csv(file, schema_of)
-            else:
-                yield from _json(file, schema_of)
+        elif path.suffix == ".csv":
+            yield from _csv(path, schema_of)
+        else:
+            yield from _json(path, schema_of)
     except (pa.ArrowException, OSError) as error:
         what = "a column changes its type" if "conversion" in str(error) else "altered, or something else"
         raise CorruptionError(f"{path} cannot be read as {path.suffix[1:]}: {what} ({error}); repair it") from error
 
 
-def _csv(file: Any, schema_of: Callable[[pa.Schema], pa.Schema]) -> Iterator[pa.RecordBatch]:
+# Both open the file twice: a reader reads ahead in a thread of its own, and would move the place of the next one.
+def _csv(path: Path, schema_of: Callable[[pa.Schema], pa.Schema]) -> Iterator[pa.RecordBatch]:
     read = pyarrow.csv.ReadOptions(block_size=_BYTES)
-    with pyarrow.csv.open_csv(file, read) as head:
+    with open_regular(path) as file, pyarrow.csv.open_csv(file, read) as head:
         schema = schema_of(head.schema)
-    file.seek(0)
     convert = pyarrow.csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
-    with pyarrow.csv.open_csv(file, read, convert_options=convert) as reader:
+    with open_regular(path) as file, pyarrow.csv.open_csv(file, read, convert_options=convert) as reader:
         yield from reader
 
 
-def _json(file: Any, schema_of: Callable[[pa.Schema], pa.Schema]) -> Iterator[pa.RecordBatch]:
+def _json(path: Path, schema_of: Callable[[pa.Schema], pa.Schema]) -> Iterator[pa.RecordBatch]:
     read = pyarrow.json.ReadOptions(block_size=_BYTES)
-    with pyarrow.json.open_json(file, read) as head:
+    with open_regular(path) as file, pyarrow.json.open_json(file, read) as head:
         schema = schema_of(head.schema)
-    file.seek(0)
-    with pyarrow.json.open_json(file, read, pyarrow.json.ParseOptions(explicit_schema=schema)) as reader:
+    parse = pyarrow.json.ParseOptions(explicit_schema=schema)
+    with open_regular(path) as file, pyarrow.json.open_json(file, read, parse) as reader:
         yield from reader
 
 
