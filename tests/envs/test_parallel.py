@@ -157,7 +157,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_code_is_imported_only_when_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "their_module.py").write_text("open('imported', 'w').close()\nspam = 3\n")
+    (tmp_path / "their_module.py").write_text("open('imported', 'w').close()\nspam = 3\ndef ham(x): ...\n")
     monkeypatch.chdir(tmp_path)
     for name in ("their_module:spam", "their_module:eggs"):
         assert "add --trust" in refused(capsys, "run", "--run", "run", "--task", name)
@@ -168,6 +168,9 @@ def test_code_is_imported_only_when_trusted(
     assert not (tmp_path / "imported").exists()
     told = refused(capsys, "run", "--run", "run", "--trust", "--task", "their_module:spam")
     assert "must be a function that makes an environment" in told and (tmp_path / "imported").exists()
+    assert "ham() must make it without arguments: TypeError" in refused(
+        capsys, "run", "--run", "r", "--trust", "--task", "their_module:ham"
+    )
     assert "unknown name in their_module 'eggs'" in refused(
         capsys, "run", "--run", "r", "--trust", "--task", "their_module:eggs"
     )

@@ -94,6 +94,7 @@ def test_a_mask_of_parts_allows_what_all_parts_allow() -> None:
         (spaces.Dict({"a": BOX, "b": spaces.Discrete(2)}), "mixes continuous and discrete"),
         (spaces.MultiDiscrete([100, 100]), "10000 combinations"),
         (spaces.Text(5), "wrap it into"),
+        ((3, 4), "no space of Gymnasium's"),
     ],
 )
 def test_actions_that_cannot_be_learned_are_refused(space: Any, told: str) -> None:
@@ -104,6 +105,8 @@ def test_actions_that_cannot_be_learned_are_refused(space: Any, told: str) -> No
 def test_observations_without_a_size_and_wrong_masks_are_refused() -> None:
     with pytest.raises(ConfigError, match="no fixed size"):
         read(spaces.Sequence(BOX), "agent 'x'")
+    with pytest.raises(ConfigError, match="no space of Gymnasium's"):
+        read(None, "agent 'x'")
     with pytest.raises(ConfigError, match="a mask of 2 entries|action mask of 2 entries for 4 choices"):
         write(spaces.Discrete(4), "agent 'x'").mask(np.ones(2))
     with pytest.raises(ConfigError, match="cannot be masked"):

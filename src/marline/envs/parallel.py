@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -83,8 +84,10 @@ def as_parallel(environment: Any) -> Any:
     """A PettingZoo ParallelEnv as it is; a Gymnasium environment as one of a single agent.
 
     Raises:
-        ConfigError: it is neither, with the reason.
+        ConfigError: it is neither, with the reason; or Gymnasium is missing, whose spaces both have.
     """
+    fix = "environments of your own need Gymnasium: pip install 'marline[parallel]'"
+    require(importlib.util.find_spec("gymnasium") is not None, fix)
     if hasattr(environment, "possible_agents") and callable(getattr(environment, "observation_space", None)):
         fix = "convert it by pettingzoo.utils.aec_to_parallel"
         require(not hasattr(environment, "agent_iter"), f"{environment} is an AEC environment; {fix}")

@@ -48,6 +48,7 @@ def read(space: Any, where: str) -> Seen:
     """
     from gymnasium import spaces
 
+    require(isinstance(space, spaces.Space), f"{where} observes {space!r}, which is no space of Gymnasium's")
     has_mask = isinstance(space, spaces.Dict) and "action_mask" in space.spaces
     if has_mask:
         space = spaces.Dict({name: part for name, part in space.spaces.items() if name != "action_mask"})
@@ -75,6 +76,7 @@ def write(space: Any, where: str) -> Done:
     """
     from gymnasium import spaces
 
+    require(isinstance(space, spaces.Space), f"{where} acts in {space!r}, which is no space of Gymnasium's")
     leaves = _leaves(space)
     boxes = [leaf for leaf in leaves if isinstance(leaf, spaces.Box)]
     require(len(leaves) > 0, f"{where} has nothing to do: its action space is {space}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
-from marline.errors import ConfigError, require, require_name
+from marline.errors import ConfigError, MarlineError, require, require_name
 
 
 def load(name: str) -> Task:
@@ -26,14 +27,27 @@ def load(name: str) -> Task:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(f"task {name!r}: {module_name} cannot be imported here ({error})") from error
+    except Exception as error:
+        raise ConfigError(f"task {name!r}: {module_name} fails when imported: {_told(error)}") from error
     public = [word for word in vars(module) if not word.startswith("_")]
     require_name(attribute, public, f"name in {module_name}")
     found = getattr(module, attribute)
     if isinstance(found, Task) and not isinstance(found, type):
         return found
     require(callable(found), f"task {name!r} is {found!r}, but must be a function that makes an environment, or a task")
-    made = found()
+    try:
+        made = found()
+    except MarlineError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {_told(error)}") from error
     if isinstance(made, Task):
         return made
     as_parallel(made).close()
     return ParallelTask(found, description=f"what {name} makes")
+
+
+def _told(error: Exception) -> str:
+    """What went wrong in code of the user's, and where."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
