@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ import jax
 
 from marline.behaviour_policy.folder import first_reaching, policy_folder, read_policy, read_steps, train
 from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy
-from marline.behaviour_policy.training import Training
+from marline.behaviour_policy.training import Evaluation, Training
 from marline.collection import collect
 from marline.console import say
 from marline.data import dataset
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from marline import cli_data
 
 SIZE = 1_000_000
+INTERRUPTED = 130
 
 
 class Made(NamedTuple):
@@ -136,10 +137,24 @@ def _train(training: Training, kind: str, options: cli_data.Make) -> tuple[Path,
     """Learn up to the return of a kind of data; the folder, and the number of the evaluation that reached it."""
     folder = options.training or options.out.with_name(f"{options.out.name}.training")
     target = SHARES[kind] * EXPERT_RETURNS[training.robot]
+    try:
+        evaluations = _show(train(folder, training, target, max_steps=options.max_steps), folder, target, options)
+    except KeyboardInterrupt:
+        say("stopped; all up to the last evaluation is saved, and the same command goes on from there")
+        raise SystemExit(INTERRUPTED) from None
+    number = first_reaching(evaluations, target)
+    assert number is not None  # else it would not have ended
+    return folder, number
+
+
+def _show(
+    training: Iterable[tuple[Evaluation, ...]], folder: Path, target: float, options: cli_data.Make
+) -> tuple[Evaluation, ...]:
+    """Say how a training goes, and give its evaluations when it is over."""
     began = time.monotonic()
     num_before: int | None = None
-    evaluations = ()
-    for evaluations in train(folder, training, target, max_steps=options.max_steps):
+    evaluations: tuple[Evaluation, ...] = ()
+    for evaluations in training:
         num_steps, _, mean_return = evaluations[-1] if evaluations else (0, 0, float("nan"))
         if num_before is None:
             num_before = num_steps
@@ -152,9 +167,7 @@ def _train(training: Training, kind: str, options: cli_data.Make) -> tuple[Path,
             f"{num_steps:,} steps: return {mean_return:.0f} of {target:.0f}, "
             f"{rate:.0f} steps/s, at most {left:.0f} min to {options.max_steps:,}"
         )
-    number = first_reaching(evaluations, target)
-    assert number is not None  # else it would not have ended
-    return folder, number
+    return evaluations
 
 
 def _play(task: Task, policies: Policies, options: cli_data.Make) -> dict[AgentID, Dataset]:
