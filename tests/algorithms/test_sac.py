@@ -19,7 +19,7 @@ from continuous_worlds import (
     random_logs,
     train,
     twins,
-    update_keys,
+    update_key,
 )
 
 from marline.algorithms.sac import SAC, State
@@ -48,7 +48,9 @@ def test_losses_agree_with_numpy() -> None:
     log_temperature = state.log_temperature
     state = state._replace(log_temperature=type(log_temperature)(jnp.float32(-0.5), log_temperature.opt_state))
     after, metrics = train(FAST, logs, 1, state)
-    target_noise, actor_noise = (np.asarray(jax.random.normal(key, (24, 2)), float) for key in update_keys(2))
+    target_noise, actor_noise = (
+        np.asarray(jax.random.normal(key, (24, 2)), float) for key in jax.random.split(update_key())
+    )
 
     action, log_density = draw(state, np.asarray(logs.next_observation), target_noise)
     soft_value = twins(state.target_critic, logs.next_observation, action).min(axis=0) - np.exp(-0.5) * log_density

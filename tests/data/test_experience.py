@@ -109,6 +109,14 @@ def test_rows_are_picked_by_number_in_any_order() -> None:
     np.testing.assert_array_equal(picked.next_observation, np.asarray(logs.next_observation)[[5, 0, 5]])
 
 
+def test_without_deployments_the_logs_alone_are_drawn_from() -> None:
+    logs = make_logs(CONTINUOUS, 5)
+    experience = Experience.create(logs, CONTINUOUS, num_deployments=0, rows_per_deployment=0)
+    picked = jnp.array([4, 0, 4])
+    assert_same(experience[picked], jax.tree.map(lambda x: x[picked], logs))
+    np.testing.assert_array_equal(experience.deployment(picked), [0, 0, 0])
+
+
 def test_more_rows_than_planned_are_refused() -> None:
     experience = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
     with pytest.raises(DataError, match="deployment 2 hold.* 4 rows.* 3"):

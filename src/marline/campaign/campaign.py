@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.history import History, Record
+from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data.check import check
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.summary import episodes
+from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, require
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -145,12 +149,23 @@ class Campaign:
         self._offline.save(updates, self._members(team), [{"deployment": 0, "agents": {}}])
         self._team = tuning.equip(team, self.sampler)
 
-    def deploy(self, robots: Robots) -> dict[AgentID, Dataset]:
-        """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet."""
+    def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
+        """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
+
+        In place of robots stands a task, in which as many rows are logged as were planned.
+        """
         self._require_budget()
+        if isinstance(robots, Task):
+            robots = self._simulated(robots)
         returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
         self._check(returned)
         return returned
+
+    def _simulated(self, task: Task) -> Robots:
+        team = self._members(tuning.policies(self._trained(), self.config.algorithm))
+        number, num_rows = self._number + 1, self.config.rows_per_deployment
+        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
+        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
 
     def report(self) -> Path:
         """Write `report.html` into the run directory."""

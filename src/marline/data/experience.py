@@ -63,6 +63,8 @@ class Experience(eqx.Module):
         return self.size - self.online_start
 
     def __getitem__(self, index: Int[Array, "*n"]) -> Transition:
+        if self.capacity == self.num_offline:  # nothing is ever deployed: nothing to gather from either
+            return unpack(self.offline_rows[index], self.spec)
         rows = jnp.where(
             (index < self.num_offline)[..., None],
             self.offline_rows[jnp.minimum(index, self.num_offline - 1)],
@@ -72,6 +74,8 @@ class Experience(eqx.Module):
 
     def deployment(self, index: Int[Array, "*n"]) -> Int[Array, "*n"]:
         """Which deployment rows were logged at; 0 is before the first."""
+        if self.capacity == self.num_offline:
+            return jnp.zeros_like(index)
         labels = self.online_labels[jnp.maximum(index - self.num_offline, 0)]
         return jnp.where(index < self.num_offline, 0, labels)
 
