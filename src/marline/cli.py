@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from marline.cli_data import Data
 from marline.errors import MarlineError
 
 USAGE_ERROR = 2
+MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +165,8 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit status: 0, 1 for a failure, 2 for what the user can mend."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     command: Any = tyro.cli(
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
         prog="marline",
@@ -180,5 +183,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _terminated(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
+def _stop(number: int, frame: Any) -> None:
+    """Leave by an exception, unless this is a callback of the garbage collector, as JAX has one: there it is lost."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    if frame is not None:
+        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise SystemExit(128 + number)
