@@ -67,6 +67,9 @@ class Run:
     """Rows logged per deployment, as a fraction of the offline rows."""
     evaluation_episodes: int | None = None
     """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
+    sequential_exploration: float | None = None
+    """Let agents collect one after another; in its turn, an agent acts at random with this probability: 0.1 for
+    example. A deployment then costs as many times the steps as there are agents."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()
