@@ -28,5 +28,5 @@ def sections() -> dict[str, str]:
 def test_every_option_is_listed(name: str) -> None:
     method = ALGORITHMS[name] if name in ALGORITHMS else type(SAMPLERS[name])
     text = sections()[name]
-    for field in dataclasses.fields(method):
+    for field in dataclasses.fields(method):  # pyright: ignore[reportArgumentType]
         assert f"`{field.name}`" in text, f"docs/algorithms.md does not list {field.name} of {name}"
