@@ -2,7 +2,8 @@
 
     checkpoint-0003/      learners and sampler memories after deployment 3; the last two are kept
     deployment-03/logs/   what each agent logged in deployment 3, D4RL keys, one file per agent
-    deployment-03/policies/
+    deployment-03/policies/   as tuned on it
+    deployment-03/bundles/    the same for machines without JAX, where they were exported
     metrics.jsonl         a line per deployment, 0 being the offline team
 
 Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
@@ -72,22 +73,33 @@ class History:
 
     def save_logs(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
         """Publish what the agents logged in a deployment."""
-        dataset.save(self._deployment(number) / "logs", logs, provenance)
+        dataset.save(self.deployment(number) / "logs", logs, provenance)
 
     def load_logs(self, number: int) -> dict[AgentID, Dataset] | None:
         """What the agents logged in a deployment, if it has happened."""
-        folder = self._deployment(number) / "logs"
+        folder = self.deployment(number) / "logs"
         return dataset.load(folder) if folder.exists() else None
 
     def save_policies(self, number: int, policies: Mapping[AgentID, PyTree]) -> None:
         """Publish the policies that came out of a deployment."""
-        checkpoints.save_checkpoint(self._deployment(number) / "policies", policies, {"deployment": number})
+        checkpoints.save_checkpoint(self.deployment(number) / "policies", policies, {"deployment": number})
+
+    def load_policies(self, number: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
+        """The policies that came out of a deployment, given trees of the same shapes."""
+        return checkpoints.load_checkpoint(self.deployment(number) / "policies", templates)[0]
+
+    def load_learners(self, step: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
+        """The learners of checkpoint `step`, given trees of the same shapes."""
+        named = {f"{agent}/learner": template for agent, template in templates.items()}
+        trees, _ = checkpoints.load_checkpoint(self._checkpoint(step), named)
+        return {agent: trees[f"{agent}/learner"] for agent in templates}
+
+    def deployment(self, number: int) -> Path:
+        """The folder of a deployment."""
+        return self.folder / f"deployment-{number:02d}"
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / f"checkpoint-{step:07d}"
-
-    def _deployment(self, number: int) -> Path:
-        return self.folder / f"deployment-{number:02d}"
 
     def _is_intact(self, step: int) -> bool:
         try:
