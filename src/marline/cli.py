@@ -116,6 +116,31 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write one bundle per agent for the field: its policy as ONNX, a contract, golden vectors, a script to run it."""
+
+    run: Positional[Path]
+    """Run directory."""
+    out: Path | None = None
+    """Gets one folder per agent; `bundles` beside the policies in the run directory unless given."""
+    deployment: int | None = None
+    """The last deployment that the policies were tuned on, 0 for the offline ones; the last there is unless given."""
+    agent: tuple[str, ...] = ()
+    """Whose bundles; everyone's unless given."""
+    sampler: str | None = None
+    """Which team, where a run compares several samplers."""
+    seed: int | None = None
+    """Which team, where a run has several seeds."""
+    json: bool = False
+    """Print folders and hashes as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.export(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
@@ -146,6 +171,7 @@ Command = (
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
 )

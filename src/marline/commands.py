@@ -136,6 +136,39 @@ def report(options: cli.Report) -> int:
     return 0
 
 
+def export(options: cli.Export) -> int:
+    """`marline export`."""
+    _set_up_jax()
+    from marline.campaign.exporting import export
+
+    exported = export(
+        options.run,
+        options.out,
+        deployment=options.deployment,
+        agents=options.agent,
+        sampler=options.sampler,
+        seed=options.seed,
+    )
+    folders = {agent: exported.folder / agent for agent in exported.bundles}
+    if options.json:
+        bundles = {
+            agent: {"folder": str(folders[agent]), "policy_sha256": bundle.policy_sha256}
+            for agent, bundle in exported.bundles.items()
+        }
+        print(jsonlib.dumps({"tuned_on_deployment": exported.deployment, "bundles": bundles}, indent=2))
+        return 0
+    for agent, bundle in exported.bundles.items():
+        say(
+            f"{agent}: {folders[agent]}, policy {bundle.policy_sha256[:12]}, "
+            f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
+        )
+    number = exported.deployment
+    tuned_on = f"deployments 1 to {number}" if number else "the offline logs"
+    say(f"tuned on {tuned_on}; what they log is of deployment {number + 1}")
+    say("  next:   copy each folder to its agent, and there: python run_policy.py LOGS")
+    return 0
+
+
 def list_catalogue(*, json: bool) -> int:
     """`marline list`."""
     catalogue = {

@@ -154,6 +154,18 @@ class Campaign:
         self._check(returned)
         return returned
 
+    def export(self, out: str | Path | None = None) -> dict[AgentID, Path]:
+        """Write the policies to deploy now as bundles, for robots without JAX; returns each agent's folder.
+
+        Args:
+            out: gets one folder per agent; `bundles` beside the policies in the run directory if None.
+        """
+        from marline.campaign.exporting import export
+
+        self._trained()
+        exported = export(self.folder, None if out is None else Path(out), deployment=self._number)
+        return {agent: exported.folder / agent for agent in self.agents}
+
     def report(self) -> Path:
         """Write `report.html` into the run directory."""
         from marline.report import write_report
