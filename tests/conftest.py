@@ -1,11 +1,18 @@
 """Settings that every test runs under."""
 
+import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 # Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of what a test costs is compiling; programs half as quick are compiled in half the time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Most of what a test costs is compiling; programs half as quick are compiled in a quarter of the time.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import hypothesis
 import jax
@@ -23,5 +30,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs in pytest's cache: compiling is most of what a test costs."""
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
     if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("jax")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        folder, seconds = str(cache.mkdir("jax")), 0.1
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+        # and for the programs that tests start
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(seconds)
+
+
+@pytest.fixture
+def jit_for_users() -> Callable[..., Any]:
+    """`jax.jit` with XLA's own settings, for what depends on how operations are fused and rounded."""
+    settings = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+        "xla_cpu_use_fusion_emitters": True,
+    }
+    return functools.partial(jax.jit, compiler_options=settings)

@@ -67,13 +67,14 @@ def test_a_loop_cut_in_two_is_the_whole_loop_bit_for_bit() -> None:
     algorithm = TD3BC(hidden=(4, 4))
     sampler = OTC("value", num_candidates=32, num_references=8, batch_size=8, num_estimate=16)
     experience = make_experience()
-    state = AgentState(
-        jax.jit(lambda experience: algorithm.init(experience, key=KEY))(experience),
-        sampler.init(experience, key=KEY),
-        experience,
-    )
-    memory, _ = begin_deployment(state, KEY, algorithm=algorithm, sampler=sampler)
-    state = state._replace(sampler=memory)
+
+    @jax.jit
+    def begun(experience: Experience) -> AgentState:
+        state = AgentState(algorithm.init(experience, key=KEY), sampler.init(experience, key=KEY), experience)
+        memory, _ = begin_deployment(state, KEY, algorithm=algorithm, sampler=sampler)
+        return state._replace(sampler=memory)
+
+    state = begun(experience)
 
     @functools.partial(jax.jit, static_argnums=2)
     def loop(state: AgentState, first: Array, num: int) -> tuple[Any, Any, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.cli_data import Data
 from marline.errors import MarlineError
 
 USAGE_ERROR = 2
@@ -46,8 +47,12 @@ class Run:
     """Samplers to compare. `online-matched` adds the control of every OTC sampler named."""
     seeds: int = 5
     """Number of seeds: independent repetitions on the same offline logs."""
-    dataset_size: int = 1_000_000
-    """Offline transitions per agent, from uniformly random play."""
+    dataset_size: int | None = None
+    """Offline transitions per agent, from uniformly random play; a million unless given."""
+    data: Path | None = None
+    """Offline logs to learn from instead: a dataset folder of the task's agents, which is copied into the run."""
+    clip_actions: bool = False
+    """Cut the continuous actions of these logs to [-1, 1] instead of refusing others."""
     offline_updates: int = 100_000
     """Updates of every agent on its offline logs."""
     deployments: int = 10
@@ -56,8 +61,8 @@ class Run:
     """Updates of every agent after each deployment, L; the paper's unless given: 4000 with BCQ, 2000 otherwise."""
     deployment_fraction: float = 0.01
     """Rows logged per deployment, as a fraction of the offline rows."""
-    evaluation_episodes: int = 100
-    """Episodes per evaluation."""
+    evaluation_episodes: int | None = None
+    """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()
@@ -172,6 +177,7 @@ Command = (
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]
+    | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
 )

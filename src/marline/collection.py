@@ -1,10 +1,9 @@
-"""Roll-outs of a team in a simulated task: its logs, its returns, its trajectories."""
+"""Roll-outs of a team in a task: its logs, its returns, its trajectories."""
 
 from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,44 +11,75 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline import simulation
 from marline.data.dataset import Dataset
-from marline.envs import Task
+from marline.envs import Drifting, Simulator, Task, World
+from marline.errors import ConfigError
 from marline.policy import RandomPolicy
-from marline.types import AgentID, Policy, Spec, Transition
+from marline.rollout import Policies, Rollout
+from marline.types import AgentID, Spec, Transition
 
-Policies = Mapping[AgentID, Policy]
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
+EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 
 
-class Rollout(NamedTuple):
-    """Whole episodes of fixed length, one leading axis for episodes and one for steps."""
-
-    transitions: dict[AgentID, Transition]
-    rewards: Float[Array, "episodes steps"]
-    drawings: Mapping[str, Float[Array, "episodes steps n 2"]]
-
-
-def rollout(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Rollout:
-    """Play episodes 0, 1, ..., `num_episodes` - 1 in parallel worlds.
+def rollout(
+    task: Task,
+    policies: Policies,
+    num_episodes: int,
+    *,
+    key: PRNGKeyArray,
+    first_episode: int = 0,
+    deployment: int = 0,
+) -> Rollout:
+    """Play episodes `first_episode`, `first_episode` + 1, ...
 
     Args:
-        task: a task whose episodes all last `horizon` steps.
+        task: what is played.
         policies: one policy per agent.
-        num_episodes: how many are returned.
-        key: consumed by worlds and policies; each episode's stream depends on its number alone.
-
-    Returns:
-        NumPy arrays.
+        num_episodes: how many are played.
+        key: consumed by the task and policies; each episode's streams depend on its number alone.
+        first_episode: number of the first.
+        deployment: in the world of which deployment, where the task drifts; 0 is that of the offline logs.
     """
+    if isinstance(task, Simulator):
+        return simulation.play(task, policies, num_episodes, key=key, first_episode=first_episode)
+    if isinstance(task, World):
+        return _play_worlds(task, policies, num_episodes, key, first_episode, deployment)
+    raise ConfigError(f"{type(task).__name__} is neither a World nor a Simulator; see marline.envs.task")
+
+
+def _play_worlds(
+    task: World, policies: Policies, num_episodes: int, key: PRNGKeyArray, first_episode: int, deployment: int
+) -> Rollout:
+    """Roll out worlds written in JAX, many in parallel, all steps in one compiled program."""
     blocks = [
-        jax.device_get(_play(task, dict(policies), key, first)) for first in range(0, num_episodes, EPISODES_PER_BLOCK)
+        jax.device_get(_play_block(task, dict(policies), key, first_episode + played, deployment))
+        for played in range(0, num_episodes, EPISODES_PER_BLOCK)
     ]
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:num_episodes], *blocks)
+    transitions, rewards, drawings = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_episodes], *blocks)
+    over = np.zeros(rewards.shape, bool)  # worlds are stepped on beyond a termination: those rows go
+    over[:, 1:] = np.cumsum(transitions[task.agents[0]].discount == 0.0, axis=1)[:, :-1] > 0
+    ends = np.zeros(rewards.shape, bool)
+    ends[:, :-1] = over[:, 1:]
+    ends[:, -1] = True
+    if not over.any():  # a view, for this may be all there is memory for
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
+    else:
+        rows = jax.tree.map(lambda x: x[~over], transitions)
+    return Rollout(
+        transitions=rows,
+        ends=dict.fromkeys(task.agents, ends[~over]),
+        returns=np.where(over, 0.0, rewards.astype(np.float64)).sum(axis=1),
+        drawing={name: points[0][~over[0]] for name, points in drawings.items()},
+    )
 
 
 @functools.partial(jax.jit, static_argnames="task")
-def _play(task: Task, policies: Any, key: PRNGKeyArray, first_episode: Array | int) -> Rollout:
-    def episode(number: Array) -> Rollout:
+def _play_block(
+    task: World, policies: Any, key: PRNGKeyArray, first_episode: Array | int, deployment: Array | int
+) -> tuple[dict[AgentID, Transition], Float[Array, "episodes steps"], dict[str, Float[Array, "episodes steps n 2"]]]:
+    def episode(number: Array) -> Any:
         reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
         agent_keys = {agent: jax.random.fold_in(play_key, zlib.crc32(agent.encode())) for agent in task.agents}
 
@@ -76,25 +106,34 @@ def _play(task: Task, policies: Any, key: PRNGKeyArray, first_episode: Array | i
                 )
                 for agent in task.agents
             }
-            return after, Rollout(transitions, reward, task.drawing(after))
+            return after, (transitions, reward, dict(task.drawing(after)))
 
-        return jax.lax.scan(step, task.reset(key=reset_key), jnp.arange(task.horizon))[1]
+        start = task.reset(key=reset_key)
+        if isinstance(task, Drifting):
+            start = task.enter(start, jnp.asarray(deployment))
+        return jax.lax.scan(step, start, jnp.arange(task.horizon))[1]
 
     return jax.vmap(episode)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
 
 
-def collect(task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray) -> dict[AgentID, Dataset]:
+def collect(
+    task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray, deployment: int = 0
+) -> dict[AgentID, Dataset]:
     """Exactly `num_rows` logged steps per agent, episode after episode.
 
-    The last episode is cut short where the rows run out; the cut row is a time-out, as is the
-    last row of every episode.
+    An agent's last episode is cut short where its rows run out; the cut row is a time-out, as is
+    the last row of every episode that did not terminate. Agents that leave episodes early need
+    more of them for as many rows.
     """
-    played = rollout(task, policies, -(-num_rows // task.horizon), key=key)
-    timeouts = np.arange(1, num_rows + 1) % task.horizon == 0
-    timeouts[-1] = True
-    return {
-        agent: _dataset(task.specs[agent], transitions, timeouts) for agent, transitions in played.transitions.items()
-    }
+    rounds: list[Rollout] = []
+    episodes = rows = 0  # played so far, and what the agent with the fewest logged
+    while rows < num_rows:
+        mean_length = rows / episodes if episodes else task.horizon
+        wanted = min(int(np.ceil((num_rows - rows) / mean_length)), EPISODES_PER_ROUND)
+        rounds.append(rollout(task, policies, wanted, key=key, first_episode=episodes, deployment=deployment))
+        episodes += wanted
+        rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
+    return {agent: _dataset(task.specs[agent], agent, rounds, num_rows) for agent in task.agents}
 
 
 def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dataset]:
@@ -103,8 +142,12 @@ def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dat
     return collect(task, policies, num_rows, key=jax.random.key(seed))
 
 
-def _dataset(spec: Spec, episodes: Transition, timeouts: np.ndarray) -> Dataset:
-    rows: Transition = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(timeouts)], episodes)
+def _dataset(spec: Spec, agent: AgentID, rounds: list[Rollout], num_rows: int) -> Dataset:
+    rows: Transition = jax.tree.map(
+        lambda *parts: np.concatenate(parts)[:num_rows], *(played.transitions[agent] for played in rounds)
+    )
+    ends = np.concatenate([played.ends[agent] for played in rounds])[:num_rows]
+    ends[-1] = True
     terminals = np.asarray(rows.discount) == 0.0
     return Dataset(
         spec=spec,
@@ -112,7 +155,7 @@ def _dataset(spec: Spec, episodes: Transition, timeouts: np.ndarray) -> Dataset:
         actions=np.asarray(rows.action, np.int64 if spec.discrete else np.float32),
         rewards=np.asarray(rows.reward),
         terminals=terminals,
-        timeouts=timeouts & ~terminals,
+        timeouts=ends & ~terminals,
         next_observations=np.asarray(rows.next_observation),
         action_masks=None if rows.action_mask is None else np.asarray(rows.action_mask),
         next_action_masks=None if rows.next_action_mask is None else np.asarray(rows.next_action_mask),
@@ -126,11 +169,13 @@ class Evaluation(NamedTuple):
     mean_abs_action: dict[AgentID, float]
 
 
-def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray) -> Evaluation:
+def evaluate(
+    task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, deployment: int = 0
+) -> Evaluation:
     """Play episodes that are fixed by the key: the same ones for every team."""
-    played = rollout(task, policies, num_episodes, key=key)
+    played = rollout(task, policies, num_episodes, key=key, deployment=deployment)
     return Evaluation(
-        returns=np.asarray(played.rewards, np.float64).sum(axis=1),
+        returns=played.returns,
         mean_abs_action={
             agent: float(np.abs(played.transitions[agent].action).mean())
             for agent in task.agents
@@ -139,13 +184,13 @@ def evaluate(task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyA
     )
 
 
-def trace(task: Task, policies: Policies, *, key: PRNGKeyArray) -> dict[str, Any]:
+def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, policies, 1, key=key)
-    points = {name: np.round(values[0], 4) for name, values in played.drawings.items()}
+    played = rollout(task, policies, 1, key=key, deployment=deployment)
+    points = {name: np.round(values, 4) for name, values in played.drawing.items()}
     landmarks = points.get("landmarks")
     return {
-        "agents": points["agents"].tolist(),
+        "agents": points["agents"].tolist() if "agents" in points else [],
         "landmarks": [] if landmarks is None else landmarks[-1].tolist(),
-        "return": float(np.asarray(played.rewards, np.float64).sum()),
+        "return": float(played.returns[0]),
     }

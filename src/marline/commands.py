@@ -23,9 +23,14 @@ from marline.campaign import study, workers
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, works_with
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, say
-from marline.envs import TASKS
+from marline.data import dataset
+from marline.data.check import check
+from marline.data.dataset import Dataset
+from marline.data.team import require_agents, require_sizes
+from marline.envs import TASKS, make_task
 from marline.errors import ConfigError, require
 from marline.flags import configure
+from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli
@@ -35,10 +40,25 @@ INTERRUPTED = 130
 
 def run(options: cli.Run) -> int:
     """`marline run`."""
-    config = configure(options)
+    logs = None if options.data is None else _given_logs(options)
+    config = configure(options, logs)
     _set_up_jax()
     study.create(options.run, config)
+    if logs is not None:
+        study.keep_data(options.run, logs, str(options.data))
     return _finish(options.run, config, json=options.json)
+
+
+def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
+    """The logs of `--data`, checked, in the order of the task's agents."""
+    assert options.data is not None
+    specs = make_task(options.task).specs
+    require_agents(dataset.agents_of(options.data), options.task, specs)
+    found = dataset.load(options.data, specs=specs)
+    require_sizes({agent: logs.spec for agent, logs in found.items()}, options.task, specs)
+    for warning in check(found, clip_actions=options.clip_actions):
+        say(f"note: {warning}", quiet=options.json)
+    return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
 
 
 def resume(folder: Path, *, json: bool = False) -> int:

@@ -47,6 +47,7 @@ class RunConfig:
         evaluation_episodes: episodes per evaluation, the same ones for every sampler.
         dataset_size: rows per agent of the generated dataset; None when logs were given.
         data_seed: seed of the generated dataset.
+        data_sha256: `dataset.digest` of the logs that were given in place of a generated dataset.
     """
 
     task: str | None
@@ -60,6 +61,7 @@ class RunConfig:
     evaluation_episodes: int = 100
     dataset_size: int | None = None
     data_seed: int = 0
+    data_sha256: str | None = None
     matches: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,8 @@ from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
 from marline.configuration import RunConfig, option_names, select_algorithm, select_samplers, with_options
-from marline.envs import Task, make_task
+from marline.data.dataset import Dataset, digest
+from marline.envs import Simulator, Task, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
@@ -23,11 +24,27 @@ if TYPE_CHECKING:
     from marline import cli
 
 
-def configure(options: cli.Run) -> RunConfig:
-    """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense."""
+GENERATED_ROWS = 1_000_000
+
+
+def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
+    """The configuration that the flags of `marline run` describe; `ConfigError` where they make no sense.
+
+    Args:
+        options: the flags.
+        logs: what `--data` names, found fit for the task.
+    """
     task = make_task(options.task)
+    if isinstance(task, Simulator):
+        task.make().close()  # so that what is missing is missed now
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
-    require(options.dataset_size >= 1, f"--dataset-size is {options.dataset_size}, but must be at least 1")
+    size = GENERATED_ROWS if options.dataset_size is None else options.dataset_size
+    require(size >= 1, f"--dataset-size is {size}, but must be at least 1")
+    require(
+        options.dataset_size is None or options.data is None,
+        "--dataset-size is the size of random play, and --data takes its place; leave out one of them",
+    )
+    num_rows = size if logs is None else min(map(len, logs.values()))
     require(
         0 < options.deployment_fraction <= 1,
         f"--deployment-fraction is {options.deployment_fraction}; give one in (0, 1]",
@@ -53,21 +70,24 @@ def configure(options: cli.Run) -> RunConfig:
         samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
     )
     slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    episodes = options.evaluation_episodes
     config = RunConfig(
         task=options.task,
         algorithm=algorithm,
         samplers=samplers,
         matches=matches,
         seeds=tuple(range(options.seeds)),
-        rows_per_deployment=max(1, round(options.deployment_fraction * options.dataset_size)),
+        rows_per_deployment=max(1, round(options.deployment_fraction * num_rows)),
         offline_updates=options.offline_updates,
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
-        evaluation_episodes=options.evaluation_episodes,
-        dataset_size=options.dataset_size,
+        evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
+        dataset_size=size if logs is None else None,
         data_seed=options.data_seed,
+        data_sha256=None if logs is None else digest(logs),
     )
-    study.rehearse(config, {agent: (spec, options.dataset_size) for agent, spec in task.specs.items()})
+    sizes = {agent: size for agent in task.specs} if logs is None else {agent: len(log) for agent, log in logs.items()}
+    study.rehearse(config, {agent: (task.specs[agent], num) for agent, num in sizes.items()})
     return config
 
 

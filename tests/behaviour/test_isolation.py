@@ -16,7 +16,7 @@ from marline.samplers import OTC
 from marline.tuning import LearnerID, Team
 from marline.types import Policy, Spec
 
-SPECS = {"first": Spec(3, 2), "second": Spec(5, 1)}
+SPECS = dict.fromkeys(["first", "second"], Spec(3, 2))  # alike, for such learners share one program
 ALGORITHM = TD3BC(hidden=(8, 8))
 SEED = 0
 NUM_OFFLINE, NUM_ONLINE = 200, 20

@@ -20,8 +20,9 @@ from marline.types import Policy, Spec
 AGENT = "agent"
 NUM_ACTIONS = 2
 SOURCES = ("share_offline", "share_earlier", "share_current")
-PRETRAIN_UPDATES = 400
-NUM_UPDATES = 200  # after a deployment; with a step of 0.1 the table forgets in a few dozen
+PRETRAIN_UPDATES = 200
+NUM_UPDATES = 100  # after a deployment; with a step of 0.1 the table forgets in a few dozen
+NUM_GAME_STATES = 5  # also of the game with fewer: worlds of one size share their compiled programs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ class Study:
                 num_deployments=num_deployments,
                 rows_per_deployment=num_offline // 100,
             )
-        *_, (_, trained, _) = tuning.pretrain(team, algorithm, num_updates=PRETRAIN_UPDATES)
+        *_, (_, trained, _) = tuning.pretrain(team, algorithm, num_updates=PRETRAIN_UPDATES, chunk=NUM_UPDATES)
         return Study(world, trained, num_offline, num_deployments, exploration)
 
     @property
@@ -220,11 +221,13 @@ def matrix_game(payoff: np.ndarray, partner_offline: float, partner_online: floa
 
     The step ends the episode, so that V(s') is 0 whatever happened.
     """
+    reward = np.zeros((NUM_GAME_STATES, 2, 2))
+    reward[0] = payoff
     return World(
-        observations=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-        next_state=np.broadcast_to(np.array([1, 2]), (3, 2, 2)),
-        reward=np.stack([payoff, np.zeros((2, 2)), np.zeros((2, 2))]),
-        terminal=np.ones(3, bool),
+        observations=_one_hot(NUM_GAME_STATES),
+        next_state=np.broadcast_to(np.array([1, 2]), reward.shape),
+        reward=reward,
+        terminal=np.ones(NUM_GAME_STATES, bool),
         partner_offline=partner_offline,
         partner_online=partner_online,
         horizon=1,
@@ -233,15 +236,15 @@ def matrix_game(payoff: np.ndarray, partner_offline: float, partner_online: floa
 
 def matrix_game_paid_later(payoff: np.ndarray, partner_offline: float, partner_online: float) -> World:
     """The same in two steps: the next state is the joint outcome, whose payoff any action there collects."""
-    next_state = np.zeros((5, 2, 2), int)
+    next_state = np.zeros((NUM_GAME_STATES, 2, 2), int)
     next_state[0] = [[1, 2], [3, 4]]
-    reward = np.zeros((5, 2, 2))
+    reward = np.zeros((NUM_GAME_STATES, 2, 2))
     reward[1:] = payoff.reshape(4, 1, 1)
     return World(
-        observations=tuple(tuple(row) for row in np.eye(5).tolist()),
+        observations=_one_hot(NUM_GAME_STATES),
         next_state=next_state,
         reward=reward,
-        terminal=np.arange(5) > 0,
+        terminal=np.arange(NUM_GAME_STATES) > 0,
         partner_offline=partner_offline,
         partner_online=partner_online,
         horizon=2,
@@ -267,3 +270,7 @@ def chain(num_states: int, partner_offline: float, partner_online: float, *, hor
         partner_online=partner_online,
         horizon=horizon,
     )
+
+
+def _one_hot(num_states: int) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in np.eye(num_states).tolist())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marline.algorithms import TD3BC
-from marline.campaign.campaign import Campaign, episode_returns
+from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.errors import ConfigError, DataError
 from marline.policy import NumpyPolicy
@@ -119,10 +119,3 @@ def test_creating_twice_goes_on_and_another_campaign_is_refused(tmp_path: Path) 
     assert create(tmp_path / "run").policies
     with pytest.raises(ConfigError, match="already holds another run"):
         Campaign.create(tmp_path / "run", logs(0, 400))
-
-
-def test_returns_of_logged_episodes_by_hand() -> None:
-    log = logs(0, 25)["arm"]
-    rewards = log.rewards.astype(np.float64)
-    expected = [rewards[:10].sum(), rewards[10:20].sum(), rewards[20:].sum()]
-    assert np.allclose(episode_returns(log), expected)

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 OPTIONS = (
-    "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --seeds 2 --dataset-size 3000 "
+    "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "
     "--offline-updates 60 --deployments 2 --updates 30 --hidden 8 --evaluation-episodes 4"
 ).split()
 PATIENCE = 600  # seconds before a hanging child is given up
 
 
-def marline(*arguments: str, **kwargs: object) -> subprocess.Popen[str]:
+def marline(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "marline", *arguments],
         stdout=subprocess.PIPE,
@@ -48,8 +48,9 @@ def fingerprints(run: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One seed, which needs no process but its own."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    finish(marline("run", "--run", str(run), *OPTIONS))
+    finish(marline("run", "--run", str(run), *OPTIONS, "--seeds", "1"))
     return run
 
 
@@ -63,16 +64,15 @@ def wait_for(process: subprocess.Popen[str], path: Path) -> None:
     "moment",
     [
         "data",  # the logs have just been published
-        "seed-1/offline/metrics.jsonl",  # one seed's offline team, perhaps not the other's
         "seed-0/otc-value/deployment-01/logs",  # deployed, not tuned
-        "seed-1/online-matched-otc-value/checkpoint-0000001",
+        "seed-0/online-matched-otc-value/checkpoint-0000001",
     ],
 )
 def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = marline("run", "--run", str(run), *OPTIONS)
+    process = marline("run", "--run", str(run), *OPTIONS, "--seeds", "1")
     wait_for(process, run / moment)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     assert not (run / "report.html").exists(), "the run was over before it was killed"
     finish(marline("resume", str(run)))
@@ -80,23 +80,32 @@ def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path
     assert (run / "report.html").exists()
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = marline("run", "--run", str(run), *OPTIONS)
-    wait_for(process, run / "seed-0" / "offline")
+def test_workers_end_with_their_parent_and_the_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """Two seeds, a worker each: killed, then asked to stop, then left alone."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    finish(marline("run", "--run", str(whole), *OPTIONS, "--seeds", "2"))
+
+    process = marline("run", "--run", str(run), *OPTIONS, "--seeds", "2")
+    wait_for(process, run / "seed-1" / "offline" / "metrics.jsonl")  # perhaps not the other's
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()  # returns when the last process that holds the pipe has gone
-    finish(marline("resume", str(run)))
+    assert not finished(run, seed=1)
 
-
-def test_sigterm_leaves_with_its_status_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = marline("run", "--run", str(run), *OPTIONS)
-    wait_for(process, run / "seed-0" / "offline")
+    process = marline("resume", str(run))
+    wait_for(process, run / "seed-0" / "otc-value" / "checkpoint-0000001")
     process.terminate()
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     assert f"marline resume {run}" in output
+    assert not finished(run, seed=0)
+
+    finish(marline("resume", str(run)))
+    assert fingerprints(run) == fingerprints(whole)
+
+
+def finished(run: Path, *, seed: int) -> bool:
+    """Whether a seed came to the last checkpoint of its last sampler."""
+    return (run / f"seed-{seed}" / "online-matched-otc-value" / "checkpoint-0000002").exists()
 
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:

@@ -39,6 +39,11 @@ def numbered(**changes: Any) -> Dataset:
     return logs(**({**discrete, "spec": Spec(3, 4, discrete=True)} | changes))
 
 
+def other(**changes: Any) -> Dataset:
+    """A faultless second agent, which acts in its own way."""
+    return logs(**({"actions": np.random.default_rng(1).uniform(-1, 1, (ROWS, 2)).astype(np.float32)} | changes))
+
+
 def with_value(column: np.ndarray, row: int, value: float) -> np.ndarray:
     column = column.copy()
     column[row] = value
@@ -57,7 +62,7 @@ def warnings(dataset: Dataset) -> list[str]:
 
 
 def test_faultless_logs_pass() -> None:
-    assert check({"a": logs(), "b": logs()}) == []
+    assert check({"a": logs(), "b": other()}) == []
     assert check({"a": numbered()}) == []
     assert check({"a": numbered(action_masks=None, next_action_masks=None)}) == []
 
@@ -216,7 +221,9 @@ def test_repeated_episodes() -> None:
 
 def test_agents_out_of_step() -> None:
     made = logs()
-    with pytest.raises(DataError, match=r'agent "b" have 199 rows, logs of agent "a" have 200; export the same steps'):
+    with pytest.raises(
+        DataError, match=r'agent "b" have 199 rows and 11 ends of episodes, logs of agent "a" have 200 and 12; export'
+    ):
         check({"a": made, "b": logs(**{key: column[:-1] for key, column in made.columns().items()})})
     shifted = {key: np.roll(column, 1, axis=0) for key, column in made.columns().items()}
     with pytest.raises(
@@ -229,7 +236,7 @@ def test_agents_out_of_step() -> None:
 
 def test_a_shared_reward_that_differs() -> None:
     made = logs()
-    assert check({"a": made, "b": logs(rewards=with_value(made.rewards, 4, 0.5))}) == [
+    assert check({"a": made, "b": other(rewards=with_value(made.rewards, 4, 0.5))}) == [
         'logs of agent "b" and logs of agent "a" differ in rewards from row 4 on (1 rows); '
         "a team that shares its reward logs the same for everyone"
     ]

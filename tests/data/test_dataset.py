@@ -123,7 +123,7 @@ def test_other_numbers_are_converted_and_said() -> None:
         "rewards came as int64 and were converted to float32",
     ]
     large = from_arrays("a", arrays(rewards=np.arange(20) + 1_700_000_000.0))
-    assert "values up to 1.7e+09 keep about 7 digits, so subtract an offset" in large.notes[0]
+    assert "some rewards are beyond 16777216, where float32 keeps about 7 digits; subtract an offset" in large.notes[1]
 
 
 def test_float32_arrays_are_not_copied() -> None:

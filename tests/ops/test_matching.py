@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -181,19 +182,21 @@ def test_distances_that_are_not_numbers_still_give_a_row(match: Match) -> None:
 
 @BOTH
 @pytest.mark.parametrize("num", [50, 500])
-def test_features_scaled_in_the_same_program_find_their_equals(match: Match, num: int) -> None:
+def test_features_scaled_in_the_same_program_find_their_equals(
+    match: Match, num: int, jit_for_users: Callable[..., Any]
+) -> None:
     # XLA may round a scaled feature in one place and fuse the scaling into a difference in another
     rng = np.random.default_rng(0)
     references = jnp.asarray(rng.normal(size=2000), jnp.float32)
     own = jnp.asarray(rng.permutation(2000)[:num])
-    scaled = jax.jit(lambda q, r, scale: match(scale * q, scale * r, key=KEY))
+    scaled = jit_for_users(lambda q, r, scale: match(scale * q, scale * r, key=KEY))
     for scale in (0.37, 1.7, 2.3):
         np.testing.assert_array_equal(scaled(references[own], references, scale), own)
 
 
-def test_equal_values_differ_by_exactly_zero_in_a_compiled_program() -> None:
+def test_equal_values_differ_by_exactly_zero_in_a_compiled_program(jit_for_users: Callable[..., Any]) -> None:
     x, scale = jax.random.normal(KEY, (1000,)), jnp.float32(1.7)
-    difference = jax.jit(lambda x, y, scale: matching.absolute_difference(scale * x, scale * y))
+    difference = jit_for_users(lambda x, y, scale: matching.absolute_difference(scale * x, scale * y))
     np.testing.assert_array_equal(difference(x, x, scale), np.zeros(1000))
     np.testing.assert_allclose(difference(x, -x, scale), 3.4 * np.abs(np.asarray(x)), rtol=1e-6)
 

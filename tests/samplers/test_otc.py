@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -19,8 +21,8 @@ from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, ValueDist
 from marline.types import Spec, Transition
 
 KEY = jax.random.key(0)
-NUM_OFFLINE, NUM_ONLINE = 400, 60
-SMALL: dict[str, Any] = {"num_candidates": 64, "num_references": 40, "batch_size": 16, "num_estimate": 100}
+NUM_OFFLINE, NUM_ONLINE = 20, 60  # most candidates are online rows, all of which are references
+SMALL: dict[str, Any] = {"num_candidates": 64, "num_references": 60, "batch_size": 16, "num_estimate": 100}
 EMBEDDING = EmbeddingDistance(size=3, hidden=(16,), num_updates=50)
 DISTANCES = [ValueDistance(), EMBEDDING, TwoStageDistance(), TwoStageDistance(compare="next")]
 
@@ -48,37 +50,65 @@ def transition(seed: int, num_rows: int, shift: float = 0.0) -> Transition:
     return Transition(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves))
 
 
-def experience(*, num_offline: int = NUM_OFFLINE, num_online: int = NUM_ONLINE, deployments: int = 1) -> Experience:
-    made = Experience.create(transition(0, num_offline), Spec(3, 2), num_deployments=3, rows_per_deployment=num_online)
+def experience(*, num_offline: int = NUM_OFFLINE, deployments: int = 1) -> Experience:
+    made = Experience.create(transition(0, num_offline), Spec(3, 2), num_deployments=3, rows_per_deployment=NUM_ONLINE)
     for number in range(1, deployments + 1):
-        made = made.merge(transition(number, num_online, shift=number), number)
+        made = made.merge(transition(number, NUM_ONLINE, shift=number), number)
     return made
 
 
-def prepared(sampler: OTC, data: Experience, critic: Any = CRITIC) -> tuple[Any, dict[str, Any]]:
-    state = sampler.init(data, key=KEY)
+@functools.partial(jax.jit, static_argnums=0)
+def begin(sampler: OTC, state: Any, data: Experience, critic: LinearCritic) -> tuple[Any, dict[str, Array]]:
     state, metrics = sampler.begin_deployment(state, data, critic, key=KEY)
     return state, dict(metrics)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def prepared(sampler: OTC, data: Experience, critic: LinearCritic) -> tuple[Any, dict[str, Array]]:
+    return begin(sampler, sampler.init(data, key=KEY), data, critic)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def samples(sampler: OTC, state: Any, data: Experience, critic: LinearCritic) -> tuple[Array, dict[str, Array]]:
+    """Rows and metrics of many batches."""
+    rows, _, metrics = jax.vmap(lambda key: sampler.sample(state, data, critic, key=key))(jax.random.split(KEY, 500))
+    return rows, dict(metrics)
+
+
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_a_row_matched_with_itself_is_at_distance_0_and_drawn_first(distance: Any) -> None:
-    data = experience(num_offline=4, num_online=60)  # nearly all candidates are online rows
-    sampler = OTC(distance, **{**SMALL, "num_references": 60}, alpha=4.0, adaptive=False)
-    state, _ = prepared(sampler, data)
-    _, _, metrics = jax.jit(lambda key: sampler.sample(state, data, CRITIC, key=key))(KEY)
-    assert float(metrics["median_distance"]) == 0.0
-    assert float(metrics["self_matches"]) > 0.95
+    data, sampler = experience(), OTC(distance, **SMALL)
+    state, _ = prepared(sampler, data, CRITIC)
+    rows, metrics = samples(sampler, state._replace(alpha=jnp.float32(4.0)), data, CRITIC)
+    assert not np.any(metrics["median_distance"])
+    assert float(jnp.mean(metrics["self_matches"])) > 0.95
+    # and so they are preferred to rows that nothing online is like
+    assert float(jnp.mean(rows < NUM_OFFLINE)) < 0.01
+    gently, _ = samples(sampler, state._replace(alpha=jnp.float32(0.5)), data, CRITIC)
+    assert 0.01 < float(jnp.mean(gently < NUM_OFFLINE)) < 0.8 * NUM_OFFLINE / (NUM_OFFLINE + NUM_ONLINE)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_exclude_self_leaves_no_match_with_itself(distance: Any) -> None:
-    data = experience(num_offline=4, num_online=60)
-    sampler = OTC(distance, **{**SMALL, "num_references": 60}, exclude_self=True)
-    state, _ = prepared(sampler, data)
-    _, _, metrics = sampler.sample(state, data, CRITIC, key=KEY)
-    assert float(metrics["self_matches"]) == 0.0
-    assert float(metrics["median_distance"]) > 0.0
+    data = experience()
+    state, _ = prepared(OTC(distance, **SMALL), data, CRITIC)
+    _, metrics = samples(OTC(distance, **SMALL, exclude_self=True), state, data, CRITIC)
+    assert not np.any(metrics["self_matches"])
+    assert np.all(metrics["median_distance"] > 0.0)
+
+
+@pytest.mark.parametrize("distance", ["value", "two-stage"])
+def test_a_row_matched_with_itself_is_at_distance_0_as_users_compile_it(
+    distance: str, jit_for_users: Callable[..., Any]
+) -> None:
+    """Where multiplications and additions are fused, and rounded once instead of twice."""
+    data, sampler = experience(), OTC(distance, **SMALL)
+    state, _ = prepared(sampler, data, CRITIC)
+
+    def medians(state: Any, data: Experience, critic: LinearCritic, keys: Array) -> Array:
+        return jax.lax.map(lambda key: sampler.sample(state, data, critic, key=key)[2]["median_distance"], keys)
+
+    assert not np.any(jit_for_users(medians)(state, data, CRITIC, jax.random.split(KEY, 20)))
 
 
 def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
@@ -115,31 +145,22 @@ def test_terminal_rows_have_no_value() -> None:
 def test_alpha_0_draws_uniformly(distance: str) -> None:
     data = experience()
     sampler = OTC(distance, **SMALL, alpha=0.0)
-    state, metrics = prepared(sampler, data)
+    state, metrics = prepared(sampler, data, CRITIC)
     assert float(metrics["effective_sample_size"]) == pytest.approx(SMALL["num_candidates"])
-    drawn = jax.vmap(lambda key: sampler.sample(state, data, CRITIC, key=key)[0])(jax.random.split(KEY, 1000))
+    drawn, _ = samples(sampler, state, data, CRITIC)
     share = float(jnp.mean(drawn >= NUM_OFFLINE))
     assert share == pytest.approx(NUM_ONLINE / (NUM_OFFLINE + NUM_ONLINE), abs=0.01)
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_online_rows_are_preferred(distance: Any) -> None:
-    data = experience()
-    sampler = OTC(distance, **SMALL, alpha=2.0, adaptive=False)
-    state, _ = prepared(sampler, data)
-    drawn = jax.vmap(lambda key: sampler.sample(state, data, CRITIC, key=key)[0])(jax.random.split(KEY, 200))
-    assert float(jnp.mean(drawn >= NUM_OFFLINE)) > 2 * NUM_ONLINE / (NUM_OFFLINE + NUM_ONLINE)
 
 
 def test_the_exponent_adapts_from_the_second_deployment_on() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha=0.7)
-    state, first = prepared(sampler, data)
+    state, first = prepared(sampler, data, CRITIC)
     assert float(first["alpha"]) == float(first["alpha_raw"]) == pytest.approx(0.7)
     # values spread around their mean three times as far: so do the distances
     spread = LinearCritic(CRITIC.weight * 3.0)
     data = data.merge(transition(2, NUM_ONLINE), 2)
-    state, second = sampler.begin_deployment(state, data, spread, key=KEY)
+    _, second = begin(sampler, state, data, spread)
     ratio = float(second["estimated_distance"]) / float(first["estimated_distance"])
     assert ratio > 1.5
     assert float(second["alpha_raw"]) == pytest.approx(0.7 * ratio, rel=1e-5)
@@ -149,60 +170,62 @@ def test_the_exponent_adapts_from_the_second_deployment_on() -> None:
 def test_the_adapted_exponent_is_clipped_and_says_so() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha_bounds=(0.9, 1.1))
-    state, _ = prepared(sampler, data)
+    state, _ = prepared(sampler, data, CRITIC)
     flat = LinearCritic(jnp.zeros(5))
-    state, metrics = sampler.begin_deployment(state, data, flat, key=KEY)
+    state, metrics = begin(sampler, state, data, flat)
     assert float(metrics["alpha_raw"]) < 1e-6
     assert float(metrics["alpha"]) == pytest.approx(0.9)
-    state, metrics = sampler.begin_deployment(state, data, CRITIC, key=KEY)
+    state, metrics = begin(sampler, state, data, CRITIC)
     assert float(metrics["alpha"]) == pytest.approx(1.0)  # it recovers
 
 
 def test_a_fixed_exponent_stays() -> None:
     data = experience()
     sampler = OTC("value", **SMALL, alpha=6.0, adaptive=False)
-    state, _ = prepared(sampler, data)
-    _, metrics = sampler.begin_deployment(state, data, LinearCritic(CRITIC.weight * 5), key=KEY)
+    state, _ = prepared(sampler, data, CRITIC)
+    _, metrics = begin(sampler, state, data, LinearCritic(CRITIC.weight * 5))
     assert float(metrics["alpha"]) == 6.0
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_degenerate_data_stay_finite(distance: Any) -> None:
-    one = jax.tree.map(lambda leaf: np.zeros_like(leaf), transition(0, 30))
-    data = Experience.create(one, Spec(3, 2), num_deployments=1, rows_per_deployment=1)
-    data = data.merge(jax.tree.map(lambda leaf: leaf[:1], one), 1)
-    sampler = OTC(distance, **SMALL)
-    state, begun = prepared(sampler, data)
-    rows, _, drawn = sampler.sample(state, data, LinearCritic(jnp.zeros(5)), key=KEY)
-    assert all(np.isfinite(float(value)) for value in (begun | dict(drawn)).values())
-    assert bool(jnp.all((rows >= 0) & (rows <= 30)))
+    """All rows the same, one of them online, and values of 0."""
+    same = jax.tree.map(np.zeros_like, transition(0, NUM_OFFLINE))
+    data = Experience.create(same, Spec(3, 2), num_deployments=3, rows_per_deployment=NUM_ONLINE)
+    data = data.merge(jax.tree.map(lambda leaf: leaf[:1], same), 1)
+    sampler, critic = OTC(distance, **SMALL), LinearCritic(jnp.zeros(5))
+    state, begun = prepared(sampler, data, critic)
+    rows, drawn = samples(sampler, state, data, critic)
+    assert all(np.all(np.isfinite(value)) for value in (begun | drawn).values())
+    assert bool(jnp.all((rows >= 0) & (rows <= NUM_OFFLINE)))
 
 
 @pytest.mark.parametrize("draw", ["iid", "stratified", "without-replacement"])
 def test_every_way_to_draw_gives_rows_that_exist(draw: Any) -> None:
     data = experience()
     sampler = OTC("value", **SMALL, draw=draw)
-    state, _ = prepared(sampler, data)
-    rows, _, _ = sampler.sample(state, data, CRITIC, key=KEY)
-    assert rows.shape == (16,)
+    state, _ = prepared(sampler, data, CRITIC)
+    rows, _ = samples(sampler, state, data, CRITIC)
+    assert rows.shape == (500, 16)
     assert bool(jnp.all((rows >= 0) & (rows < NUM_OFFLINE + NUM_ONLINE)))
 
 
 def test_the_encoder_learns_is_frozen_and_embeds_new_rows() -> None:
     distance = EmbeddingDistance(size=4, hidden=(32,), num_updates=1500)
-    data = experience(deployments=0)
+    num_offline = 400
+    data = experience(num_offline=num_offline, deployments=0)
     untrained = dataclasses.replace(distance, num_updates=1).init(data, key=KEY)
     state = distance.init(data, key=KEY)
     assert float(state.loss) < 0.7 * float(untrained.loss)
-    assert not jnp.any(state.embeddings[NUM_OFFLINE:])
+    assert not jnp.any(state.embeddings[num_offline:])
 
     merged = data.merge(transition(1, NUM_ONLINE), 1)
     later, metrics = distance.begin_deployment(state, merged)
     same = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state.encoder, later.encoder)
     assert all(jax.tree.leaves(same))
-    assert bool(jnp.all(later.embeddings[:NUM_OFFLINE] == state.embeddings[:NUM_OFFLINE]))
-    assert jnp.all(jnp.any(later.embeddings[NUM_OFFLINE : NUM_OFFLINE + NUM_ONLINE] != 0, axis=1))
-    assert float(metrics["active_units"]) == int(active_units(later.embeddings[:NUM_OFFLINE]))
+    assert bool(jnp.all(later.embeddings[:num_offline] == state.embeddings[:num_offline]))
+    assert jnp.all(jnp.any(later.embeddings[num_offline : num_offline + NUM_ONLINE] != 0, axis=1))
+    assert float(metrics["active_units"]) == int(active_units(later.embeddings[:num_offline]))
 
 
 def test_two_stage_compares_the_change_or_the_next_observation() -> None:

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.history import History, Record
 from marline.configuration import RunConfig
-from marline.data import dataset
 from marline.data.check import check
-from marline.data.dataset import Dataset, from_arrays
+from marline.data.dataset import Dataset, digest, from_arrays
+from marline.data.summary import episodes
 from marline.errors import ConfigError, CorruptionError, DataError, require
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -93,13 +91,13 @@ class Campaign:
             deployments=deployments,
             offline_updates=offline_updates,
             updates=updates,
+            data_sha256=digest(logs),
             rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
         study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
-        if not (folder / "data" / "dataset.json").exists():
-            dataset.save(folder / "data", logs, {"source": "given logs"})
+        study.keep_data(folder, logs, "given logs")
         return Campaign.open(folder)
 
     @staticmethod
@@ -194,7 +192,7 @@ class Campaign:
         result = tuning.tune_on(merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates)
         records = self._records()
         # these logs show how the team before this tuning did
-        returns = episode_returns(saved[self.agents[0]])
+        returns = episodes(saved[self.agents[0]]).returns
         records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
         record: Record = {"deployment": number, "agents": self._members(result.metrics)}
         policies = tuning.policies(result.team, self.config.algorithm)
@@ -260,13 +258,6 @@ class Campaign:
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
-
-
-def episode_returns(log: Dataset) -> np.ndarray:
-    """Undiscounted return of each logged episode; what follows the last end counts as one."""
-    ends = np.flatnonzero(log.terminals | log.timeouts)
-    starts = np.concatenate([[0], ends + 1])
-    return np.add.reduceat(log.rewards.astype(np.float64), starts[starts < len(log)])
 
 
 def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:

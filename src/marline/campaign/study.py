@@ -89,6 +89,12 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
     return tuning.rehearse(config.algorithm, config.samplers, outlines, num_updates=config.updates)
 
 
+def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
+    """Copy given offline logs into the run directory, where their hashes are kept; done once."""
+    if not (folder / "data" / "dataset.json").exists():
+        dataset.save(folder / "data", logs, {"source": source})
+
+
 def run_seeds(
     folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
 ) -> None:
@@ -174,7 +180,8 @@ class _Study:
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(_key(seed, "collection"), number)
-                    logs = collect(self.task, _of_seed(policies, seed), config.rows_per_deployment, key=key)
+                    of_seed, num_rows = _of_seed(policies, seed), config.rows_per_deployment
+                    logs = collect(self.task, of_seed, num_rows, key=key, deployment=number)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
@@ -227,7 +234,8 @@ class _Study:
         records = {}
         for seed in self.seeds:
             of_seed = _of_seed(policies, seed)
-            result = evaluate(self.task, of_seed, self.config.evaluation_episodes, key=_key(seed, "evaluation"))
+            key, episodes = _key(seed, "evaluation"), self.config.evaluation_episodes
+            result = evaluate(self.task, of_seed, episodes, key=key, deployment=number + 1)  # its next, where it drifts
             records[seed] = {
                 "deployment": number,
                 "return": float(result.returns.mean()),
@@ -246,10 +254,10 @@ class _Study:
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}
-        for when, members in (("before", start), ("after", team)):
+        for when, members, number in (("before", start, 0), ("after", team, self.config.deployments)):
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
-            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"))
+            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"), deployment=number + 1)
         atomic_json(history.folder / "trajectories.json", traces)
 
 

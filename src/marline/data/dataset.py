@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import os
-import re
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from marline.data import layout
 from marline.data.files import publish_directory
-from marline.data.hdf5 import read_arrays, write_arrays
+from marline.data.hdf5 import ArrayWriter, read_arrays
 from marline.data.manifest import (
+    FileRecord,
     Manifest,
     num_threads,
     read_sealed,
@@ -24,7 +26,7 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
-from marline.errors import CorruptionError, DataError
+from marline.errors import CorruptionError, DataError, MarlineError
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"
@@ -49,6 +51,7 @@ class Dataset:
         spec: sizes of observation and action.
         action_masks: [n, act] bool, the allowed actions, when discrete; all of them if None.
         next_action_masks: the same for the next observation.
+        timestamps: [n] float64, when each step was taken, in any unit; grows within an episode.
         source: the file it came from, for messages.
         notes: what was changed on the way in, for the user to read.
     """
@@ -62,6 +65,7 @@ class Dataset:
     spec: Spec
     action_masks: np.ndarray | None = None
     next_action_masks: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -74,7 +78,7 @@ class Dataset:
         return int(np.count_nonzero(self.terminals | self.timeouts))
 
     def columns(self) -> layout.Columns:
-        """The arrays by D4RL's key; masks only if there are any."""
+        """The arrays by D4RL's key; masks and time stamps only if there are any."""
         columns = {key: getattr(self, key) for key in (*layout.REQUIRED, *layout.OPTIONAL)}
         return {key: column for key, column in columns.items() if column is not None}
 
@@ -106,8 +110,8 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
     Args:
         agent: for messages.
         arrays: `observations`, `actions`, `rewards`, `terminals` and, if known, `timeouts`,
-            `next_observations`, `action_masks`, `next_action_masks`. Of any numeric type; what the
-            conversion to float32 changes is in `notes`. Without `next_observations` the next row is
+            `next_observations`, `action_masks`, `next_action_masks`, `timestamps`. Of any numeric type;
+            what the conversion to float32 changes is in `notes`. Without `next_observations` the next row is
             taken, see `layout.rows_to_transitions`.
         spec: sizes; inferred from the shapes if not given, integer actions [n] being discrete.
         source: the file they came from, for messages.
@@ -116,22 +120,8 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
         DataError: a key is missing, or a column is no array of numbers, misshapen or of another length.
     """
     where = layout.logs_of(agent, source)
-    layout.require_keys(arrays, layout.REQUIRED, where)
     notes: list[str] = []
-    columns = {key: arrays[key] for key in (*layout.REQUIRED, *layout.OPTIONAL) if key in arrays}
-    columns = {key: layout.numbers(where, key, column) for key, column in columns.items()}
-    spec = spec or layout.infer_spec(where, columns)
-    if "timeouts" not in columns:
-        columns["timeouts"] = np.zeros(columns["terminals"].shape, np.bool_)
-        notes.append(f"{where}: no timeouts key, so no episode counts as cut by a time limit")
-    for key, column in columns.items():
-        if key == "actions" and spec.discrete:
-            columns[key] = layout.choices(where, column)
-        elif key in ("observations", "actions", "rewards", "next_observations"):
-            columns[key] = layout.real(where, key, column, notes)
-        else:
-            columns[key] = layout.flags(where, key, column)
-    layout.require_shapes(where, columns, spec)
+    columns, spec = layout.convert(where, arrays, spec, notes)
     if "next_observations" not in columns:
         before = len(columns["rewards"])
         columns = layout.rows_to_transitions(columns)
@@ -164,23 +154,93 @@ def save(
     """
     _require_saveable(datasets)
     num_bytes = sum(column.nbytes for dataset in datasets.values() for column in dataset.columns().values())
-    agents = [
-        {"name": agent, "num_transitions": len(dataset), "spec": dataclasses.asdict(dataset.spec)}
-        for agent, dataset in datasets.items()
-    ]
+    with writing(directory, provenance or {}, replace=replace, num_bytes=num_bytes) as writer:
+        for agent, dataset in datasets.items():
+            writer.append(agent, dataset.spec, dataset.columns())
+            writer.finish(agent)
+
+
+@contextlib.contextmanager
+def writing(
+    directory: Path | str,
+    provenance: Mapping[str, object],
+    *,
+    replace: bool = False,
+    num_bytes: int | None = None,
+) -> Iterator[Writer]:
+    """Write a dataset folder block by block; it appears as a whole when the context ends, or not at all.
+
+    Args:
+        directory, provenance, replace: as of `save`; `provenance` is read at the end.
+        num_bytes: size of the logs where known; checked against the free space before the start.
+
+    Raises:
+        DataError, ConfigError, StorageError: as of `save`.
+    """
     replaces = (MANIFEST, "*.h5") if replace else ()
     with (
         publish_directory(Path(directory), replaces=replaces, num_bytes=num_bytes) as folder,
         ThreadPoolExecutor(num_threads()) as pool,
+        contextlib.closing(Writer(folder, pool)) as writer,
     ):
-        records = {}
-        for agent, dataset in datasets.items():  # HDF5 works on one file at a time; hashing goes on beside it
-            file = folder / f"{agent}.h5"
-            write_arrays(file, dataset.columns())
-            records[file.name] = pool.submit(record_file, file)
-        files = {name: record.result() for name, record in records.items()}
-        entries = {"agents": agents, "provenance": dict(provenance or {})}
-        write_sealed(folder / MANIFEST, KIND, SCHEMA, entries, files)
+        yield writer
+        agents, files = writer.result()
+        write_sealed(folder / MANIFEST, KIND, SCHEMA, {"agents": agents, "provenance": dict(provenance)}, files)
+
+
+class Writer:
+    """Takes the rows of each agent of a dataset folder; see `writing`."""
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self._folder, self._pool = folder, pool
+        self._open: dict[AgentID, ArrayWriter] = {}
+        self._records: dict[str, Future[FileRecord]] = {}
+        self._agents: dict[AgentID, tuple[Spec, int]] = {}
+
+    def append(self, agent: AgentID, spec: Spec, columns: layout.Columns) -> None:
+        """Add rows to an agent's file.
+
+        Args:
+            agent: becomes the name of the file.
+            spec: of all rows so far: the number of discrete actions may grow as more of them are seen.
+            columns: of the types and shapes of `layout.require_shapes`, with the same keys each time.
+        """
+        if agent not in self._agents:
+            _require_distinct(agent, self._agents)
+            self._open[agent] = ArrayWriter(self._folder / f"{agent}.h5")
+        self._open[agent].append(columns)
+        self._agents[agent] = spec, self.num_rows(agent) + len(columns["rewards"])
+
+    def num_rows(self, agent: AgentID) -> int:
+        """Rows that an agent has so far."""
+        return self._agents[agent][1] if agent in self._agents else 0
+
+    def arrange(self, agents: Iterable[AgentID]) -> None:
+        """List the agents in this order; it is that of their first rows otherwise."""
+        self._agents = {agent: self._agents[agent] for agent in agents}
+
+    def finish(self, agent: AgentID) -> None:
+        """Close an agent's file and begin to hash it: HDF5 works on one file at a time, hashing goes on beside it."""
+        self._open.pop(agent).close()
+        file = self._folder / f"{agent}.h5"
+        self._records[file.name] = self._pool.submit(record_file, file)
+
+    def result(self) -> tuple[list[dict[str, object]], dict[str, FileRecord]]:
+        """What `dataset.json` says of agents and files; finishes those that are left."""
+        for agent in list(self._open):
+            self.finish(agent)
+        agents: list[dict[str, object]] = [
+            {"name": agent, "num_transitions": num_rows, "spec": dataclasses.asdict(spec)}
+            for agent, (spec, num_rows) in self._agents.items()
+        ]
+        return agents, {f"{agent}.h5": self._records[f"{agent}.h5"].result() for agent in self._agents}
+
+    def close(self) -> None:
+        """Let go of what an error left open."""
+        for file in self._open.values():
+            with contextlib.suppress(OSError):
+                file.close()
+        self._open = {}
 
 
 def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) -> dict[AgentID, Dataset]:
@@ -197,18 +257,49 @@ def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) 
         CorruptionError: a file is altered, truncated or missing.
         DataError: a file is not what it should be; see `from_arrays` and `hdf5.read_arrays`.
     """
+    datasets: dict[AgentID, Dataset] = {}
+    for agent, dataset in load_each(directory, specs=specs).items():
+        if isinstance(dataset, MarlineError):
+            raise dataset
+        datasets[agent] = dataset
+    return datasets
+
+
+def load_each(
+    directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None
+) -> dict[AgentID, Dataset | MarlineError]:
+    """`load`, but where an agent's file cannot be read, why not: what is wrong with others is still to be found."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
+    datasets: dict[AgentID, Dataset | MarlineError] = {}
+    if os.path.lexists(directory / MANIFEST):
+        manifest = describe(directory)
+        with ThreadPoolExecutor(num_threads()) as pool:
+            checks = start_verification(directory, manifest, manifest["files"], pool)
+            for agent, spec, num_rows in _listed_agents(directory, manifest):
+                try:
+                    checks[f"{agent}.h5"].result()
+                    datasets[agent] = _load_saved(agent, directory / f"{agent}.h5", spec, num_rows)
+                except MarlineError as error:
+                    datasets[agent] = error
+        return datasets
+    for agent, file in _plain_files(directory).items():
+        try:
+            datasets[agent] = _load_plain(agent, file, (specs or {}).get(agent))
+        except MarlineError as error:
+            datasets[agent] = error
+    return datasets
+
+
+def agents_of(directory: Path | str) -> list[AgentID]:
+    """Whose logs a folder holds, in the order of `load`; none of them is read."""
     directory = Path(directory)
     if not directory.is_dir():
         raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
     if os.path.lexists(directory / MANIFEST):
-        return _load_saved(directory, describe(directory))
-    datasets = {}
-    for agent, file in _plain_files(directory).items():
-        arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
-        dataset = from_arrays(agent, arrays, spec=(specs or {}).get(agent), source=str(file))
-        note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
-        datasets[agent] = dataclasses.replace(dataset, notes=(*dataset.notes, note))
-    return datasets
+        return [agent for agent, _, _ in _listed_agents(directory, describe(directory))]
+    return list(_plain_files(directory))
 
 
 def describe(directory: Path | str) -> Manifest:
@@ -231,19 +322,28 @@ def outline(directory: Path | str) -> dict[AgentID, tuple[Spec, int]]:
     return {agent: (spec, num_transitions) for agent, spec, num_transitions in listed}
 
 
-def _load_saved(directory: Path, manifest: Manifest) -> dict[AgentID, Dataset]:
-    datasets = {}
-    with ThreadPoolExecutor(num_threads()) as pool:
-        checks = start_verification(directory, manifest, manifest["files"], pool)
-        for agent, spec, num_transitions in _listed_agents(directory, manifest):
-            file = directory / f"{agent}.h5"
-            checks[file.name].result()
-            arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
-            dataset = from_arrays(agent, arrays, spec=spec, source=str(file))
-            if len(dataset) != num_transitions:
-                raise CorruptionError(f"{file} has {len(dataset)} rows, not the {num_transitions} of {MANIFEST}")
-            datasets[agent] = dataset
-    return datasets
+def digest(datasets: Mapping[AgentID, Dataset]) -> str:
+    """SHA-256 of the rows of a team, the same whatever files they came from."""
+    whole = hashlib.sha256()
+    for agent, dataset in datasets.items():
+        whole.update(f"{agent} {dataset.spec}".encode())
+        for key, column in dataset.columns().items():
+            whole.update(key.encode())
+            whole.update(np.ascontiguousarray(column).data)
+    return whole.hexdigest()
+
+
+def _load_saved(agent: AgentID, file: Path, spec: Spec, num_rows: int) -> Dataset:
+    dataset = from_arrays(agent, read_arrays(file, layout.REQUIRED, layout.OPTIONAL), spec=spec, source=str(file))
+    if len(dataset) != num_rows:
+        raise CorruptionError(f"{file} has {len(dataset)} rows, not the {num_rows} of {MANIFEST}")
+    return dataset
+
+
+def _load_plain(agent: AgentID, file: Path, spec: Spec | None) -> Dataset:
+    dataset = from_arrays(agent, read_arrays(file, layout.REQUIRED, layout.OPTIONAL), spec=spec, source=str(file))
+    note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
 def _listed_agents(directory: Path, manifest: Manifest) -> list[tuple[AgentID, Spec, int]]:
@@ -271,25 +371,24 @@ def _plain_files(directory: Path) -> dict[AgentID, Path]:
         files[file.stem] = file
     if not files:
         raise DataError(f"{directory} holds no .h5 or .hdf5 file; export one <agent>.h5 per agent in D4RL's layout")
-    return dict(sorted(files.items(), key=lambda item: _by_number(item[0])))
-
-
-def _by_number(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    return dict(sorted(files.items(), key=lambda item: layout.by_number(item[0])))
 
 
 def _require_saveable(datasets: Mapping[AgentID, Dataset]) -> None:
     if not datasets:
         raise DataError("there are no logs to save; give those of at least one agent")
-    folded: dict[str, AgentID] = {}
     for agent, dataset in datasets.items():
         require_file_name(agent, "agent", DataError)
-        other = folded.setdefault(agent.lower(), agent)
-        if other != agent:
-            raise DataError(
-                f"agents {other!r} and {agent!r} differ only in case, and so may not be two files; rename one"
-            )
         where = layout.logs_of(agent, dataset.source)
         layout.require_shapes(where, dataset.columns(), dataset.spec)
         if len(dataset) == 0:
             raise DataError(f"{where} hold no rows; leave the agent out or export its logs again")
+
+
+def _require_distinct(agent: AgentID, others: Iterable[AgentID]) -> None:
+    require_file_name(agent, "agent", DataError)
+    for other in others:
+        if other.lower() == agent.lower():
+            raise DataError(
+                f"agents {other!r} and {agent!r} differ only in case, and so may not be two files; rename one"
+            )

@@ -6,10 +6,11 @@ with what the file stores before any memory is taken.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,83 @@ _NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores bool
 _MOST_COMPRESSED = 1100  # deflate reaches 1032 : 1 at best
 _HARD_LINK = 0  # H5L_TYPE_HARD
 _LARGEST_CHUNK = 1 << 30
+_CACHE_BYTES = 1 << 24  # of each array: rows are read in blocks, and chunks may hold more columns or rows
+
+
+class ArrayWriter:
+    """Writes arrays [n, ...] to a new file, block of rows by block of rows, in chunks of about 1 MiB with a checksum.
+
+    Blocks may be of any length; every one brings the same arrays. A caller that fails calls `close` too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._sink = _Sink(path)
+        # Version 1.10 of the format: checksums on its metadata too, and every reader in use knows it.
+        self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
+        self._waiting: dict[str, list[np.ndarray]] = {}  # less than a chunk of each: HDF5 rewrites half-filled ones
+
+    def append(self, block: Mapping[str, np.ndarray]) -> None:
+        """Add rows to every array.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        for key, rows in block.items():
+            waiting = self._waiting.setdefault(key, [])
+            waiting.append(rows)
+            chunk = _chunk_rows(rows)
+            whole = sum(map(len, waiting)) // chunk * chunk
+            if whole:
+                joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+                self._write(key, joined[:whole], chunk)
+                # a copy, since a slice would keep the whole block alive
+                self._waiting[key] = [joined[whole:].copy()] if whole < len(joined) else []
+        if self._sink.error is not None:
+            raise self._sink.error
+
+    def close(self) -> None:
+        """Write what is left.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        for key, waiting in self._waiting.items():
+            if waiting:
+                rest = np.concatenate(waiting)
+                self._write(key, rest, len(rest))
+        self._waiting = {}
+        self._file.close()
+        self._sink.close()
+        if self._sink.error is not None:
+            raise self._sink.error
+
+    def _write(self, key: str, rows: np.ndarray, chunk: int) -> None:
+        if key in self._file:
+            array = self._file[key]
+            assert isinstance(array, h5py.Dataset)
+            before = len(array)
+            array.resize(before + len(rows), axis=0)
+            array[before:] = rows
+        else:
+            width = rows.shape[1:]
+            self._file.create_dataset(key, data=rows, chunks=(chunk, *width), maxshape=(None, *width), fletcher32=True)
+
+
+def _chunk_rows(rows: np.ndarray) -> int:
+    return max(1, CHUNK_BYTES // max(1, rows.dtype.itemsize * math.prod(rows.shape[1:])))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write non-empty arrays [n, ...] to a new file, each in chunks of about 1 MiB with a checksum.
+    """Write non-empty arrays [n, ...] to a new file; see `ArrayWriter`.
 
     Raises:
         OSError: the disk is full or the path may not be written.
     """
-    with _Sink(path) as sink:
-        # Version 1.10 of the format: checksums on its metadata too, and every reader in use knows it.
-        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
-            for key, array in arrays.items():
-                row_bytes = array.nbytes // len(array)
-                rows = min(len(array), max(1, CHUNK_BYTES // max(1, row_bytes)))
-                file.create_dataset(key, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
-        if sink.error is not None:
-            raise sink.error
+    writer = ArrayWriter(path)
+    try:
+        writer.append(arrays)
+    finally:
+        writer.close()
 
 
 class _Sink(io.FileIO):
@@ -89,32 +150,69 @@ def read_arrays(path: Path, required: Collection[str], optional: Collection[str]
             another file, made by an unknown filter, not numbers, or larger than the file can hold or memory.
         CorruptionError: the file is truncated or altered.
     """
+    with open_file(path) as file:
+        arrays = open_arrays(file, required, optional, path)
+        _require_memory(sum(array.size * array.dtype.itemsize for array in arrays.values()), path)
+        return {key: np.asarray(array[()]) for key, array in arrays.items()}
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """A plain HDF5 file, open for reading; what the library finds wrong meanwhile becomes `CorruptionError`.
+
+    Raises:
+        DataError: it is something else.
+        CorruptionError: it is truncated or altered.
+    """
     with open_regular(path) as file:
         start = file.read(len(_SIGNATURE))
     if start != _SIGNATURE:
         what = "is empty" if not start else "is not an HDF5 file"
         raise DataError(f"{path} {what}; export the logs again as HDF5 in D4RL's layout")
     try:
-        with h5py.File(path, "r") as file:
-            present = [key for key in (*required, *optional) if file.id.links.exists(key.encode())]
-            if not set(required) <= set(present):
-                require_keys(_some_names(file), required, str(path))
-            arrays = {key: _open(file, key, path) for key in present}
-            _require_memory(sum(array.size * array.dtype.itemsize for array in arrays.values()), path)
-            return {key: np.asarray(array[()]) for key, array in arrays.items()}
+        with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES) as file:
+            yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CorruptionError(f"{path} is truncated or altered ({error}); restore a copy or export it again") from error
 
 
-def _open(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+def open_arrays(
+    group: h5py.Group, required: Collection[str], optional: Collection[str], path: Path
+) -> dict[str, h5py.Dataset]:
+    """The arrays of these names in a group, found harmless; none of them is read. Errors as of `read_arrays`."""
+    present = [key for key in (*required, *optional) if group.id.links.exists(key.encode())]
+    if not set(required) <= set(present):
+        require_keys(member_names(group), required, str(path))
+    return {key: open_array(group, key, path) for key in present}
+
+
+def open_group(group: h5py.Group, key: str, path: Path) -> h5py.Group:
+    """A group inside another, not behind a link; `DataError` if it is anything else."""
+    if not group.id.links.exists(key.encode()):
+        require_keys(member_names(group), [key], str(path))
+    if group.id.links.get_info(key.encode()).type != _HARD_LINK:
+        raise DataError(f'{path}: "{key}" is a soft or external link, which is not read; export the logs again')
+    member = group[key]
+    if not isinstance(member, h5py.Group):
+        raise DataError(f'{path}: "{key}" is an array where a group is needed; export the logs again')
+    return member
+
+
+def is_group(group: h5py.Group, key: str) -> bool:
+    """Whether a name that is there stands for a group, told without following a link."""
+    links = group.id.links
+    return links.get_info(key.encode()).type == _HARD_LINK and group.get(key, getclass=True) is h5py.Group
+
+
+def open_array(group: h5py.Group, key: str, path: Path) -> h5py.Dataset:
     """The array of this name, found harmless; none of it is read."""
 
     def require(harmless: bool, what: str, fix: str = "export the logs again as plain arrays") -> None:
         if not harmless:
             raise DataError(f'{path}: "{key}" {what}, which is not read; {fix}')
 
-    require(file.id.links.get_info(key.encode()).type == _HARD_LINK, "is a soft or external link")
-    array = file[key]
+    require(group.id.links.get_info(key.encode()).type == _HARD_LINK, "is a soft or external link")
+    array = group[key]
     if not isinstance(array, h5py.Dataset):
         raise DataError(f'{path}: "{key}" is a group where an array is needed; export the logs in D4RL\'s flat layout')
     plan = array.id.get_create_plist()
@@ -134,15 +232,15 @@ def _open(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     return array
 
 
-def _some_names(file: h5py.File) -> list[str]:
-    """The first names of the root group: there may be millions."""
+def member_names(group: h5py.Group, most: int = 100) -> list[str]:
+    """The first names in a group: there may be millions."""
     names: list[str] = []
 
     def note(name: bytes) -> bool | None:
         names.append(name.decode(errors="replace"))
-        return True if len(names) == 100 else None
+        return True if len(names) == most else None
 
-    file.id.links.iterate(note)
+    group.id.links.iterate(note)
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from marline.types import Spec
 Columns = dict[str, np.ndarray]
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("timeouts", "next_observations", "action_masks", "next_action_masks")
+OPTIONAL = ("timeouts", "next_observations", "action_masks", "next_action_masks", "timestamps")
 _EXACT = 2**24  # float32 tells all integers apart up to here
 
 
@@ -35,7 +36,45 @@ def require_keys(present: Iterable[str], required: Iterable[str], where: str) ->
             raise DataError(f'{where}: no "{key}" among {shown}; {fix}')
 
 
-def real(where: str, key: str, values: object, notes: list[str]) -> np.ndarray:
+def convert(
+    where: str, arrays: Mapping[str, object], spec: Spec | None, notes: list[str], *, first: int = 0
+) -> tuple[Columns, Spec]:
+    """D4RL's columns in the types that `require_shapes` wants; columns of other names are left out.
+
+    Args:
+        where: whose logs they are, for messages.
+        arrays: by key, of any numeric type; without `timeouts` no row is one.
+        spec: sizes; inferred by `infer_spec` if not given.
+        notes: is told what the conversion changed.
+        first: number of the first row, for messages.
+
+    Returns:
+        The columns, and their spec.
+
+    Raises:
+        DataError: a column is missing, no array of numbers, misshapen, or of another length.
+    """
+    require_keys(arrays, REQUIRED, where)
+    columns = {key: arrays[key] for key in (*REQUIRED, *OPTIONAL) if key in arrays}
+    columns = {key: numbers(where, key, column) for key, column in columns.items()}
+    spec = spec or infer_spec(where, columns)
+    if "timeouts" not in columns:
+        columns["timeouts"] = np.zeros(columns["terminals"].shape, np.bool_)
+        notes.append(f"{where}: no timeouts key, so no episode counts as cut by a time limit")
+    for key, column in columns.items():
+        if key == "actions" and spec.discrete:
+            columns[key] = choices(where, column, first=first)
+        elif key in ("observations", "actions", "rewards", "next_observations"):
+            columns[key] = real(where, key, column, notes, first=first)
+        elif key == "timestamps":
+            columns[key] = column.astype(np.float64, copy=False)
+        else:
+            columns[key] = flags(where, key, column, first=first)
+    require_shapes(where, columns, spec)
+    return columns, spec
+
+
+def real(where: str, key: str, values: object, notes: list[str], *, first: int = 0) -> np.ndarray:
     """Numbers as float32, native byte order; `notes` is told when that changes them.
 
     Raises:
@@ -52,19 +91,19 @@ def real(where: str, key: str, values: object, notes: list[str]) -> np.ndarray:
     if lost.any():
         row = first_row(lost)
         raise DataError(
-            f"{where} hold {key} up to {np.abs(array[row]).max():.3g} at row {row}, "
+            f"{where} hold {key} up to {np.abs(array[row]).max():.3g} at row {first + row}, "
             "which float32 cannot hold; rescale them"
         )
-    note = f"{where}: {key} came as {array.dtype} and were converted to float32"
+    notes.append(f"{where}: {key} came as {array.dtype} and were converted to float32")
     if array.size and np.abs(converted).max() > _EXACT:
-        note += (
-            f"; values up to {np.abs(converted).max():.3g} keep about 7 digits, so subtract an offset if more matter"
+        notes.append(
+            f"{where}: some {key} are beyond {_EXACT}, where float32 keeps about 7 digits; "
+            "subtract an offset if more matter"
         )
-    notes.append(note)
     return converted
 
 
-def flags(where: str, key: str, values: object) -> np.ndarray:
+def flags(where: str, key: str, values: object, *, first: int = 0) -> np.ndarray:
     """Booleans; zeros and ones of any type will do.
 
     Raises:
@@ -75,12 +114,12 @@ def flags(where: str, key: str, values: object) -> np.ndarray:
         wrong = (array != 0) & (array != 1)
         if wrong.any():
             row = first_row(wrong)
-            raise DataError(f"{where} hold {array[row]} in {key} at row {row}; export only 0 and 1 there")
+            raise DataError(f"{where} hold {array[row]} in {key} at row {first + row}; export only 0 and 1 there")
         array = array.astype(np.bool_)
     return array
 
 
-def choices(where: str, values: object) -> np.ndarray:
+def choices(where: str, values: object, *, first: int = 0) -> np.ndarray:
     """Discrete actions as int64; whole numbers of any type will do.
 
     Raises:
@@ -92,10 +131,10 @@ def choices(where: str, values: object) -> np.ndarray:
         if wrong.any():
             row = first_row(wrong)
             raise DataError(
-                f"{where} hold the discrete action {array[row]} at row {row}, which is no whole number; "
+                f"{where} hold the discrete action {array[row]} at row {first + row}, which is no whole number; "
                 "export action indices, or declare the actions continuous"
             )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
 def numbers(where: str, key: str, values: object) -> np.ndarray:
@@ -146,6 +185,7 @@ def require_shapes(where: str, columns: Mapping[str, np.ndarray], spec: Spec) ->
         "next_observations": vector,
         "action_masks": mask,
         "next_action_masks": mask,
+        "timestamps": (np.dtype(np.float64), ()),
     }
     for key, column in columns.items():
         dtype, width = wanted[key]
@@ -155,13 +195,18 @@ def require_shapes(where: str, columns: Mapping[str, np.ndarray], spec: Spec) ->
                 f"{where}: {key} have type {column.dtype} and shape {column.shape} instead of {dtype} and [{shape}]; "
                 "reshape them, or correct the spec"
             )
-    rows = len(columns["rewards"])
-    for key, column in columns.items():
-        if len(column) != rows:
+    require_one_length(where, {key: len(column) for key, column in columns.items()})
+
+
+def require_one_length(where: str, lengths: Mapping[str, int]) -> None:
+    """Raise `DataError` unless all columns have as many rows as there are rewards."""
+    rows = lengths["rewards"]
+    for key, length in lengths.items():
+        if length != rows:
             fix = "export one row per step everywhere"
-            if key == "observations" and len(column) == rows + 1:
+            if key == "observations" and length == rows + 1:
                 fix = "split them into observations[:-1] and next_observations = observations[1:]"
-            raise DataError(f"{where}: {key} have {len(column)} rows and rewards {rows}; {fix}")
+            raise DataError(f"{where}: {key} have {length} rows and rewards {rows}; {fix}")
 
 
 def rows_to_transitions(columns: Columns) -> Columns:
@@ -187,3 +232,8 @@ def rows_to_transitions(columns: Columns) -> Columns:
 def first_row(wrong: np.ndarray) -> int:
     """Index of the first row with a true entry, counted from 0."""
     return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+
+
+def by_number(name: str) -> list[str | int]:
+    """A key to sort names by, numbers in them counted as numbers: `a_2` before `a_10`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]

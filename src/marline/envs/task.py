@@ -1,21 +1,21 @@
-"""What a simulated task must offer."""
+"""What a task must offer: a world written in JAX, or a simulator that is stepped from Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.types import ActionMask, AgentID, Spec
 
 
 @runtime_checkable
 class Task(Protocol):
-    """A cooperative world in JAX: a frozen dataclass whose methods are pure and written for one world.
+    """What is known of a task before an episode is played; a `World` or a `Simulator` says how to play one.
 
-    The reward is shared by all agents. An episode ends after `horizon` steps, which is a
-    truncation, or when `step` says that it terminated.
+    An episode ends after `horizon` steps, which is a truncation, or when the task says that it terminated.
     """
 
     @property
@@ -31,6 +31,14 @@ class Task(Protocol):
     def description(self) -> str:
         """One line for people: what the agents do, and where the task comes from."""
         ...
+
+
+@runtime_checkable
+class World(Task, Protocol):
+    """A cooperative world in JAX: a frozen dataclass whose methods are pure and written for one world.
+
+    The reward is shared by all agents.
+    """
 
     def reset(self, *, key: PRNGKeyArray) -> Any:
         """The state in which an episode starts."""
@@ -52,4 +60,63 @@ class Task(Protocol):
 
     def drawing(self, state: Any) -> Mapping[str, Float[Array, "n 2"]]:
         """Points of the plane that show the state to a person: "agents" and, where there are any, "landmarks"."""
+        ...
+
+
+@runtime_checkable
+class Drifting(Protocol):
+    """A world that is another at every deployment."""
+
+    def enter(self, state: Any, deployment: Int[Array, ""]) -> Any:
+        """The same start of an episode in the world of a deployment; 0 is where the offline logs are made."""
+        ...
+
+
+Actions = Mapping[AgentID, np.ndarray | np.integer]  # vectors in [-1, 1] if continuous, numbers if discrete
+
+
+class TimeStep(NamedTuple):
+    """What the agents of a running environment see and get at one moment, in NumPy.
+
+    Attributes:
+        observations: a flat vector for every agent that is there, the last one of those who just left too.
+        rewards: of the same agents; empty at a reset.
+        terminated: agents for whom it just ended for good.
+        truncated: agents whose episode was just cut.
+        action_masks: boolean vectors of the actions allowed, for agents of which some are forbidden.
+    """
+
+    observations: Mapping[AgentID, np.ndarray]
+    rewards: Mapping[AgentID, float] = {}
+    terminated: Collection[AgentID] = ()
+    truncated: Collection[AgentID] = ()
+    action_masks: Mapping[AgentID, np.ndarray] = {}
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """One running environment of a `Simulator`."""
+
+    def reset(self, *, seed: int) -> TimeStep:
+        """Start an episode that is fixed by the seed."""
+        ...
+
+    def step(self, actions: Actions) -> TimeStep:
+        """One step of all agents that are there."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Simulator(Task, Protocol):
+    """A task that is stepped from Python, one environment after the other; hashable, and cheap to make."""
+
+    @property
+    def num_environments(self) -> int:
+        """How many environments are worth running side by side in one process, so that policies act in batches."""
+        ...
+
+    def make(self) -> Environment:
+        """A running environment; `ConfigError` says what to install where something is missing."""
         ...

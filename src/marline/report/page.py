@@ -24,25 +24,20 @@ def render(runs: Sequence[Run]) -> str:
     shown = looks(runs)
     found = [(run, outcomes(run)) for run in runs]
     sections = [section(f"run-{place}", run, mine, shown) for place, (run, mine) in enumerate(found)]
-    scripts = [_packaged("plotly", "package_data/plotly.min.js"), _packaged("marline", "templates/report.js")]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("marline"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    scripts = [packaged("plotly", "package_data/plotly.min.js"), packaged("marline", "templates/report.js")]
     figures = {
         name: {"data": panel.traces, "layout": panel.layout}
         for one in sections
         for group in one["groups"]
         for name, panel in group.panels
     }
-    return environment.get_template("report.html").render(
-        policy=_content_security_policy(scripts),
-        style=Markup(_packaged("marline", "templates/report.css")),
+    return template("report.html").render(
+        policy=content_security_policy(scripts),
+        style=Markup(packaged("marline", "templates/report.css")),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(_json({"figures": figures, "colors": [[look.light, look.dark] for look in shown.values()]})),
+        data=Markup(
+            embedded_json({"figures": figures, "colors": [[look.light, look.dark] for look in shown.values()]})
+        ),
         looks=list(shown.values()),
         names=shown,
         sections=sections,
@@ -51,7 +46,19 @@ def render(runs: Sequence[Run]) -> str:
     )
 
 
-def _content_security_policy(scripts: Sequence[str]) -> str:
+def template(name: str) -> jinja2.Template:
+    """A page of ours, in which whatever is filled in is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("marline"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def content_security_policy(scripts: Sequence[str]) -> str:
+    """A policy that lets a page run these scripts and load nothing."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return "; ".join(
@@ -66,7 +73,7 @@ def _content_security_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _json(value: Any) -> str:
+def embedded_json(value: Any) -> str:
     """JSON that cannot end the script element it stands in; numbers to six figures."""
     text = json.dumps(_rounded(value), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -80,6 +87,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _packaged(package: str, file: str) -> str:
+def packaged(package: str, file: str) -> str:
+    """Text that is installed with a package."""
     # one form of line ends, since that is what a browser hashes
     return (importlib.resources.files(package) / file).read_text(encoding="utf-8").replace("\r\n", "\n")

@@ -1,0 +1,114 @@
+"""`marline data ...`: everybody else's logs, in and out, and what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
+
+    Reads D4RL's HDF5 or NPZ, Minari folders, Parquet, CSV and JSONL tables, OG-MARL vaults, and folders with one of
+    them per agent. A log of all agents together is split by --task or --spec. Files may be larger than memory.
+    """
+
+    source: Positional[Path]
+    """File or folder to read."""
+    out: Path
+    """Dataset folder to make."""
+    task: str | None = None
+    """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
+    spec: Path | None = None
+    """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
+    of an agent's one action column "discrete": 5 says that it holds choices, "low" and "high" what becomes -1 and 1."""
+    column: tuple[str, ...] = ()
+    """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
+    Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
+    next_action_masks and timestamps."""
+    clip_actions: bool = False
+    """Cut continuous actions to [-1, 1] instead of refusing others."""
+    replace: bool = False
+    """Replace a dataset that is there already."""
+
+    def __call__(self) -> int:
+        from marline import commands_data
+
+        return commands_data.import_(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a dataset folder in another format, one Minari dataset or Parquet table per agent."""
+
+    folder: Positional[Path]
+    """Dataset folder."""
+    format: Literal["minari", "parquet"]
+    """What to write."""
+    out: Path
+    """Folder to make. Minari finds it as the namespace NAME if it is $MINARI_DATASETS_PATH/NAME."""
+
+    def __call__(self) -> int:
+        from marline import commands_data
+
+        return commands_data.export(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Say what is wrong with logs: agent, file, row, rule and fix. Leaves with 2 if they cannot be trained on."""
+
+    folder: Positional[Path]
+    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
+    task: str | None = None
+    """Also check agents and sizes against this task."""
+    html: Path | None = None
+    """Write a page with tables, histograms and what the data cover."""
+    clip_actions: bool = False
+    """Only warn of continuous actions outside [-1, 1]."""
+    json: bool = False
+    """Print as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands_data
+
+        return commands_data.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Make:
+    """Make logs of a task: TASK/random is uniformly random play."""
+
+    name: Positional[str]
+    """What to make, such as cooperative-navigation-4/random."""
+    out: Path
+    """Dataset folder to make."""
+    size: int = 1_000_000
+    """Transitions per agent."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __call__(self) -> int:
+        from marline import commands_data
+
+        return commands_data.make(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Bring logs in and out, check them, or make some."""
+
+    command: Annotated[
+        Annotated[Import, subcommand("import")]
+        | Annotated[Export, subcommand("export")]
+        | Annotated[Check, subcommand("check")]
+        | Annotated[Make, subcommand("make")],
+        arg(name=""),
+    ]
+
+    def __call__(self) -> int:
+        return self.command()

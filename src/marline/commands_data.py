@@ -1,0 +1,159 @@
+"""What `marline data ...` does; imported only when one of its commands runs."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from marline.console import say
+from marline.data import dataset
+from marline.data.check import Finding, lint
+from marline.data.dataset import Dataset
+from marline.data.decentralize import import_log
+from marline.data.export import EXPORTS
+from marline.data.formats import open_log
+from marline.data.split import read_split
+from marline.data.summary import Summary, summarise
+from marline.data.team import require_agents, require_sizes
+from marline.errors import DataError, MarlineError, require, require_name
+from marline.types import AgentID
+
+if TYPE_CHECKING:
+    from marline import cli_data
+    from marline.envs import Task
+
+FOUND_ERRORS = 2
+
+
+def import_(options: cli_data.Import) -> int:
+    """`marline data import`."""
+    from marline.envs import make_task
+
+    began = time.monotonic()
+    require(
+        options.task is None or options.spec is None, "--task and --spec both say which columns are whose; give one"
+    )
+    specs = None if options.task is None else make_task(options.task).specs
+    split = None if options.spec is None else read_split(options.spec)
+    log = open_log(options.source, _columns(options.column))
+    imported = import_log(
+        log, options.out, specs=specs, split=split, clip_actions=options.clip_actions, replace=options.replace
+    )
+    for note in imported.notes:
+        say(f"note: {note}")
+    for agent, num_rows in imported.num_rows.items():
+        say(f"{agent}: {num_rows:,} transitions")
+    say(f"read {log.kind} in {time.monotonic() - began:.1f} s")
+    say(f"  dataset: {options.out}")
+    say(f"  next:    marline data check {options.out}")
+    return 0
+
+
+def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        key, equals, name = pair.partition("=")
+        require(bool(key and equals and name), f"--column {pair!r} is not KEY=NAME; write for example agent=robot")
+        columns[key] = name
+    return columns
+
+
+def export(options: cli_data.Export) -> int:
+    """`marline data export`."""
+    logs = dataset.load(options.folder)
+    EXPORTS[options.format](logs, options.out)
+    say(f"{len(logs)} agents, {len(next(iter(logs.values()))):,} transitions of each")
+    say(f"  {options.format}: {options.out}")
+    return 0
+
+
+def check(options: cli_data.Check) -> int:
+    """`marline data check`."""
+    logs = dataset.load_each(options.folder)
+    findings = list(lint(logs, clip_actions=options.clip_actions))
+    if options.task is not None:
+        findings += _against_task(options.task, logs)
+    readable = {agent: log for agent, log in logs.items() if isinstance(log, Dataset) and len(log)}
+    summaries = {agent: summarise(log) for agent, log in readable.items()}
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if options.html is not None:
+        from marline.report.dataset_page import write_dataset_page
+
+        write_dataset_page(options.html, str(options.folder), logs, findings)
+    if options.json:
+        facts = {agent: summary._asdict() for agent, summary in summaries.items()}
+        print(jsonlib.dumps({"agents": facts, "findings": [finding._asdict() for finding in findings]}, indent=2))
+        return FOUND_ERRORS if errors else 0
+    _print_table(logs, summaries, findings)
+    for finding in sorted(findings, key=lambda finding: finding.severity != "error"):
+        say(f"{finding.severity} ({finding.rule}): {finding.message}")
+    say(f"{len(errors)} errors, {len(findings) - len(errors)} warnings")
+    if options.html is not None:
+        say(f"  page: {options.html}")
+    if not errors:
+        say(f"  next: marline run --data {options.folder} --task NAME --run runs/first")
+    return FOUND_ERRORS if errors else 0
+
+
+def _against_task(name: str, logs: Mapping[AgentID, Dataset | MarlineError]) -> list[Finding]:
+    from marline.envs import make_task
+
+    specs = make_task(name).specs
+    try:
+        require_agents(logs, name, specs)
+        require_sizes({agent: log.spec for agent, log in logs.items() if isinstance(log, Dataset)}, name, specs)
+    except DataError as error:
+        return [Finding("error", "wrong-team", "", "", None, str(error))]
+    return []
+
+
+def _print_table(
+    logs: Mapping[AgentID, Dataset | MarlineError], summaries: Mapping[AgentID, Summary], findings: list[Finding]
+) -> None:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("agent")
+    for title in ("rows", "episodes", "length", "return", "terminal", "seen", "actions", "errors"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for agent in logs:
+        wrong = sum(finding.agent == agent and finding.severity == "error" for finding in findings)
+        shown = ["-"] * 7
+        if agent in summaries:
+            its = summaries[agent]
+            shown = [f"{its.num_rows:,}", f"{its.num_episodes:,}", f"{its.mean_length:.1f}", f"{its.mean_return:.2f}"]
+            shown += [f"{100 * its.share_terminal:.0f} %", str(its.observation_size)]
+            shown += [f"1 of {its.action_size}" if its.discrete else str(its.action_size)]
+        table.add_row(escape(agent), *shown, str(wrong))
+    Console().print(table)
+
+
+def make(options: cli_data.Make) -> int:
+    """`marline data make`."""
+    from marline.envs import make_task
+
+    task_name, slash, kind = options.name.rpartition("/")
+    require(bool(slash), f"{options.name!r} is not TASK/KIND; write for example cooperative-navigation-4/random")
+    require_name(kind, KINDS, "kind of data")
+    require(options.size >= 1, f"--size is {options.size}, but must be at least 1")
+    require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
+    logs, provenance = KINDS[kind](make_task(task_name), options.size, options.seed)
+    dataset.save(options.out, logs, {"task": task_name, **provenance, "seed": options.seed})
+    say(f"{options.name}: {len(logs)} agents, {options.size:,} transitions of each")
+    say(f"  dataset: {options.out}")
+    say(f"  next:    marline run --task {task_name} --data {options.out} --run runs/first")
+    return 0
+
+
+def _random(task: Task, size: int, seed: int) -> tuple[dict[AgentID, Dataset], dict[str, object]]:
+    from marline.collection import collect_random
+
+    return collect_random(task, size, seed=seed), {"policy": "uniform random"}
+
+
+# what `marline data make TASK/KIND` can make: task, rows and seed in, logs and where they come from out
+KINDS: dict[str, Callable[[Task, int, int], tuple[dict[AgentID, Dataset], dict[str, object]]]] = {"random": _random}

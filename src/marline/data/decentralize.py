@@ -1,0 +1,212 @@
+"""Somebody else's log becomes a dataset folder: each agent's file holds its own observations and actions only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from marline.data import dataset, layout
+from marline.data.check import Steps, require_same_steps, require_sound_rows
+from marline.data.files import sha256_file
+from marline.data.formats import Block, Log
+from marline.data.formats.log import joined
+from marline.data.manifest import require_file_name
+from marline.data.split import Share, contiguous_blocks
+from marline.errors import DataError
+from marline.types import AgentID, Spec
+
+
+class Imported(NamedTuple):
+    """Rows of each agent, and what was odd or changed, one sentence each."""
+
+    num_rows: dict[AgentID, int]
+    notes: list[str]
+
+
+def import_log(
+    log: Log,
+    directory: Path | str,
+    *,
+    specs: Mapping[AgentID, Spec] | None = None,
+    split: Mapping[AgentID, Share] | None = None,
+    clip_actions: bool = False,
+    replace: bool = False,
+) -> Imported:
+    """Write a log as a dataset folder, without ever holding more than a few blocks of rows.
+
+    Args:
+        log: from `formats.open_log`.
+        directory: the folder to make.
+        specs: the agents and their sizes, as a task knows them; splits a joint log into contiguous blocks.
+        split: the agents, and which columns are whose; in the place of `specs`.
+        clip_actions: cut continuous actions to [-1, 1] instead of refusing others.
+        replace: whether a dataset that is there already is replaced.
+
+    Raises:
+        DataError: the log breaks a rule, in which case nothing is written.
+        ConfigError: the folder holds something else.
+    """
+    notes: list[str] = []
+    provenance: dict[str, object] = {"source": log.source.name, "format": log.kind}
+    agents: dict[AgentID, _Agent] = {}
+    expected = list(split or specs or [])
+    with ThreadPoolExecutor(1) as pool, dataset.writing(directory, provenance, replace=replace) as writer:
+        digest = pool.submit(sha256_file, log.source) if log.source.is_file() else None
+        for block in log.blocks():
+            if block.agent is None and split is None:
+                split = _contiguous(log, specs, block)
+            for name, columns in _shares(log, block, split or {}, expected):
+                share = (split or {}).get(name, Share())
+                if name not in agents:
+                    require_file_name(name, f"{log.source}: agent", DataError)
+                    where = layout.logs_of(name, str(log.source))
+                    agents[name] = _Agent(name, where, share, (specs or {}).get(name), clip_actions, notes)
+                for rows in agents[name].add(columns):
+                    writer.append(name, agents[name].known_spec, rows)
+        for agent in agents.values():
+            for rows in agent.finish():
+                writer.append(agent.name, agent.known_spec, rows)
+        _require_team(log, agents, expected)
+        writer.arrange(expected or agents)
+        if digest is not None:
+            provenance["sha256"] = digest.result()
+    return Imported({name: agent.num_rows for name, agent in agents.items()}, list(dict.fromkeys([*log.notes, *notes])))
+
+
+def _contiguous(log: Log, specs: Mapping[AgentID, Spec] | None, block: Block) -> dict[AgentID, Share]:
+    if specs is None:
+        raise DataError(
+            f"{log.source} holds the actions of all agents in one column or array; say which are whose: "
+            "--task NAME for a task of the catalogue, or --spec FILE"
+        )
+    layout.require_keys(block.columns, layout.REQUIRED, str(log.source))
+    try:
+        return contiguous_blocks(specs, block.columns)
+    except DataError as error:
+        raise DataError(f"{log.source}: {error}") from None
+
+
+def _shares(
+    log: Log, block: Block, split: Mapping[AgentID, Share], expected: list[AgentID]
+) -> Iterator[tuple[AgentID, layout.Columns]]:
+    """Each agent's raw columns of a block."""
+    layout.require_keys(block.columns, layout.REQUIRED, str(log.source))
+    if block.agent is None:
+        for agent in split:
+            yield agent, block.columns
+        return
+    agent = block.agent
+    if log.ordered_agents and expected:
+        number = int(agent.removeprefix("agent_"))
+        agent = expected[number] if number < len(expected) else agent
+    if expected and agent not in expected:
+        raise DataError(
+            f"{log.source} has an agent {agent[:40]!r}, but the team is {', '.join(expected)}; rename or remove it"
+        )
+    yield agent, block.columns
+
+
+class _Agent:
+    """One agent's rows on their way from the log to its file."""
+
+    def __init__(
+        self, name: AgentID, where: str, share: Share, spec: Spec | None, clip_actions: bool, notes: list[str]
+    ) -> None:
+        self.name, self.num_rows = name, 0
+        self._where, self._share, self._spec, self._declared = where, share, spec, spec is not None
+        self._clip_actions, self._notes = clip_actions, notes
+        self._num_read = 0
+        self._held: layout.Columns | None = None
+        self._ends: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @property
+    def known_spec(self) -> Spec:
+        assert self._spec is not None
+        return self._spec
+
+    @property
+    def steps(self) -> Steps:
+        """Where its episodes end."""
+        terminals, timeouts = zip(*self._ends, strict=True) if self._ends else ([np.zeros(0, int)],) * 2
+        return Steps(self._where, self.num_rows, np.concatenate(terminals), np.concatenate(timeouts))
+
+    def add(self, raw: layout.Columns) -> Iterator[layout.Columns]:
+        """Convert, check and complete rows; those whose next observation is not known yet are held back."""
+        try:
+            own = self._share.of(raw)
+        except DataError as error:
+            raise DataError(f"{self._where}: {error}") from None
+        notes: list[str] = []
+        spec = self._spec or self._share.spec(own)
+        columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
+        self._notes += [note for note in notes if note not in self._notes]
+        self._learn(spec, columns)
+        if self._clip_actions and not spec.discrete:
+            self._clip(columns)
+        require_sound_rows(self._where, columns, self.known_spec, first=self._num_read)
+        self._num_read += len(columns["rewards"])
+        if "next_observations" in columns:
+            yield from self._out(columns)
+            return
+        block = columns if self._held is None else joined([self._held, columns])
+        # whether the last but one was cut is told by the last, and that by what follows
+        self._held = {key: column[-2:] for key, column in block.items()}
+        if len(block["rewards"]) > 2:
+            ready = layout.rows_to_transitions(block)
+            unsure = int(not block["timeouts"][-2])
+            yield from self._out({key: column[: len(column) - unsure] for key, column in ready.items()})
+
+    def finish(self) -> Iterator[layout.Columns]:
+        """The rows that were held back, as far as they can be completed."""
+        if self._held is not None:
+            yield from self._out(layout.rows_to_transitions(self._held))
+            dropped = self._num_read - self.num_rows
+            what = f"the next row was taken and rows without one dropped ({dropped})"
+            self._notes.append(f"{self._where}: no next_observations, so {what}")
+
+    def _out(self, columns: layout.Columns) -> Iterator[layout.Columns]:
+        if len(columns["rewards"]) == 0:
+            return
+        ends = [self.num_rows + np.flatnonzero(columns[key]) for key in ("terminals", "timeouts")]
+        self._ends.append((ends[0], ends[1]))
+        self.num_rows += len(columns["rewards"])
+        yield columns
+
+    def _learn(self, spec: Spec, columns: layout.Columns) -> None:
+        """Where nothing declares how many choices there are, the largest one seen does."""
+        declared = self._declared or self._share.num_actions is not None or "action_masks" in columns
+        if spec.discrete and not declared:
+            seen = int(columns["actions"].max(initial=0)) + 1
+            spec = dataclasses.replace(spec, action_size=max(spec.action_size, seen))
+        self._spec = spec
+
+    def _clip(self, columns: layout.Columns) -> None:
+        actions = columns["actions"]
+        clipped = np.clip(actions, -1.0, 1.0)
+        if (clipped != actions).any():
+            columns["actions"] = clipped
+            note = f"{self._where}: actions beyond [-1, 1] were clipped"
+            self._notes += [note] if note not in self._notes else []
+
+
+def _require_team(log: Log, agents: Mapping[AgentID, _Agent], expected: list[AgentID]) -> None:
+    if not agents:
+        raise DataError(f"{log.source} holds no rows; export the logs again")
+    missing = [agent for agent in expected if agent not in agents]
+    if missing:
+        raise DataError(
+            f"{log.source} has no agent {', '.join(missing)}, only {', '.join(name[:40] for name in agents)}; "
+            "export the logs of the whole team"
+        )
+    for agent in agents.values():
+        if agent.num_rows == 0:
+            where = layout.logs_of(agent.name, str(log.source))
+            raise DataError(f"{where} hold no row with a next observation; export whole episodes")
+    first, *others = agents.values()
+    for agent in others:
+        require_same_steps(agent.steps, first.steps)

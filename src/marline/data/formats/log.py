@@ -1,0 +1,68 @@
+"""What a reader of logs gives: blocks of rows, so that a file may be larger than memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from marline.data.layout import Columns
+from marline.types import AgentID
+
+BLOCK_ROWS = 1 << 16
+
+
+class Block(NamedTuple):
+    """Consecutive rows of one agent, or of all agents together.
+
+    Attributes:
+        agent: whose rows they are; None where every row holds the observation and the action of all.
+        columns: arrays [n, ...] under D4RL's keys, of any numeric type. Either all blocks of an agent
+            have `next_observations`, or none.
+    """
+
+    agent: AgentID | None
+    columns: Columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """A source of logs, found readable; nothing but its head has been read.
+
+    Attributes:
+        source: the file or folder.
+        kind: the format, for people.
+        blocks: begins to read from the start; the blocks of an agent come in the order of its steps.
+        ordered_agents: whether agents are only numbered by the format, so that they may be given other names.
+        notes: what was found odd while reading, in sentences; grows meanwhile.
+    """
+
+    source: Path
+    kind: str
+    blocks: Callable[[], Iterator[Block]]
+    ordered_agents: bool = False
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def gathered(pieces: Iterable[Block]) -> Iterator[Block]:
+    """The same rows in blocks of about `BLOCK_ROWS`, where pieces are as short as an episode."""
+    waiting: dict[AgentID | None, list[Columns]] = {}
+    num_rows: dict[AgentID | None, int] = {}
+    for agent, columns in pieces:
+        waiting.setdefault(agent, []).append(columns)
+        num_rows[agent] = num_rows.get(agent, 0) + len(columns["rewards"])
+        if num_rows[agent] >= BLOCK_ROWS:
+            yield Block(agent, joined(waiting.pop(agent)))
+            num_rows[agent] = 0
+    for agent, mine in waiting.items():
+        yield Block(agent, joined(mine))
+
+
+def joined(pieces: list[Columns]) -> Columns:
+    """Pieces of the same columns, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}

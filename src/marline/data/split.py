@@ -1,0 +1,168 @@
+"""Which observations and actions of a log belong to which agent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marline.data.files import open_regular
+from marline.data.layout import Columns
+from marline.errors import ConfigError, DataError, require, require_name
+from marline.types import AgentID, Spec
+
+_LARGEST = 1 << 24  # bytes of JSON
+_KEYS = ("observations", "actions", "discrete", "low", "high")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one agent gets of every row.
+
+    Attributes:
+        observations: columns of the joint observation; None for all of them.
+        actions: columns of the joint action; None for all of them.
+        num_actions: how many choices there are if the agent's action is one column of choices.
+        low, high: what becomes -1 and 1, if its action is a vector.
+    """
+
+    observations: tuple[int, ...] | None = None
+    actions: tuple[int, ...] | None = None
+    num_actions: int | None = None
+    low: float = -1.0
+    high: float = 1.0
+
+    def of(self, columns: Columns) -> Columns:
+        """The agent's own columns; shared ones, such as rewards, are the same arrays."""
+        own = dict(columns)
+        for key in ("observations", "next_observations"):
+            if key in own:
+                own[key] = _columns(own[key], self.observations, key)
+        own["actions"] = _columns(own["actions"], self.actions, "actions")
+        if self.num_actions is not None:
+            own["actions"] = own["actions"].reshape(len(own["actions"]), -1)[:, 0]
+        elif (self.low, self.high) != (-1.0, 1.0):
+            own["actions"] = (own["actions"] - self.low) * (2 / (self.high - self.low)) - 1
+        return own
+
+    def spec(self, columns: Columns) -> Spec | None:
+        """Sizes of the agent's own columns; None where only its shapes say whether actions are choices."""
+        if self.num_actions is not None:
+            return Spec(columns["observations"].shape[-1], self.num_actions, discrete=True)
+        actions = columns["actions"]
+        return Spec(columns["observations"].shape[-1], actions.shape[1]) if actions.ndim == 2 else None
+
+
+def _columns(array: np.ndarray, chosen: tuple[int, ...] | None, key: str) -> np.ndarray:
+    if chosen is None:
+        return array
+    array = array[:, None] if array.ndim == 1 else array
+    if max(chosen) >= array.shape[1]:
+        raise DataError(f"{key} have {array.shape[1]} columns, so there is no column {max(chosen)}; count them from 0")
+    first, last = chosen[0], chosen[-1]
+    contiguous = chosen == tuple(range(first, last + 1))
+    return array[:, first : last + 1] if contiguous else array[:, list(chosen)]
+
+
+def contiguous_blocks(specs: Mapping[AgentID, Spec], columns: Columns) -> dict[AgentID, Share]:
+    """Joint actions cut into blocks, in the order of the agents; observations too, unless everyone sees all of them.
+
+    Raises:
+        DataError: the joint log has other sizes than the agents.
+    """
+    seen = columns["observations"].shape[-1]
+    acted = columns["actions"].shape[-1] if columns["actions"].ndim > 1 else 1
+    sizes = {agent: spec.observation_size for agent, spec in specs.items()}
+    widths = {agent: 1 if spec.discrete else spec.action_size for agent, spec in specs.items()}
+    everyone = all(size == seen for size in sizes.values())
+    if not everyone and sum(sizes.values()) != seen:
+        raise DataError(
+            f"the log has {seen} observation columns, but the agents {', '.join(specs)} have "
+            f"{', '.join(map(str, sizes.values()))}; say which are whose in a --spec file"
+        )
+    if sum(widths.values()) != acted:
+        raise DataError(
+            f"the log has {acted} action columns, but the agents {', '.join(specs)} have "
+            f"{', '.join(map(str, widths.values()))}; say which are whose in a --spec file"
+        )
+    observed, moved = _blocks(sizes), _blocks(widths)
+    return {
+        agent: Share(None if everyone else observed[agent], moved[agent], spec.action_size if spec.discrete else None)
+        for agent, spec in specs.items()
+    }
+
+
+def _blocks(widths: Mapping[AgentID, int]) -> dict[AgentID, tuple[int, ...]]:
+    stops = np.cumsum(list(widths.values())).tolist()
+    return {agent: tuple(range(stop - width, stop)) for (agent, width), stop in zip(widths.items(), stops, strict=True)}
+
+
+def read_split(path: Path) -> dict[AgentID, Share]:
+    """Read a split from JSON, such as
+
+        {"agents": {"left":  {"observations": "0:9", "actions": [0, 1, 2]},
+                    "right": {"observations": "9:17", "actions": "3:6", "low": -1.8, "high": 1.8},
+                    "grip":  {"actions": [6], "discrete": 5}}}
+
+    Columns are counted from 0: a list of them, or "start:stop"; all of them if not given. `discrete` is
+    the number of choices; without it the action is a vector, whose range [low, high] becomes [-1, 1].
+
+    Raises:
+        ConfigError: it is something else, or gives one action to two agents.
+    """
+    with open_regular(path) as file:
+        try:
+            document = json.loads(file.read(_LARGEST))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is not JSON ({error}); see marline data import --help") from error
+    agents = document.get("agents") if isinstance(document, dict) else None
+    if not isinstance(agents, dict) or not agents:
+        raise ConfigError(f'{path} names no agents; write {{"agents": {{NAME: {{...}}}}}}')
+    shares = {agent: _share(entry, f"{path}: agent {agent[:40]!r}") for agent, entry in agents.items()}
+    owners: dict[int, AgentID] = {}
+    for agent, share in shares.items():
+        for column in share.actions or ():
+            other = owners.setdefault(column, agent)
+            require(
+                other == agent, f"{path} gives action {column} to {other[:40]!r} and {agent[:40]!r}; give it to one"
+            )
+    return shares
+
+
+def _share(entry: Any, where: str) -> Share:
+    require(isinstance(entry, dict), f"{where} is {str(entry)[:40]}; describe it by {', '.join(_KEYS)}")
+    for key in entry:
+        require_name(key, _KEYS, f"key of {where}")
+    discrete, low, high = entry.get("discrete"), entry.get("low", -1.0), entry.get("high", 1.0)
+    require(
+        discrete is None or (type(discrete) is int and discrete >= 1),
+        f"{where}: discrete is {discrete!r}, but must be the number of choices",
+    )
+    numbers = all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high))
+    require(numbers and low < high, f"{where}: [low, high] is [{low!r}, {high!r}]; give two numbers, the lower first")
+    require(
+        discrete is None or not {"low", "high"} & entry.keys(), f"{where}: choices have no low or high; remove them"
+    )
+    actions = _chosen(entry.get("actions"), f"{where}: actions")
+    require(discrete is None or actions is None or len(actions) == 1, f"{where}: choices are one column; give one")
+    return Share(
+        _chosen(entry.get("observations"), f"{where}: observations"), actions, discrete, float(low), float(high)
+    )
+
+
+def _chosen(value: Any, what: str) -> tuple[int, ...] | None:
+    """Columns from a list of numbers or "start:stop"."""
+    if value is None or value == ":":
+        return None
+    if isinstance(value, str):
+        start, colon, stop = value.partition(":")
+        if colon and start.isdigit() and stop.isdigit() and int(start) < int(stop) <= 1_000_000:
+            return tuple(range(int(start), int(stop)))
+    elif isinstance(value, list) and value and all(type(column) is int and column >= 0 for column in value):
+        return tuple(value)
+    raise ConfigError(f'{what} are {str(value)[:40]!r}; give a list of columns counted from 0, or "start:stop"')

@@ -1,0 +1,116 @@
+"""Multi-agent MuJoCo: the joints of one robot are shared out among agents (OTC paper, 4.1; de Witt et al. 2020)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from marline.envs.task import Actions, TimeStep
+from marline.errors import ConfigError, require, require_name
+from marline.types import AgentID, Spec
+
+Robot = Literal["HalfCheetah", "Walker2d", "Hopper"]
+# length of the observation, number of actuators
+SIZES: dict[Robot, tuple[int, int]] = {"HalfCheetah": (17, 6), "Walker2d": (17, 6), "Hopper": (11, 3)}
+MODULES: dict[Robot, str] = {"HalfCheetah": "half_cheetah", "Walker2d": "walker2d", "Hopper": "hopper"}
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiAgentMujoco:
+    """Agents move neighbouring joints of one robot; each sees the whole state and gets the whole reward.
+
+    Agent i drives the i-th of equal, contiguous blocks of actuators, in the order in which the robot's
+    model lists them. Reward, termination and observation are those of Gymnasium's environment.
+    Partitions that go by joint names (Gymnasium-Robotics) reverse the order within a leg.
+
+    Attributes:
+        robot: which one.
+        num_agents: must divide the number of its actuators.
+        version: of Gymnasium's environment. 4 is the nearest to the physics of D4RL's logs; 5 pays
+            Hopper and Walker2d for being healthy only while they are, and changes the friction of one
+            foot of Walker2d.
+    """
+
+    robot: Robot
+    num_agents: int
+    version: int = 4
+    horizon: int = 1000
+    num_environments: int = 16
+
+    def __post_init__(self) -> None:
+        require_name(self.robot, SIZES, "robot")
+        require(self.version in (4, 5), f"version is {self.version}, but Gymnasium has 4 and 5 of {self.robot}")
+        joints = SIZES[self.robot][1]
+        require(
+            self.num_agents >= 1 and joints % self.num_agents == 0,
+            f"num_agents is {self.num_agents}, but must divide the {joints} joints of {self.robot}",
+        )
+
+    @property
+    def agents(self) -> tuple[AgentID, ...]:
+        return tuple(f"agent_{i}" for i in range(self.num_agents))
+
+    @property
+    def specs(self) -> Mapping[AgentID, Spec]:
+        observation_size, num_actuators = SIZES[self.robot]
+        return dict.fromkeys(self.agents, Spec(observation_size, num_actuators // self.num_agents))
+
+    @property
+    def description(self) -> str:
+        joints = SIZES[self.robot][1] // self.num_agents
+        each = f"{joints} joints each" if joints > 1 else "a joint each"
+        return (
+            f"{self.num_agents} agents move {self.robot}-v{self.version}, {each}, in order of its actuators "
+            "(Gymnasium; OTC Table 1, Figs. 3-5)"
+        )
+
+    def make(self) -> RunningRobot:
+        try:
+            module = importlib.import_module(f"gymnasium.envs.mujoco.{MODULES[self.robot]}_v{self.version}")
+            with _quiet():
+                robot = getattr(module, f"{self.robot}Env")()
+        except ImportError as error:
+            raise ConfigError(
+                f"{self.robot} needs Gymnasium and MuJoCo, and {error.name or 'one of them'} is not there: "
+                "pip install 'marline[mujoco]'"
+            ) from None
+        return RunningRobot(robot, self.agents)
+
+
+class RunningRobot:
+    """One robot, driven by several agents."""
+
+    def __init__(self, robot: Any, agents: tuple[AgentID, ...]) -> None:
+        self._robot, self._agents = robot, agents
+
+    def reset(self, *, seed: int) -> TimeStep:
+        observation, _ = self._robot.reset(seed=seed)
+        return TimeStep({agent: observation for agent in self._agents})
+
+    def step(self, actions: Actions) -> TimeStep:
+        joint = np.concatenate([actions[agent] for agent in self._agents], dtype=np.float64)  # MuJoCo's own
+        observation, reward, terminated, _, _ = self._robot.step(joint)
+        return TimeStep(
+            {agent: observation for agent in self._agents},
+            dict.fromkeys(self._agents, float(reward)),
+            self._agents if terminated else (),
+        )
+
+    def close(self) -> None:
+        self._robot.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MuJoCo from writing of a deprecation in HalfCheetah's model into the working folder."""
+    mujoco = importlib.import_module("mujoco")  # its stubs do not name the function
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)

@@ -1,0 +1,167 @@
+"""Roll-outs in simulators: several environments are stepped in turn, their agents act in batches."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from marline.envs import Actions, Environment, Simulator
+from marline.errors import require
+from marline.rollout import Policies, Rollout
+from marline.types import AgentID, Spec, Transition
+
+
+def play(
+    task: Simulator, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, first_episode: int = 0
+) -> Rollout:
+    """Play episodes `first_episode`, `first_episode` + 1, ...; what happens in each depends on its number and the key.
+
+    Args:
+        task: the simulator; its environments are kept for the next call, for many take long to make.
+        policies: one policy per agent.
+        num_episodes: how many are played.
+        key: consumed by environments and policies.
+        first_episode: number of the first.
+    """
+    words = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    batch = _Batch(task)
+    numbers = range(first_episode, first_episode + num_episodes)
+    waiting = iter(numbers)
+    running: dict[int, _Game] = {}  # by seat, which is an environment
+    finished: dict[int, _Game] = {}
+    while len(finished) < num_episodes:
+        free = [seat for seat in range(task.num_environments) if seat not in running]
+        for seat, number in zip(free, waiting, strict=False):
+            running[seat] = _Game(task, _environment(task, seat), number, words)
+        for seat, game in running.items():
+            batch.see(seat, game)
+        actions = batch.act(dict(policies), key)
+        for seat, game in list(running.items()):
+            game.step({agent: actions[agent][seat] for agent in game.present})
+            if not game.present:
+                game.close()
+                finished[game.number] = running.pop(seat)
+    games = [finished[number] for number in numbers]
+    transitions, ends = {}, {}
+    for agent in task.agents:
+        parts = [game.transitions[agent] for game in games if agent in game.transitions]
+        require(len(parts) > 0, f"agent {agent!r} took no step in {num_episodes} episodes; is it in the environment?")
+        transitions[agent] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        ends[agent] = np.zeros(len(transitions[agent].reward), bool)
+        ends[agent][np.cumsum([len(part.reward) for part in parts]) - 1] = True
+    return Rollout(transitions, ends, np.array([game.total for game in games]), {})
+
+
+class _Game:
+    """One episode: while it runs, what happened step by step; afterwards, the rows of each agent."""
+
+    def __init__(self, task: Simulator, environment: Environment, number: int, entropy: list[int]) -> None:
+        self.number, self.time = number, 0
+        self._task, self._environment = task, environment
+        seed = np.random.SeedSequence([*entropy, number]).generate_state(1)
+        self.now = environment.reset(seed=int(seed[0]))
+        self.present = [agent for agent in task.agents if agent in self.now.observations]  # nobody once it is over
+        self._steps = [self.now]
+        self._actions: list[Actions] = []
+        self._lengths = dict.fromkeys(self.present, 0)
+
+    def step(self, actions: Actions) -> None:
+        self.now = self._environment.step(actions)
+        self.time += 1
+        self._steps.append(self.now)
+        self._actions.append(actions)
+        if self.time >= self._task.horizon:
+            self._leave(self.present)
+        elif self.now.terminated or self.now.truncated:
+            self._leave([*self.now.terminated, *self.now.truncated])
+
+    def _leave(self, agents: Collection[AgentID]) -> None:
+        for agent in agents:
+            self._lengths[agent] = self.time
+        self.present = [agent for agent in self.present if agent not in agents]
+
+    def close(self) -> None:
+        """Put what happened into arrays, which take far less memory."""
+        specs = self._task.specs
+        self.transitions = {agent: self._rows(agent, length, specs[agent]) for agent, length in self._lengths.items()}
+        rewards = [[step.rewards[agent] for step in self._steps[1 : n + 1]] for agent, n in self._lengths.items()]
+        self.total = float(np.mean([sum(earned) for earned in rewards]))
+        self._steps, self._actions = [], []
+
+    def _rows(self, agent: AgentID, length: int, spec: Spec) -> Transition:
+        steps = self._steps[: length + 1]
+        # flat, for NumPy is slow at lists of short arrays
+        observations = np.concatenate([step.observations[agent] for step in steps]).astype(np.float32)
+        observations = observations.reshape(length + 1, -1)
+        discount = np.ones(length, np.float32)
+        discount[-1] = agent not in steps[-1].terminated
+        masks = None
+        if spec.discrete:
+            everything = np.ones(spec.action_size, bool)
+            masks = np.array([step.action_masks.get(agent, everything) for step in steps])
+        leaves: dict[str, Any] = {
+            "observation": observations[:-1],
+            "action": np.array([taken[agent] for taken in self._actions[:length]]),
+            "reward": np.array([step.rewards[agent] for step in steps[1:]], np.float32),
+            "discount": discount,
+            "next_observation": observations[1:],
+            "action_mask": None if masks is None else masks[:-1],
+            "next_action_mask": None if masks is None else masks[1:],
+        }
+        return Transition(**leaves)
+
+
+class _Batch:
+    """What the agents in all seats see; empty seats show what was last seen there, and nobody acts on it."""
+
+    def __init__(self, task: Simulator) -> None:
+        seats, specs = task.num_environments, task.specs
+        self.observations = {
+            agent: np.zeros((seats, spec.observation_size), np.float32) for agent, spec in specs.items()
+        }
+        self.masks = {agent: np.ones((seats, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete}
+        self.episodes, self.times = np.zeros((2, seats), np.int32)
+
+    def see(self, seat: int, game: _Game) -> None:
+        self.episodes[seat], self.times[seat] = game.number, game.time
+        for agent in game.present:
+            self.observations[agent][seat] = game.now.observations[agent]
+            if agent in self.masks:
+                self.masks[agent][seat] = game.now.action_masks.get(agent, True)
+
+    def act(self, policies: Policies, key: PRNGKeyArray) -> dict[AgentID, np.ndarray]:
+        actions = _act(policies, self.observations, self.masks, key, self.episodes, self.times)
+        return {agent: np.asarray(action) for agent, action in actions.items()}  # half the time of device_get
+
+
+@jax.jit
+def _act(
+    policies: Any,
+    observations: Mapping[AgentID, Array],
+    masks: Mapping[AgentID, Array],
+    key: PRNGKeyArray,
+    episodes: Int[Array, " seats"],
+    times: Int[Array, " seats"],
+) -> dict[AgentID, Array]:
+    """Actions `[seats, ...]` of every agent; the streams are those of a world written in JAX."""
+
+    def act(agent: AgentID, observation: Array, mask: Array | None, episode: Array, time: Array) -> Array:
+        _, play_key = jax.random.split(jax.random.fold_in(key, episode))
+        agent_key = jax.random.fold_in(play_key, zlib.crc32(agent.encode()))
+        return policies[agent](observation, key=jax.random.fold_in(agent_key, time), action_mask=mask)
+
+    return {
+        agent: jax.vmap(functools.partial(act, agent))(seen, masks.get(agent), episodes, times)
+        for agent, seen in observations.items()
+    }
+
+
+@functools.cache
+def _environment(task: Simulator, seat: int) -> Environment:
+    return task.make()

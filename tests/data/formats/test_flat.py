@@ -1,0 +1,254 @@
+"""D4RL's keys in HDF5 and NPZ files, and the bad files among them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from marline.data.dataset import load
+from marline.data.decentralize import import_log
+from marline.data.formats import open_log
+from marline.data.layout import rows_to_transitions
+from marline.data.split import Share
+from marline.errors import ConfigError, DataError, MarlineError
+from marline.types import Spec
+
+Arrays = dict[str, np.ndarray]
+SPECS = {"a": Spec(4, 2), "b": Spec(4, 1)}
+
+
+def write_hdf5(path: Path, arrays: Arrays) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file[key] = array
+        file["infos/qpos"] = np.zeros(3)
+    return path
+
+
+def write_npz(path: Path, arrays: Arrays) -> Path:
+    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+    return path
+
+
+Writer = Callable[[Path, Arrays], Path]
+
+
+@pytest.mark.parametrize(("name", "write"), [("joint.hdf5", write_hdf5), ("joint.npz", write_npz)])
+def test_a_joint_file_gives_each_agent_its_own_action(
+    joint: Arrays, tmp_path: Path, name: str, write: Callable[[Path, Arrays], Path]
+) -> None:
+    import_log(open_log(write(tmp_path / name, joint)), tmp_path / "out", specs=SPECS)
+    found = load(tmp_path / "out")
+    assert list(found) == ["a", "b"]
+    for agent, columns in (("a", slice(0, 2)), ("b", slice(2, 3))):
+        for key in ("observations", "next_observations", "rewards", "terminals", "timeouts"):
+            np.testing.assert_array_equal(getattr(found[agent], key), joint[key])
+        np.testing.assert_array_equal(found[agent].actions, joint["actions"][:, columns])
+        with h5py.File(tmp_path / "out" / f"{agent}.h5") as file:  # as any reader of D4RL's layout opens it
+            assert set(file) == set(joint)
+
+
+def test_rows_without_a_next_observation_are_dropped_as_d4rl_does(joint: Arrays, tmp_path: Path) -> None:
+    del joint["next_observations"]
+    imported = import_log(open_log(write_hdf5(tmp_path / "v0.hdf5", joint)), tmp_path / "out", specs=SPECS)
+    assert imported.num_rows == {"a": 48, "b": 48}  # the time-out and the last row have none
+    whole = rows_to_transitions({key: np.copy(column) for key, column in joint.items()})
+    found = load(tmp_path / "out")["b"]
+    for key in ("observations", "next_observations", "terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(found, key), whole[key])
+    assert any("rows without one dropped (2)" in note for note in imported.notes)
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, 3, 7, 30])
+def test_blocks_of_any_size_give_the_same_rows(
+    joint: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_rows: int
+) -> None:
+    del joint["next_observations"]
+    joint["timeouts"][[12, 13, 28, 48]] = True
+    monkeypatch.setattr("marline.data.formats.flat.BLOCK_ROWS", block_rows)
+    import_log(open_log(write_npz(tmp_path / "v0.npz", joint)), tmp_path / "out", specs=SPECS)
+    whole = rows_to_transitions({key: np.copy(column) for key, column in joint.items()})
+    found = load(tmp_path / "out")["a"]
+    for key in ("observations", "next_observations", "rewards", "terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(found, key), whole[key])
+
+
+def test_a_folder_holds_a_file_per_agent(team: dict[str, Arrays], tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for agent, arrays in team.items():
+        write_npz(logs / f"{agent}.npz", arrays)
+    import_log(open_log(logs), tmp_path / "out")
+    found = load(tmp_path / "out")
+    for agent in team:
+        np.testing.assert_array_equal(found[agent].actions, team[agent]["actions"])
+
+
+def test_choices_in_one_column_each(joint: Arrays, tmp_path: Path) -> None:
+    joint["actions"] = np.random.default_rng(1).integers(0, 3, (50, 2))
+    specs = {"a": Spec(4, 5, discrete=True), "b": Spec(4, 3, discrete=True)}
+    import_log(open_log(write_npz(tmp_path / "joint.npz", joint)), tmp_path / "out", specs=specs)
+    found = load(tmp_path / "out")
+    assert {agent: log.spec for agent, log in found.items()} == specs
+    np.testing.assert_array_equal(found["b"].actions, joint["actions"][:, 1])
+
+
+def test_choices_are_counted_where_nothing_says_how_many(
+    team: dict[str, Arrays], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marline.data.formats.flat.BLOCK_ROWS", 10)
+    (tmp_path / "logs").mkdir()
+    write_npz(tmp_path / "logs" / "a.npz", team["a"] | {"actions": np.arange(50) // 10})
+    import_log(open_log(tmp_path / "logs"), tmp_path / "out")
+    assert load(tmp_path / "out")["a"].spec == Spec(4, 5, discrete=True)
+
+
+def test_actions_in_other_units_are_scaled(joint: Arrays, tmp_path: Path) -> None:
+    joint["actions"] = 3 * joint["actions"] + 1  # in [-2, 4]
+    split = {"a": Share((0, 3), (0, 2), low=-2.0, high=4.0), "b": Share((1,), (1,), low=-2.0, high=4.0)}
+    import_log(open_log(write_npz(tmp_path / "joint.npz", joint)), tmp_path / "out", split=split)
+    found = load(tmp_path / "out")["a"]
+    np.testing.assert_allclose(found.actions, (joint["actions"][:, [0, 2]] - 1) / 3, atol=1e-6)
+    np.testing.assert_array_equal(found.next_observations, joint["next_observations"][:, [0, 3]])
+
+
+def test_bytes_in_another_order_are_read(team: dict[str, Arrays], tmp_path: Path) -> None:
+    big = {key: array.astype(array.dtype.newbyteorder(">")) for key, array in team["a"].items()}
+    (tmp_path / "logs").mkdir()
+    write_npz(tmp_path / "logs" / "a.npz", big)
+    import_log(open_log(tmp_path / "logs"), tmp_path / "out")
+    np.testing.assert_array_equal(load(tmp_path / "out")["a"].observations, team["a"]["observations"])
+
+
+def refused(path: Path, out: Path, **options: object) -> str:
+    """Import what must be refused; nothing may be left of it."""
+    before = sorted(out.parent.iterdir())
+    with pytest.raises(MarlineError) as caught:
+        import_log(open_log(path), out, **options)  # pyright: ignore[reportArgumentType]
+    assert sorted(out.parent.iterdir()) == before
+    return str(caught.value)
+
+
+def test_values_that_cannot_be_trained_on_are_refused_with_their_row(
+    joint: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marline.data.formats.flat.BLOCK_ROWS", 10)
+    for key, value, told in (
+        ("observations", np.nan, "hold NaN in observations at row 33; remove"),
+        ("rewards", np.inf, "hold an infinite value in rewards at row 33; remove"),
+        ("rewards", 1e30, "hold 1e+30 in rewards at row 33; nothing beyond 1e+18"),
+        ("actions", 1.8, "(first at row 33, 1 rows); re-export with the action scaling used on site"),
+    ):
+        changed = joint[key].copy()
+        changed[33] = value
+        path = write_npz(tmp_path / "joint.npz", joint | {key: changed})
+        error = refused(path, tmp_path / "out", specs=SPECS)
+        assert told in error and 'agent "a"' in error and "joint.npz" in error
+    imported = import_log(open_log(path), tmp_path / "out", specs=SPECS, clip_actions=True)
+    assert imported.notes == [
+        f'logs of agent "{agent}" ({path}): actions beyond [-1, 1] were clipped' for agent in ("a", "b")
+    ]
+    assert load(tmp_path / "out")["a"].actions[33].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rewards": np.array(["1", "2"] * 25)}, "rewards hold <U1 instead of numbers"),
+        ({"terminals": None}, 'no "terminals" among "observations", "actions"'),
+        ({"terminals": np.full(50, 2)}, "hold 2 in terminals at row 0; export only 0 and 1"),
+        ({"rewards": np.zeros(48, np.float32)}, "observations have 50 rows and rewards 48; export one row per step"),
+        ({"observations": np.zeros((51, 4), np.float32)}, "observations[:-1] and next_observations"),
+        ({"rewards": np.float32(0)}, '"rewards" is a single number'),
+        ({"actions": np.zeros((50, 4), np.float32)}, "has 4 action columns, but the agents a, b have 2, 1"),
+        ({"observations": np.zeros((50, 9), np.float32)}, "has 9 observation columns, but the agents a, b have 4, 4"),
+        ({"observations": np.zeros((50, 4, 1), np.float32)}, "a, b have 4, 4; say which are whose in a --spec"),
+    ],
+)
+def test_arrays_that_do_not_fit(joint: Arrays, tmp_path: Path, changes: Arrays, told: str) -> None:
+    arrays = {key: array for key, array in (joint | changes).items() if array is not None}
+    assert told in refused(write_npz(tmp_path / "joint.npz", arrays), tmp_path / "out", specs=SPECS)
+
+
+def test_a_joint_log_needs_to_be_told_whose_columns_are_whose(joint: Arrays, tmp_path: Path) -> None:
+    error = refused(write_npz(tmp_path / "joint.npz", joint), tmp_path / "out")
+    assert "say which are whose: --task NAME for a task of the catalogue, or --spec FILE" in error
+
+
+def test_pickled_objects_are_never_loaded(joint: Arrays, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "joint.npz", joint | {"rewards": np.array([{}] * 50)})
+    assert '"rewards" holds pickled objects, which are not read' in refused(path, tmp_path / "out", specs=SPECS)
+
+
+def test_zip_entries_outside_are_refused(joint: Arrays, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "joint.npz", joint)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../evil.npy", b"")
+    assert "has the entry '../evil.npy'" in refused(path, tmp_path / "out", specs=SPECS)
+
+
+def test_a_header_that_claims_more_than_there_is(joint: Arrays, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "joint.npz", {key: array for key, array in joint.items() if key != "rewards"})
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**11,)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("rewards.npy", header.getvalue())
+    assert "observations have 50 rows and rewards 100000000000" in refused(path, tmp_path / "out", specs=SPECS)
+
+
+def test_cut_or_altered_archives(joint: Arrays, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "joint.npz", joint)
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[: len(content) // 2])
+    assert "is no NPZ file, or is cut or altered" in refused(path, tmp_path / "out", specs=SPECS)
+    content[400] ^= 1
+    path.write_bytes(content)
+    assert "is no NPZ file, or is cut or altered" in refused(path, tmp_path / "out", specs=SPECS)
+
+
+def test_what_is_no_log_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.h5 does not exist; give D4RL's HDF5"):
+        open_log(tmp_path / "nowhere.h5")
+    with pytest.raises(DataError, match="holds nothing that is read"):
+        open_log(tmp_path)
+    (tmp_path / "log.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match=r"log\.pkl is in no format that is read"):
+        open_log(tmp_path / "log.pkl")
+    (tmp_path / "a.h5").write_bytes(b"")
+    with pytest.raises(ConfigError, match="leave out --column"):
+        open_log(tmp_path / "a.h5", {"agent": "robot"})
+    (tmp_path / "b.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="holds files of several formats"):
+        open_log(tmp_path)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    write_npz(tmp_path / "elsewhere.npz", team["a"])
+    (tmp_path / "logs" / "a.npz").symlink_to(tmp_path / "elsewhere.npz")
+    assert "is a symbolic link" in refused(tmp_path / "logs", tmp_path / "out")
+
+
+def test_agents_of_unequal_length_are_refused(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    write_npz(tmp_path / "logs" / "a.npz", team["a"])
+    write_npz(tmp_path / "logs" / "b.npz", {key: array[:40] for key, array in team["b"].items()})
+    error = refused(tmp_path / "logs", tmp_path / "out")
+    assert "have 40 rows and 4 ends of episodes" in error and "export the same steps for every agent" in error
+    late = team["b"] | {"terminals": np.roll(team["b"]["terminals"], 1)}
+    write_npz(tmp_path / "logs" / "b.npz", late)
+    assert "differ in terminals from row 0 on" in refused(tmp_path / "logs", tmp_path / "out")
+
+
+def test_missing_and_unknown_agents_are_named(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    write_npz(tmp_path / "logs" / "a.npz", team["a"])
+    assert "has no agent b, only a" in refused(tmp_path / "logs", tmp_path / "out", specs=SPECS)
+    write_npz(tmp_path / "logs" / "c.npz", team["b"])
+    assert "has an agent 'c', but the team is a, b" in refused(tmp_path / "logs", tmp_path / "out", specs=SPECS)
