@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
-from marline.errors import MarlineError
+from marline.errors import CorruptionError, MarlineError
 
 USAGE_ERROR = 2
+CORRUPTION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +178,13 @@ Command = (
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[Export, subcommand("export")]
+    | Annotated[Ingest, subcommand("ingest")]
+    | Annotated[Tune, subcommand("tune")]
+    | Annotated[Status, subcommand("status")]
+    | Annotated[Rollback, subcommand("rollback")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
@@ -184,7 +192,11 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit status: 0, 1 for a failure, 2 for what the user can mend."""
+    """Run one command and leave with its exit status.
+
+    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
+    143 after SIGTERM.
+    """
     signal.signal(signal.SIGTERM, _terminated)
     command: Any = tyro.cli(
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
@@ -196,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = command()
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
-        status = USAGE_ERROR
+        status = CORRUPTION if isinstance(error, CorruptionError) else USAGE_ERROR
     except BrokenPipeError:
         status = 0
     sys.exit(status)

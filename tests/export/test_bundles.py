@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_bundle_per_agent_that_says_what_it_is(campaign: Campaign) -> None:
-    folders = campaign.export()
+    folders = campaign.export().folders
     home = campaign.folder / "seed-0" / "uniform" / "deployment-01" / "bundles"
     assert folders == {"arm": home / "arm", "cart": home / "cart"}
     for agent, sizes in {"arm": (3, 2), "cart": (5, 1)}.items():
@@ -169,7 +169,7 @@ def serve(python: list[str], bundle: Path, folder: Path, steps: Iterable[dict[st
 
 
 def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list[str], tmp_path: Path) -> None:
-    bundle = campaign.export(tmp_path / "out")["arm"]
+    bundle = campaign.export(tmp_path / "out").folders["arm"]
     assert len((bundle / "run_policy.py").read_text().splitlines()) < 60
     observations = logs(50)["arm"].observations.tolist()
 
@@ -221,7 +221,9 @@ def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Pat
     step = {"observation": [0.0] * 5}
     write_bundle(
         tmp_path / "bcq",
-        make_bundle("a", policy_of("bcq", CONTINUOUS), CONTINUOUS, seen(CONTINUOUS), deployment=0, provenance={}),
+        make_bundle(
+            "a", policy_of("bcq", CONTINUOUS), CONTINUOUS, seen(CONTINUOUS), tuned_on=0, logs_of=1, provenance={}
+        ),
     )
     end = {"reward": 1, "terminal": True, "timeout": False}
     drawn = serve(python, tmp_path / "bcq", tmp_path / "logs", [step, step | end] * 20)
@@ -229,7 +231,7 @@ def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Pat
 
     write_bundle(
         tmp_path / "cql",
-        make_bundle("a", policy_of("cql", DISCRETE), DISCRETE, seen(DISCRETE), deployment=0, provenance={}),
+        make_bundle("a", policy_of("cql", DISCRETE), DISCRETE, seen(DISCRETE), tuned_on=0, logs_of=1, provenance={}),
     )
     masked = [step | {"action_mask": (np.arange(4) == only).tolist()} for only in range(4)]
     steps = [masked[0], *(later | end | {"terminal": False} for later in masked[1:]), masked[0] | end]
@@ -244,7 +246,9 @@ def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Pat
 
 def test_the_script_refuses_what_is_not_what_was_exported(python: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    bundle = make_bundle("a", policy_of("iql", CONTINUOUS), CONTINUOUS, seen(CONTINUOUS), deployment=0, provenance={})
+    bundle = make_bundle(
+        "a", policy_of("iql", CONTINUOUS), CONTINUOUS, seen(CONTINUOUS), tuned_on=0, logs_of=1, provenance={}
+    )
     for what, told in [
         ("another byte", "policy.onnx is not what was exported"),
         ("another machine", "the actions of golden.json come out otherwise"),

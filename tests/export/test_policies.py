@@ -31,7 +31,7 @@ def run(graph: Graph, **given: np.ndarray) -> np.ndarray:
 def test_onnx_acts_as_jax_does_and_the_same_policy_makes_the_same_bytes(name: str) -> None:
     spec = DISCRETE if name == "cql" else CONTINUOUS
     bundles = [
-        make_bundle("a", policy_of(name, spec), spec, seen(spec), deployment=3, provenance={"task": None})
+        make_bundle("a", policy_of(name, spec), spec, seen(spec), tuned_on=3, logs_of=4, provenance={"task": None})
         for _ in range(2)
     ]
     bundle = bundles[0]
@@ -74,7 +74,7 @@ def _(policy: Negated, graph: Graph, observation: str) -> str:
 def test_a_wrong_translation_never_leaves() -> None:
     policy = Negated(policy_of("td3-bc", CONTINUOUS))
     with pytest.raises(MarlineError, match="policy.onnx of agent 'a' acts otherwise than the policy does"):
-        make_bundle("a", policy, CONTINUOUS, seen(CONTINUOUS), deployment=0, provenance={})
+        make_bundle("a", policy, CONTINUOUS, seen(CONTINUOUS), tuned_on=0, logs_of=1, provenance={})
 
 
 def test_rows_on_which_rounding_decides_are_left_out() -> None:
@@ -87,11 +87,13 @@ def test_rows_on_which_rounding_decides_are_left_out() -> None:
     )
     rows = seen(DISCRETE)
     with pytest.raises(ConfigError, match="rounding decides what the policy of agent 'a' does on all 40"):
-        make_bundle("a", tied, DISCRETE, dataclasses.replace(rows, action_masks=None), deployment=0, provenance={})
+        make_bundle(
+            "a", tied, DISCRETE, dataclasses.replace(rows, action_masks=None), tuned_on=0, logs_of=1, provenance={}
+        )
     forced = rows.observations[:, 0] > 0  # one action is left there, so nothing hangs on the tie
     masks = np.where(forced[:, None], np.arange(4) == 3, True)
     alone = dataclasses.replace(rows, action_masks=masks)
-    assert make_bundle("a", tied, DISCRETE, alone, deployment=0, provenance={}).num_checked == forced.sum()
+    assert make_bundle("a", tied, DISCRETE, alone, tuned_on=0, logs_of=1, provenance={}).num_checked == forced.sum()
 
 
 def test_unknown_and_broken_policies_are_refused() -> None:
@@ -100,4 +102,4 @@ def test_unknown_and_broken_policies_are_refused() -> None:
     policy = policy_of("iql", CONTINUOUS)
     broken = eqx.tree_at(lambda policy: policy.actor.mlp.layers[0].bias, policy, jnp.full(6, jnp.nan))
     with pytest.raises(ConfigError, match="agent 'a' holds NaN or an infinity"):
-        make_bundle("a", broken, CONTINUOUS, seen(CONTINUOUS), deployment=0, provenance={})
+        make_bundle("a", broken, CONTINUOUS, seen(CONTINUOUS), tuned_on=0, logs_of=1, provenance={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Exported:
     """The bundles of one team.
 
     Attributes:
-        deployment: the last one that its policies were tuned on; 0 are the offline policies.
+        deployment: the one in which they will act; their policies were tuned on those before it.
         folder: where there is a bundle in a folder of its own for each agent.
         bundles: by agent.
     """
@@ -36,6 +37,26 @@ class Exported:
     deployment: int
     folder: Path
     bundles: Mapping[AgentID, Bundle]
+
+    @property
+    def folders(self) -> dict[AgentID, Path]:
+        """The bundle of each agent on disk."""
+        return {agent: self.folder / agent for agent in self.bundles}
+
+    @property
+    def team(self) -> str:
+        """A hash of all policies: two teams are the same if theirs are."""
+        return team_hash({agent: bundle.policy_sha256 for agent, bundle in self.bundles.items()})
+
+    def write(self) -> None:
+        """Write every bundle; each appears as a whole or not at all."""
+        for agent, bundle in self.bundles.items():
+            write_bundle(self.folder / agent, bundle)
+
+
+def team_hash(policies: Mapping[AgentID, str]) -> str:
+    """One hash for the policies of a team, from the hash of each."""
+    return hashlib.sha256("\n".join(f"{agent} {policies[agent]}" for agent in sorted(policies)).encode()).hexdigest()
 
 
 def export(
@@ -67,33 +88,65 @@ def export(
     path = folder / "run.json"
     require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
     config = RunConfig.read(path)
-    seed = _chosen(seed, config.seeds, "seed")
+    seed = chosen(seed, config.seeds, "seed")
     if deployment != 0:
-        sampler = _chosen(sampler, tuple(config.samplers), "sampler")
+        sampler = chosen(sampler, tuple(config.samplers), "sampler")
     sizes = dataset.outline(folder / "data")
     for agent in agents:
         require_name(agent, sizes, "agent")
     sizes = {agent: size for agent, size in sizes.items() if not agents or agent in agents}
     number, home, policies = _policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
-    provenance = {"task": config.task, "seed": seed, "sampler": sampler if number else None}
+    exported = bundle_team(
+        folder,
+        config,
+        policies,
+        tuned_on=dict.fromkeys(policies, number),
+        logs_of=number + 1,
+        provenance={"task": config.task, "seed": seed, "sampler": sampler if number else None},
+        out=home / "bundles" if out is None else out,
+    )
+    exported.write()
+    return exported
+
+
+def bundle_team(
+    folder: Path,
+    config: RunConfig,
+    policies: Mapping[AgentID, Policy],
+    *,
+    tuned_on: Mapping[AgentID, int],
+    logs_of: int,
+    provenance: Mapping[str, object],
+    out: Path,
+) -> Exported:
+    """Translate and check policies; nothing is written yet.
+
+    Args:
+        folder: the run directory, whose offline logs they are checked on.
+        config: of the run.
+        policies: by agent.
+        tuned_on: the last deployment that each was tuned on.
+        logs_of: the deployment in which they will act.
+        provenance: entries of every contract.
+        out: what will hold a folder per agent.
+    """
+    sizes = dataset.outline(folder / "data")
     bundles = {
         agent: make_bundle(
             agent,
             policy,
             sizes[agent][0],
             _experienced(folder / "data", agent),
-            deployment=number,
+            tuned_on=tuned_on[agent],
+            logs_of=logs_of,
             provenance={**provenance, "algorithm": type(algorithm_of(config.algorithm, agent)).__name__},
         )
         for agent, policy in policies.items()
     }
-    out = home / "bundles" if out is None else out
-    for agent, bundle in bundles.items():
-        write_bundle(out / agent, bundle)
-    return Exported(number, out, bundles)
+    return Exported(logs_of, out, bundles)
 
 
-def _chosen(value: Any, known: tuple[Any, ...], kind: str) -> Any:
+def chosen(value: Any, known: tuple[Any, ...], kind: str) -> Any:
     """`value` if it is known, the only one there is if it is None."""
     names = ", ".join(map(str, known))
     if value is None:
@@ -121,7 +174,7 @@ def _policies(
     algorithms = {agent: algorithm_of(config.algorithm, agent) for agent in sizes}
     learners = {agent: _learner(algorithms[agent], config, *size) for agent, size in sizes.items()}
     if number == 0:
-        trained = offline.load_learners(config.offline_updates, learners)
+        trained = offline.checkpointed_learners(config.offline_updates, learners)
         return 0, offline.folder, {agent: algorithms[agent].policy(trained[agent]) for agent in sizes}
     shapes = {agent: jax.eval_shape(algorithms[agent].policy, learners[agent]) for agent in sizes}
     return number, history.deployment(number), history.load_policies(number, shapes)

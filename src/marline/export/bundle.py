@@ -89,7 +89,8 @@ def make_bundle(
     spec: Spec,
     seen: Experienced,
     *,
-    deployment: int,
+    tuned_on: int,
+    logs_of: int,
     provenance: Mapping[str, object],
 ) -> Bundle:
     """Translate a policy and check the translation.
@@ -99,7 +100,8 @@ def make_bundle(
         policy: of a kind that `policies.to_graph` knows.
         spec: sizes of its observation and action.
         seen: of the agent's logs.
-        deployment: the last one that the policy was tuned on; 0 is the offline policy.
+        tuned_on: the last deployment that the policy was tuned on; 0 is the offline policy.
+        logs_of: the deployment in which it will act, which its logs are stamped with.
         provenance: entries of the contract: task, algorithm and the like.
 
     Raises:
@@ -124,14 +126,14 @@ def make_bundle(
     contract = {
         "agent": agent,
         **provenance,
-        "tuned_on_deployment": deployment,
-        "logs_of_deployment": deployment + 1,
+        "tuned_on_deployment": tuned_on,
+        "logs_of_deployment": logs_of,
         "policy_sha256": policy_sha256,
         "inputs": [_describe_input(graph, name, seen) for name in graph.inputs],
         "outputs": [_describe_action(graph, spec)],
         "golden": {"file": "golden.json", "rows": len(golden), "tolerance": TOLERANCE},
         "serving": SERVING,
-        "logs": _describe_logs(graph, agent, deployment + 1, policy_sha256),
+        "logs": _describe_logs(graph, agent, logs_of, policy_sha256),
         "versions": _versions(),
     }
     files = {

@@ -59,7 +59,9 @@ class Graph:
     def node(self, operator: str, *inputs: str, **attributes: int | float) -> str:
         """The one output of a new node."""
         name = f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], name, **attributes))
+        node = helper.make_node(operator, list(inputs), [name], name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self._nodes.append(node)
         return name
 
     def concatenate(self, *values: str) -> str:

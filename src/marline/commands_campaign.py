@@ -1,0 +1,189 @@
+"""What the commands about campaigns in the real world do; imported only when one of them runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marline.campaign.campaign import Campaign
+from marline.campaign.intake import Ingested
+from marline.campaign.receiving import read_logs
+from marline.console import ProgressDisplay, say
+from marline.data.check import check
+from marline.errors import require
+from marline.flags import configure_campaign
+from marline.runtime import set_up_jax
+
+if TYPE_CHECKING:
+    from marline import cli, cli_campaign
+
+INTERRUPTED = 130
+
+
+def train(options: cli_campaign.Train) -> int:
+    """`marline train`."""
+    set_up_jax()
+    if options.logs is None:
+        campaign = Campaign.open(options.run)
+    else:
+        received = read_logs(options.logs, clip_actions=options.clip_actions)
+        for note in (*received.notes, *check(received.logs)):
+            say(f"note: {note}")
+        config = configure_campaign(options, received.logs)
+        campaign = Campaign.start(options.run, received.logs, config, received.source)
+    updates = campaign.config.offline_updates
+    rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
+    say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
+    with (
+        _resumable(f"marline train --run {options.run}"),
+        ProgressDisplay([("updates", updates)]) as display,
+    ):
+        shown = 0
+
+        def progress(done: int) -> None:
+            nonlocal shown
+            display.advance(0, "offline training", done - shown)
+            shown = done
+
+        campaign.train(progress)
+    say(f"trained: {updates:,} updates of each agent")
+    say(f"  next: marline export {options.run}")
+    return 0
+
+
+def export(options: cli.Export) -> int:
+    """`marline export` of a campaign: the policies to deploy now."""
+    from marline.campaign.exporting import chosen
+
+    campaign = Campaign.open(options.run)
+    chosen(options.seed, (campaign.seed,), "seed")
+    chosen(options.sampler, (campaign.sampler_name,), "sampler")
+    exported = campaign.export(options.out, options.agent)
+    number, bundles = exported.deployment, exported.bundles
+    if options.json:
+        found = {
+            agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
+            for agent, bundle in bundles.items()
+        }
+        print(jsonlib.dumps({"logs_of_deployment": number, "team": exported.team, "bundles": found}, indent=2))
+        return 0
+    for agent, bundle in bundles.items():
+        tuned_on = bundle.contract["tuned_on_deployment"]
+        say(
+            f"{agent}: {exported.folders[agent]}, policy {bundle.policy_sha256[:12]} tuned on "
+            f"{f'deployment {tuned_on}' if tuned_on else 'the offline logs'}, "
+            f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
+        )
+    if number > Campaign.open(options.run).config.deployments:
+        say(
+            f"all deployments are done: these policies (team {exported.team[:12]}) are the last, and none of their logs"
+        )
+        say("will be taken")
+        return 0
+    say("copy each folder to its agent, and there: python run_policy.py LOGS")
+    say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
+    say(f"  next: marline ingest {options.run} LOGS")
+    return 0
+
+
+def ingest(options: cli_campaign.Ingest) -> int:
+    """`marline ingest`."""
+    set_up_jax()
+    with _resumable(f"marline ingest {options.run} LOGS"):
+        found = Campaign.open(options.run).ingest(
+            options.logs,
+            allow_missing=options.allow_missing,
+            unstamped=options.unstamped,
+            replace=options.replace,
+            clip_actions=options.clip_actions,
+        )
+    if options.json:
+        print(jsonlib.dumps(found._asdict(), indent=2))
+        return 0
+    for note in found.notes:
+        say(f"note: {note}")
+    for line in _describe(found, options.run):
+        say(line)
+    return 0
+
+
+def _describe(found: Ingested, run: Path) -> list[str]:
+    rows = ", ".join(f"{agent} {num_rows:,}" for agent, num_rows in found.rows.items())
+    if found.outcome == "waiting":
+        arrived, team = len(found.rows), len(found.rows) + len(found.waiting_for)
+        return [
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, no logs of {', '.join(found.waiting_for)} yet; "
+            f"rows: {rows}",
+            "nothing is merged before all are in",
+            f"  next: marline ingest {run} LOGS, or marline ingest {run} --allow-missing to go on without",
+        ]
+    if found.outcome == "repeated":
+        return [
+            f"nothing to do: these logs of deployment {found.deployment} are in already",
+            f"  next: marline status {run}",
+        ]
+    waived = f"; without {', '.join(found.waived)}, who keep policy and data" if found.waived else ""
+    return [f"logs of deployment {found.deployment} are in; rows: {rows}{waived}", f"  next: marline tune {run}"]
+
+
+def tune(options: cli_campaign.Tune) -> int:
+    """`marline tune`."""
+    set_up_jax()
+    campaign = Campaign.open(options.run)
+    with _resumable(f"marline tune {options.run}"):
+        say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
+        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+    if options.json:
+        print(jsonlib.dumps({**record, "returns": campaign.returns}, indent=2))
+        return 0
+    number = record["deployment"]
+    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
+    for agent, measured in record["agents"].items():
+        online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
+        parts = [
+            f"{name} {measured[key]:.3g}"
+            for key, name in (("alpha", "alpha"), ("estimated_distance", "distance"))
+            if key in measured
+        ]
+        parts += [f"online share {100 * online:.0f} %"] if math.isfinite(online) else []
+        parts += ["frozen: keeps its policy"] if agent in record.get("frozen", ()) else []
+        say(f"{agent}: {', '.join(parts)}")
+    for agent in record.get("waived", ()):
+        say(f"{agent}: no logs, keeps policy and data")
+    if number == campaign.config.deployments:
+        say(f"all {number} deployments are done")
+        say(f"  next: marline report {options.run}")
+    else:
+        say(f"  next: marline export {options.run}")
+    return 0
+
+
+def rollback(options: cli_campaign.Rollback) -> int:
+    """`marline rollback`."""
+    set_up_jax()
+    event = Campaign.open(options.run).rollback(options.to, options.agent)
+    what = f"after deployment {options.to}" if options.to else "after offline training"
+    say(f"{', '.join(event.body['agents'])}: back to the policies {what}; what was logged since stays")
+    say(f"  next: marline export {options.run}")
+    return 0
+
+
+def verify(options: cli_campaign.Verify) -> int:
+    """`marline verify`."""
+    require(options.run.is_dir(), f"{options.run} is not a run directory")
+    raise NotImplementedError
+
+
+@contextlib.contextmanager
+def _resumable(command: str) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM: say how to go on, and leave with the status that belongs to it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"\nstopped; what was done is saved. Go on with: {command}", file=sys.stderr)
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
