@@ -18,9 +18,7 @@ CARTS, STEPS = ("left", "middle", "right"), 25
 
 def observe(places):
     """What each cart sees: where it is, and how far the others are."""
-    return {
-        cart: [places[cart], *(places[other] - places[cart] for other in CARTS if other != cart)] for cart in CARTS
-    }
+    return {cart: [places[cart], *(places[other] - places[cart] for other in CARTS if other != cart)] for cart in CARTS}
 
 
 def move(places, actions):
@@ -83,7 +81,9 @@ def random_play(episodes):
                 for column, value in zip(logs[cart].values(), row, strict=True):
                     column.append(value)
     ends = np.arange(1, episodes * STEPS + 1) % STEPS == 0
-    return {cart: {**columns, "terminals": np.zeros(len(ends), bool), "timeouts": ends} for cart, columns in logs.items()}
+    return {
+        cart: {**columns, "terminals": np.zeros(len(ends), bool), "timeouts": ends} for cart, columns in logs.items()
+    }
 
 
 def main(folder, episodes=40, deployments=2):

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from marline.campaign.campaign import Campaign
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
+from marline.campaign.verify import verify as verify_files
 from marline.console import ProgressDisplay, say
 from marline.data.check import check
-from marline.errors import require
 from marline.flags import configure_campaign
 from marline.runtime import set_up_jax
 
 if TYPE_CHECKING:
     from marline import cli, cli_campaign
 
-INTERRUPTED = 130
+INTERRUPTED, CORRUPTION = 130, 3
 
 
 def train(options: cli_campaign.Train) -> int:
@@ -175,8 +175,30 @@ def rollback(options: cli_campaign.Rollback) -> int:
 
 def verify(options: cli_campaign.Verify) -> int:
     """`marline verify`."""
-    require(options.run.is_dir(), f"{options.run} is not a run directory")
-    raise NotImplementedError
+    set_up_jax()
+    found = verify_files(options.run)
+    for problem in found.problems:
+        print(f"marline: {problem}", file=sys.stderr)
+    say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
+    if found.problems:
+        return CORRUPTION
+    if options.replay:
+        campaign = Campaign.open(options.run)
+        what = f"deployment {campaign.number}" if campaign.number else "the offline training"
+        say(f"training {what} again")
+        same = campaign.replay()
+        for agent, is_same in same.items():
+            say(f"{agent}: {'the same bytes' if is_same else 'OTHER BYTES than in the run'}")
+        if not all(same.values()):
+            versions = campaign.versions
+            print(
+                f"marline: training {what} again gives another result. It was done with {versions}; another version, "
+                "processor or accelerator rounds differently, and nothing else should",
+                file=sys.stderr,
+            )
+            return CORRUPTION
+    say(f"  next: marline status {options.run}")
+    return 0
 
 
 @contextlib.contextmanager

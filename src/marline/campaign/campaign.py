@@ -22,7 +22,9 @@ from marline.campaign.reconciling import due_events
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
+from marline.data.checkpoints import read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
+from marline.data.manifest import FileRecord
 from marline.data.summary import episodes
 from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
 from marline.policy import NumpyPolicy
@@ -153,6 +155,13 @@ class Campaign:
     def offline_rows(self) -> dict[AgentID, int]:
         """Rows of each agent's offline logs."""
         return {agent: self._untrained[self.seed, agent].experience.num_offline for agent in self.agents}
+
+    @property
+    def versions(self) -> str:
+        """What the last checkpoint was made with, such as "marline 0.1.0, jax 0.10.2"."""
+        history, step = (self._history, self._number) if self._number else (self._offline, self.config.offline_updates)
+        versions = read_manifest(history.checkpoint(step))["versions"]
+        return ", ".join(f"{name} {version}" for name, version in versions.items())
 
     @property
     def returns(self) -> list[float]:
@@ -325,8 +334,9 @@ class Campaign:
             self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
             self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
             self._history.save(number, members, [*records, record])
+            for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
+                team = self._gone_back(team, event)
             self._team, self._number = team, number
-            self._apply_rollbacks()  # those decided before its checkpoint was lost
         return record
 
     def rollback(self, to: int, agents: Collection[AgentID] = ()) -> Event:
@@ -353,8 +363,31 @@ class Campaign:
             )
             chosen = [agent for agent in self.agents if not agents or agent in agents]
             event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
-            self._go_back(event)
+            self._team = self._gone_back(self._trained(), event)
         return event
+
+    def replay(self) -> dict[AgentID, bool]:
+        """Train again what was trained last, changing nothing: whether each agent comes out with the same bytes."""
+        number = self._number
+        self._trained()
+        if number == 0:
+            chunk, updates = self.config.updates, self.config.offline_updates
+            last = self._untrained
+            for _, team, _ in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
+                last = team
+            files = _files(self._offline.checkpoint(updates))
+            again = {agent: (f"{agent}/learner", state.learner) for agent, state in self._members(last).items()}
+        else:
+            logs = self._history.load_logs(number)
+            assert logs is not None  # or it could not have been opened
+            frozen = self._records()[-1].get("frozen", ())
+            team, _ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
+            files = _files(self._history.deployment(number) / "learners")
+            again = {agent: (agent, state.learner) for agent, state in self._members(team).items()}
+        return {
+            agent: tree_sha256(learner) == files[f"{name}.safetensors"]["sha256"]
+            for agent, (name, learner) in again.items()
+        }
 
     def report(self) -> Path:
         """Write `report.html` into the run directory."""
@@ -452,51 +485,47 @@ class Campaign:
         return {**team, **tuning.merge(present, rows, number, self.config.algorithm)}
 
     def _records(self) -> list[Record]:
-        return self._history.records() or self._offline.records()
+        # those of the checkpoint: a crash may have kept them from metrics.jsonl
+        return self._history.records_at(self._number) if self._number else self._offline.records()
 
     def _resume(self) -> None:
-        events = self.ledger.events()
-        self._require_ingested_logs(events)
+        self._require_ingested_logs(self.ledger.events())
         done = max(self._history.intact_steps(), default=0)
         offline = max(self._offline.intact_steps(), default=-1)
-        if done == 0 and offline < self.config.offline_updates:
-            return
-        if done == 0:
-            members = self._offline.restore(offline, self._members(self._untrained))
-            self._team = tuning.equip(self._seeded(members), self.sampler)
+        if done > 0 or offline >= self.config.offline_updates:
+            self._team, self._number = self._team_after(done), done
+
+    def _team_after(self, number: int) -> Team:
+        """The team as the next deployment finds it: checkpoint, rows, and the rollbacks that were decided since."""
+        if number == 0:
+            members = self._offline.load(self.config.offline_updates, self._members(self._untrained))
+            team = tuning.equip(self._seeded(members), self.sampler)
         else:
-            self._team = self._restored(done)
-            self._number = done
-        self._apply_rollbacks()
+            team = {
+                learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
+                for learner, state in self._untrained.items()
+            }
+            for earlier in range(1, number + 1):
+                logs = self._history.load_logs(earlier)
+                if logs is None:
+                    raise CorruptionError(
+                        f"{self._history.folder} lost the logs of deployment {earlier}; put them back"
+                    )
+                team = self._merged(team, logs, earlier)
+            team = self._seeded(self._history.load(number, self._members(team)))
+        for event in self._events_of("rolled-back", number):
+            team = self._gone_back(team, event)
+        return team
 
-    def _apply_rollbacks(self) -> None:
-        """What was decided since the last deployment, in order."""
-        for event in self.ledger.events("rolled-back"):
-            if event.deployment == self._number:
-                self._go_back(event)
-
-    def _go_back(self, event: Event) -> None:
-        team, to, agents = self._trained(), event.body["to"], event.body["agents"]
+    def _gone_back(self, team: Team, event: Event) -> Team:
+        to, agents = event.body["to"], event.body["agents"]
         templates = {agent: team[self.seed, agent].learner for agent in agents}
         if to == 0:
             learners = self._offline.checkpointed_learners(self.config.offline_updates, templates)
         else:
             learners = self._history.load_learners(to, templates)
         back = {(self.seed, agent): team[self.seed, agent]._replace(learner=learners[agent]) for agent in agents}
-        self._team = {**team, **back}
-
-    def _restored(self, number: int) -> Team:
-        """The team of checkpoint `number`, with all rows up to that deployment."""
-        team = {
-            learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
-            for learner, state in self._untrained.items()
-        }
-        for earlier in range(1, number + 1):
-            logs = self._history.load_logs(earlier)
-            if logs is None:
-                raise CorruptionError(f"{self._history.folder} lost the logs of deployment {earlier}; put them back")
-            team = self._merged(team, logs, earlier)
-        return self._seeded(self._history.restore(number, self._members(team)))
+        return {**team, **back}
 
     def _require_ingested_logs(self, events: Sequence[Event]) -> None:
         """What the ledger knows to have come back cannot be made again."""
@@ -526,6 +555,8 @@ class Campaign:
                 self._seen = self._state()
 
     def _reconcile(self) -> None:
+        if self._number:
+            self._history.rewind(self._number)
         if (self._history.deployment(self._number + 1) / "logs").exists():
             self._history.drop_waiting(self._number + 1)
         for kind, number, body in due_events(
@@ -570,6 +601,10 @@ class Campaign:
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
+    return read_manifest(checkpoint)["files"]
 
 
 def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:

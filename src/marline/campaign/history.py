@@ -62,12 +62,27 @@ class History:
 
         Measurements beyond it are dropped, for what follows will be done again.
         """
-        trees, manifest = checkpoints.load_checkpoint(self.checkpoint(step), _trees(members))
-        self._write_records(manifest["records"])
+        restored = self.load(step, members)
+        self.rewind(step)
+        return restored
+
+    def load(self, step: int, members: Members) -> dict[AgentID, AgentState]:
+        """Learners and sampler memories of checkpoint `step`, given members of the same shapes; only reads."""
+        trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), _trees(members))
         return {
             agent: state._replace(learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"])
             for agent, state in members.items()
         }
+
+    def records_at(self, step: int) -> list[Record]:
+        """The measurements up to checkpoint `step`, which it carries itself."""
+        return checkpoints.read_manifest(self.checkpoint(step))["records"]
+
+    def rewind(self, step: int) -> None:
+        """Make `metrics.jsonl` say what checkpoint `step` does."""
+        records = self.records_at(step)
+        if records != self.records():
+            self._write_records(records)
 
     def intact_steps(self) -> list[int]:
         """Checkpoints whose files are what was written, ascending."""

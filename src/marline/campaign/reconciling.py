@@ -39,19 +39,19 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
     known = {(event.kind, event.deployment, event.body.get("waiting")) for event in Ledger(folder).events()}
     if ("created", 0, None) not in known:
         agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
-        body = {"run.json": sha256_file(folder / "run.json"), "data": _sha256(folder / "data")}
+        body = {"run.json": sha256_file(folder / "run.json"), "data": list_sha256(folder / "data")}
         yield "created", 0, {**body, "rows": agents}
     trained = offline.checkpoint(offline_updates)
     if ("trained", 0, None) not in known and trained.exists():
-        yield "trained", 0, {"updates": offline_updates, "checkpoint": _sha256(trained)}
+        yield "trained", 0, {"updates": offline_updates, "checkpoint": list_sha256(trained)}
     for number in range(1, tuned + 2):
         home, waiting = history.deployment(number), history.waiting(number)
-        if waiting.exists() and ("waiting", number, _sha256(waiting)) not in known:
-            yield "waiting", number, {"waiting": _sha256(waiting), "agents": _provenance(waiting).get("agents", {})}
+        if waiting.exists() and ("waiting", number, list_sha256(waiting)) not in known:
+            yield "waiting", number, {"waiting": list_sha256(waiting), "agents": _provenance(waiting).get("agents", {})}
         if (home / "logs").exists() and ("ingested", number, None) not in known:
             there = _provenance(home / "logs")
             body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
-            yield "ingested", number, {"logs": _sha256(home / "logs"), **body}
+            yield "ingested", number, {"logs": list_sha256(home / "logs"), **body}
         if number <= tuned and ("tuned", number, None) not in known:
             yield "tuned", number, _tuned(home, history, offline, number)
 
@@ -60,7 +60,7 @@ def _tuned(home: Path, history: History, offline: History, number: int) -> dict[
     by_number = {record["deployment"]: record for record in [*offline.records(), *history.records()]}
     record, deployed = by_number[number], by_number[number - 1]
     return {
-        **{kind: _sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
+        **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
         "frozen": record.get("frozen", []),
         "waived": record.get("waived", []),
         "return_of_deployed": deployed.get("return"),
@@ -71,8 +71,8 @@ def _tuned(home: Path, history: History, offline: History, number: int) -> dict[
     }
 
 
-def _sha256(folder: Path) -> str:
-    """Of the list that vouches for all other files of a folder."""
+def list_sha256(folder: Path) -> str:
+    """SHA-256 of the list that vouches for all other files of a folder."""
     return sha256_file(folder / (MANIFEST if (folder / MANIFEST).exists() else dataset.MANIFEST))
 
 

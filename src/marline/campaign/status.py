@@ -90,14 +90,14 @@ def status(folder: Path) -> Status:
     for number in range(1, done + 1):
         for agent, size in dataset.outline(home / f"deployment-{number:02d}" / "logs").items():
             rows[agent] += size[1]
-    records = _records(home) or _records(offline) or [{"deployment": 0, "agents": {}}]
+    records = _records(home, done) if done else [{"deployment": 0, "agents": {}}]
     following = home / f"deployment-{done + 1:02d}"
     ingested = (following / "logs").exists()
     arrived = following / ("logs" if ingested else "waiting")
     there = {agent: size[1] for agent, size in dataset.outline(arrived).items()} if arrived.exists() else {}
     out = exported_policies(events, done + 1)
     stage = _stage(trained, done == num_deployments, ingested, bool(there), bool(out))
-    tuned_on = lineage(rows, records[: done + 1], events)[-1]
+    tuned_on = lineage(rows, records if trained else [], events)[-1]
     return Status(
         run=str(folder),
         algorithm=_algorithm(settings["algorithm"]),
@@ -151,11 +151,12 @@ def _last_step(folder: Path) -> int:
     return max((int(path.name.removeprefix("checkpoint-")) for path in found), default=0)
 
 
-def _records(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "metrics.jsonl"
+def _records(folder: Path, step: int) -> list[dict[str, Any]]:
+    """The measurements that a checkpoint carries."""
+    path = folder / f"checkpoint-{step:07d}" / "manifest.json"
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    except ValueError as error:
+        return json.loads(path.read_text("utf-8"))["records"]
+    except (OSError, ValueError, LookupError) as error:
         raise CorruptionError(f"{path} is damaged ({error}); restore it from a copy") from error
 
 
