@@ -476,7 +476,8 @@ class Campaign:
         # the memory of a sampler follows the rows, whether its agent learns from them or not
         adapted, metrics = tuning.adapt(still, number, algorithm, sampler)
         result = tuning.tune_on(moving, number, algorithm, sampler, num_updates=self.config.updates)
-        return {**team, **adapted, **result.team}, self._members({**metrics, **result.metrics})
+        measured = self._members({**metrics, **result.metrics})
+        return {**team, **adapted, **result.team}, {agent: measured[agent] for agent in self.agents if agent in logs}
 
     def _merged(self, team: Team, logs: Mapping[AgentID, Dataset], number: int) -> Team:
         """The team with the rows of those agents that have logs of a deployment."""

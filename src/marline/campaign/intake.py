@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from marline.campaign.ledger import Event
+from marline.campaign.lineage import exported_policies
 from marline.campaign.receiving import Stamp
 from marline.data import dataset
 from marline.data.dataset import Dataset
@@ -33,19 +34,6 @@ class Ingested(NamedTuple):
     waiting_for: tuple[AgentID, ...]
     waived: tuple[AgentID, ...]
     notes: tuple[str, ...] = ()
-
-
-def exported_policies(events: Iterable[Event], deployment: int) -> dict[AgentID, set[str]]:
-    """The policies that went out for a deployment and were not withdrawn by a rollback since, by agent."""
-    out: dict[AgentID, set[str]] = {}
-    for event in events:
-        if event.kind == "exported" and event.deployment == deployment:
-            for agent, policy in event.body["policies"].items():
-                out.setdefault(agent, set()).add(policy)
-        elif event.kind == "rolled-back" and event.deployment == deployment - 1:
-            for agent in event.body["agents"]:
-                out.pop(agent, None)
-    return out
 
 
 def require_stamps(stamps: Mapping[AgentID, Stamp], events: Iterable[Event], deployment: int, source: str) -> None:

@@ -1,14 +1,16 @@
-"""Which deployment each agent's policy comes from, after tuning, freezing, waiving and rolling back."""
+"""Which deployment each agent's policy comes from after tuning, freezing and rolling back, and which went out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marline.campaign.ledger import Event
-from marline.types import AgentID
 
-Lineage = dict[AgentID, int]
+if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
+    from marline.types import AgentID
+
+    Lineage = dict[AgentID, int]
 
 
 def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], events: Iterable[Event]) -> list[Lineage]:
@@ -32,3 +34,16 @@ def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], eve
             if event.deployment == record["deployment"]:
                 now |= {agent: found[event.body["to"]][agent] for agent in event.body["agents"]}
     return [*found, dict(now)]
+
+
+def exported_policies(events: Iterable[Event], deployment: int) -> dict[AgentID, set[str]]:
+    """The policies that went out for a deployment and were not withdrawn by a rollback since, by agent."""
+    out: dict[AgentID, set[str]] = {}
+    for event in events:
+        if event.kind == "exported" and event.deployment == deployment:
+            for agent, policy in event.body["policies"].items():
+                out.setdefault(agent, set()).add(policy)
+        elif event.kind == "rolled-back" and event.deployment == deployment - 1:
+            for agent in event.body["agents"]:
+                out.pop(agent, None)
+    return out

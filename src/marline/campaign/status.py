@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.intake import exported_policies
 from marline.campaign.ledger import Event, Ledger
-from marline.campaign.lineage import lineage
-from marline.data import dataset
+from marline.campaign.lineage import exported_policies, lineage
+from marline.data.manifest import read_sealed
 from marline.errors import CorruptionError, require
-from marline.types import AgentID
+
+if TYPE_CHECKING:  # it would import JAX
+    from marline.types import AgentID
 
 
 class AgentStatus(NamedTuple):
@@ -84,17 +85,17 @@ def status(folder: Path) -> Status:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
     offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
     events = Ledger(folder).events()
-    rows = {agent: 0 for agent in dataset.outline(folder / "data")} if (folder / "data").exists() else {}
+    rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
     trained = (offline / f"checkpoint-{offline_updates:07d}").exists()
     done = _last_step(home)
     for number in range(1, done + 1):
-        for agent, size in dataset.outline(home / f"deployment-{number:02d}" / "logs").items():
-            rows[agent] += size[1]
+        for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
+            rows[agent] += num_rows
     records = _records(home, done) if done else [{"deployment": 0, "agents": {}}]
     following = home / f"deployment-{done + 1:02d}"
     ingested = (following / "logs").exists()
     arrived = following / ("logs" if ingested else "waiting")
-    there = {agent: size[1] for agent, size in dataset.outline(arrived).items()} if arrived.exists() else {}
+    there = _num_rows(arrived) if arrived.exists() else {}
     out = exported_policies(events, done + 1)
     stage = _stage(trained, done == num_deployments, ingested, bool(there), bool(out))
     tuned_on = lineage(rows, records if trained else [], events)[-1]
@@ -144,6 +145,12 @@ def _next(stage: str, folder: Path) -> str:
 
 def _out_since(events: list[Event], number: int) -> str:
     return [event.time for event in events if event.kind == "exported" and event.deployment == number][-1]
+
+
+def _num_rows(folder: Path) -> dict[AgentID, int]:
+    """Rows of each agent in a dataset folder."""
+    listed = read_sealed(folder / "dataset.json", "marline dataset", 1)["agents"]
+    return {entry["name"]: entry["num_transitions"] for entry in listed}
 
 
 def _last_step(folder: Path) -> int:
