@@ -3,11 +3,11 @@
     python experiments/kill_campaign.py --kills 200
     python experiments/kill_campaign.py --kills 10 --seed 1      # what the tests do
 
-A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported, in a process that kills itself by
-SIGKILL before or after a random one of its durable steps: a file synced, renamed or exchanged, an event appended. The
-next process begins the story anew, as a person would repeat the last command, and is killed in turn. When a story has
-come to its end, policies, learners, logs, measurements and the kinds of events must be those of the undisturbed one.
-Half of the kills come after a random time instead, which hits any line (with --by-time, all of them).
+A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported, in a process that kills itself
+by SIGKILL before or after a random one of its durable steps: a file synced, renamed or exchanged, an event appended.
+The next process begins the story anew, as a person would repeat the last command, and is killed in turn. When a story
+has come to its end, policies, learners, logs, measurements and the kinds of events must be those of the undisturbed
+one. Half of the kills come after a random time instead, which hits any line (with --by-time 1, all of them).
 
 Processes are forked from one that has imported everything and has started no threads yet.
 """
@@ -190,7 +190,9 @@ def main() -> None:
                 by_time = rng.random() < options.by_time
                 # early enough that several kills fall into a story
                 fatal = float("inf") if by_time else rng.randint(1, max(1, num_steps // 2))
-                ended, _, seconds = in_a_process(folder, fatal=fatal, seconds=rng.uniform(0, seconds) if by_time else None)
+                ended, _, seconds = in_a_process(
+                    folder, fatal=fatal, seconds=rng.uniform(0, seconds) if by_time else None
+                )
                 if ended:
                     break
                 kills, killed_here = kills + 1, killed_here + 1

@@ -29,7 +29,7 @@ def train(options: cli_campaign.Train) -> int:
     """`marline train`."""
     set_up_jax()
     if options.logs is None:
-        campaign = Campaign.open(options.run)
+        campaign = _open(options.run)
     else:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in (*received.notes, *check(received.logs)):
@@ -60,7 +60,7 @@ def export(options: cli.Export) -> int:
     """`marline export` of a campaign: the policies to deploy now."""
     from marline.campaign.exporting import chosen
 
-    campaign = Campaign.open(options.run)
+    campaign = _open(options.run)
     chosen(options.seed, (campaign.seed,), "seed")
     chosen(options.sampler, (campaign.sampler_name,), "sampler")
     exported = campaign.export(options.out, options.agent)
@@ -79,7 +79,7 @@ def export(options: cli.Export) -> int:
             f"{f'deployment {tuned_on}' if tuned_on else 'the offline logs'}, "
             f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
         )
-    if number > Campaign.open(options.run).config.deployments:
+    if number > _open(options.run).config.deployments:
         say(
             f"all deployments are done: these policies (team {exported.team[:12]}) are the last, and none of their logs"
         )
@@ -95,7 +95,7 @@ def ingest(options: cli_campaign.Ingest) -> int:
     """`marline ingest`."""
     set_up_jax()
     with _resumable(f"marline ingest {options.run} LOGS"):
-        found = Campaign.open(options.run).ingest(
+        found = _open(options.run).ingest(
             options.logs,
             allow_missing=options.allow_missing,
             unstamped=options.unstamped,
@@ -134,7 +134,7 @@ def _describe(found: Ingested, run: Path) -> list[str]:
 def tune(options: cli_campaign.Tune) -> int:
     """`marline tune`."""
     set_up_jax()
-    campaign = Campaign.open(options.run)
+    campaign = _open(options.run)
     with _resumable(f"marline tune {options.run}"):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
         record = campaign.tune(agents=options.agent, freeze=options.freeze)
@@ -166,7 +166,7 @@ def tune(options: cli_campaign.Tune) -> int:
 def rollback(options: cli_campaign.Rollback) -> int:
     """`marline rollback`."""
     set_up_jax()
-    event = Campaign.open(options.run).rollback(options.to, options.agent)
+    event = _open(options.run).rollback(options.to, options.agent)
     what = f"after deployment {options.to}" if options.to else "after offline training"
     say(f"{', '.join(event.body['agents'])}: back to the policies {what}; what was logged since stays")
     say(f"  next: marline export {options.run}")
@@ -183,7 +183,7 @@ def verify(options: cli_campaign.Verify) -> int:
     if found.problems:
         return CORRUPTION
     if options.replay:
-        campaign = Campaign.open(options.run)
+        campaign = _open(options.run)
         what = f"deployment {campaign.number}" if campaign.number else "the offline training"
         say(f"training {what} again")
         same = campaign.replay()
@@ -199,6 +199,13 @@ def verify(options: cli_campaign.Verify) -> int:
             return CORRUPTION
     say(f"  next: marline status {options.run}")
     return 0
+
+
+def _open(folder: Path) -> Campaign:
+    campaign = Campaign.open(folder)
+    for note in campaign.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return campaign
 
 
 @contextlib.contextmanager

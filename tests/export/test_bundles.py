@@ -124,7 +124,7 @@ def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
     assert [path.name for path in out.iterdir()] == ["arm"]
     offline = (out / "arm" / "policy.onnx").read_bytes()
     status, printed, _ = command()
-    assert status == 0 and "arm: " in printed and "what they log is of deployment 2" in printed
+    assert status == 0 and "arm: " in printed and "waiting for the logs of deployment 2 (team " in printed
     assert (out / "arm" / "policy.onnx").read_bytes() != offline
     (out / "cart" / "notes.txt").write_text("precious")
     with pytest.raises(ConfigError, match=r"holds .*notes\.txt"):

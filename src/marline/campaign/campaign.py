@@ -46,6 +46,13 @@ class Campaign:
 
     The order is `train`, then for each deployment `deploy` and `tune`; where the robots are elsewhere, `export`,
     `ingest` and `tune`. A campaign that was interrupted anywhere goes on after `Campaign.open`.
+
+    Attributes:
+        folder: the run directory.
+        config: what the run is.
+        agents: the team, in the order of its logs.
+        ledger: what happened so far.
+        notes: what was found damaged and is made again, one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -67,6 +74,7 @@ class Campaign:
         self._team: Team | None = None
         self._number = 0
         self._is_writing = False
+        self.notes: tuple[str, ...] = ()
         self._resume()
         self._seen = self._state()
 
@@ -493,6 +501,11 @@ class Campaign:
         self._require_ingested_logs(self.ledger.events())
         done = max(self._history.intact_steps(), default=0)
         offline = max(self._offline.intact_steps(), default=-1)
+        for history, last in ((self._offline, offline), (self._history, done)):
+            lost = [history.checkpoint(step) for step in history.steps() if step > last]
+            self.notes += tuple(
+                f"{path} is damaged, so what came after the one before it is done again" for path in lost
+            )
         if done > 0 or offline >= self.config.offline_updates:
             self._team, self._number = self._team_after(done), done
 
