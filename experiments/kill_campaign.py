@@ -34,9 +34,10 @@ from pathlib import Path
 import numpy as np
 
 import marline
-import marline.campaign.exporting
+import marline.campaign.exporting  # these are loaded late otherwise, in every process anew
 import marline.report
 from marline.campaign import ledger
+from marline.campaign.campaign import Campaign
 from marline.campaign.verify import verify
 from marline.data import scratch
 
@@ -68,7 +69,7 @@ def offline_logs() -> dict[str, marline.Dataset]:
 
 def story(folder: Path) -> None:
     """A campaign from its start, or from wherever an earlier process left it, to its end."""
-    run = marline.Campaign.create(
+    run = Campaign.create(
         folder / "run",
         offline_logs(),
         algorithm=marline.TD3BC(hidden=(4,)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marline.campaign.campaign import Campaign
+from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
 from marline.campaign.verify import verify as verify_files
@@ -95,7 +96,8 @@ def ingest(options: cli_campaign.Ingest) -> int:
     """`marline ingest`."""
     set_up_jax()
     with _resumable(f"marline ingest {options.run} LOGS"):
-        found = _open(options.run).ingest(
+        campaign = _open(options.run)
+        found = campaign.ingest(
             options.logs,
             allow_missing=options.allow_missing,
             unstamped=options.unstamped,
@@ -107,7 +109,10 @@ def ingest(options: cli_campaign.Ingest) -> int:
         return 0
     for note in found.notes:
         say(f"note: {note}")
-    for line in _describe(found, options.run):
+    gate = [event for event in campaign.ledger.events("gated") if event.deployment == found.deployment]
+    lines = describe_gate(gate[-1].body, options.run) if gate and found.outcome == "ingested" else []
+    first, *others = _describe(found, options.run)
+    for line in (first, *lines, *others):
         say(line)
     return 0
 

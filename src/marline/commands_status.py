@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marline.campaign.gates import describe as describe_gate
+from marline.campaign.shift import LIMIT, most_moved
 from marline.campaign.status import Status
 from marline.campaign.status import status as read_status
 from marline.console import say
@@ -19,7 +21,8 @@ def status(folder: Path, *, json: bool) -> int:
     found = read_status(folder)
     if json:
         agents = {agent: its._asdict() for agent, its in found.agents.items()}
-        print(jsonlib.dumps({**found._asdict(), "agents": agents}, indent=2))
+        moved = [shift._asdict() for shift in found.shifts]
+        print(jsonlib.dumps({**found._asdict(), "agents": agents, "shifts": moved}, indent=2))
         return 0
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
     say(_line(found))
@@ -32,6 +35,16 @@ def status(folder: Path, *, json: bool) -> int:
         deployed = ", ".join(f"{number}: {value:.4g}" for number, value in found.returns.items())
         say(f"mean return of the team as tuned on deployment {deployed}")
     Console().print(_table(found))
+    if found.shifts:
+        Console().print(_shift_table(found))
+        moved = most_moved(found.shifts)
+        if moved is not None and moved.growth is not None:
+            say(
+                f"the world of {moved.agent} moved most: its distance grew by {100 * (moved.growth - 1):.0f} %; {LIMIT}"
+            )
+    if found.gate is not None:
+        for line in describe_gate(found.gate, folder):
+            say(line)
     say(f"  next: {found.next}")
     return 0
 
@@ -61,3 +74,26 @@ def _table(found: Status) -> Table:
         rows = "-" if its.rows is None else f"{its.rows:,}"
         table.add_row(escape(agent), tuned_on, out, f"{its.online_rows:,}", rows)
     return table
+
+
+def _shift_table(found: Status) -> Table:
+    """The last deployment that each agent was tuned or frozen in."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("agent")
+    for title in ("deployment", "alpha", "distance", "since the first", "effective candidates", "online share"):
+        table.add_column(title, justify="right")
+    for shift in {shift.agent: shift for shift in found.shifts}.values():
+        table.add_row(
+            escape(shift.agent),
+            str(shift.deployment),
+            _number(shift.alpha, "{:.2f}"),
+            _number(shift.distance, "{:.3g}"),
+            _number(shift.growth, "x {:.2f}"),
+            _number(shift.effective_sample_size, "{:.0f}"),
+            _number(shift.online_share, "{:.0%}"),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

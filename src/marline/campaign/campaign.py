@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
@@ -18,14 +16,13 @@ from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lineage import lineage
 from marline.campaign.lock import writing
 from marline.campaign.receiving import Received, read_logs
-from marline.campaign.reconciling import due_events
+from marline.campaign.reconciling import due_events, team_returns
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord
-from marline.data.summary import episodes
 from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -331,7 +328,7 @@ class Campaign:
                 frozen = set(before[-1].body["frozen"])
             team, metrics = self._tune_on(team, saved, number, frozen)
             # these logs show how the team before this tuning did
-            returns = np.mean([episodes(log).returns for log in saved.values()], axis=0)
+            returns = team_returns(saved)
             records = self._records()
             records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
             waived = [agent for agent in self.agents if agent not in saved]

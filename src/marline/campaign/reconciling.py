@@ -5,15 +5,22 @@ So whatever a crash kept from the ledger is entered by the next command.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from marline.campaign.gates import compare_returns
 from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
+from marline.campaign.ledger import Event, Ledger
+from marline.campaign.lineage import lineage
 from marline.data import dataset
 from marline.data.checkpoints import MANIFEST
+from marline.data.dataset import Dataset
 from marline.data.files import sha256_file
+from marline.data.summary import episodes
+from marline.types import AgentID
 
 MEASURED = (
     "alpha",
@@ -36,7 +43,8 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
         history: of the deployments.
         tuned: deployments that the team was tuned on.
     """
-    known = {(event.kind, event.deployment, event.body.get("waiting")) for event in Ledger(folder).events()}
+    events = Ledger(folder).events()
+    known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
     if ("created", 0, None) not in known:
         agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
         body = {"run.json": sha256_file(folder / "run.json"), "data": list_sha256(folder / "data")}
@@ -52,8 +60,30 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
             there = _provenance(home / "logs")
             body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
             yield "ingested", number, {"logs": list_sha256(home / "logs"), **body}
+        if (home / "logs").exists() and ("gated", number, None) not in known and number >= 2:
+            gate = _gate(home, history, number, events)
+            if gate is not None:
+                yield "gated", number, gate
         if number <= tuned and ("tuned", number, None) not in known:
             yield "tuned", number, _tuned(home, history, offline, number)
+
+
+def _gate(home: Path, history: History, number: int, events: Sequence[Event]) -> dict[str, Any] | None:
+    """How the deployment went, against the one before it; None where that is not known."""
+    records = history.records()
+    before = records[number - 2].get("returns") if len(records) > number - 2 else None
+    if before is None:
+        return None
+    change = compare_returns(team_returns(dataset.load(home / "logs")).tolist(), before)
+    # the team that was deployed before: as it came out of the deployment before that, or was rolled back then
+    agents = dataset.outline(home.parent / f"deployment-{number - 1:02d}" / "logs")
+    came_from = lineage(agents, records[: number - 1], events)[-1]
+    return {**change._asdict(), "regression": change.is_regression, "came_from": came_from}
+
+
+def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
+    """Return of each episode; the mean over agents where their rewards differ."""
+    return np.mean([episodes(log).returns for log in logs.values()], axis=0)
 
 
 def _tuned(home: Path, history: History, offline: History, number: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lineage import exported_policies, lineage
+from marline.campaign.shift import Shift, shifts
 from marline.data.manifest import read_sealed
 from marline.errors import CorruptionError, require
 
@@ -44,7 +45,9 @@ class Status(NamedTuple):
         returns: by deployed team, as far as known; the offline team is 0.
         agents: by name.
         waiting_for: agents whose logs are to come while others wait.
-        team: when the last bundles went out, if any for the next deployment.
+        out_since: when the last bundles went out, if any for the next deployment.
+        shifts: how the world of each agent moved, deployment by deployment.
+        gate: how the team that is being replaced did against the one before it, once its logs are in.
         next: the command to give now.
     """
 
@@ -61,6 +64,8 @@ class Status(NamedTuple):
     agents: dict[AgentID, AgentStatus]
     waiting_for: tuple[AgentID, ...]
     out_since: str | None
+    shifts: tuple[Shift, ...]
+    gate: dict[str, Any] | None
     next: str
 
 
@@ -116,6 +121,8 @@ def status(folder: Path) -> Status:
         },
         waiting_for=tuple(agent for agent in rows if agent not in there) if stage == "waiting" else (),
         out_since=_out_since(events, done + 1) if out else None,
+        shifts=tuple(shifts(events)),
+        gate=_gate(events, done + 1),
         next=_next(stage, folder),
     )
 
@@ -141,6 +148,11 @@ def _next(stage: str, folder: Path) -> str:
         "ingested": f"marline tune {folder}",
         "done": f"marline report {folder}",
     }[stage]
+
+
+def _gate(events: list[Event], number: int) -> dict[str, Any] | None:
+    found = [event.body for event in events if event.kind == "gated" and event.deployment == number]
+    return dict(found[-1]) if found else None
 
 
 def _out_since(events: list[Event], number: int) -> str:
