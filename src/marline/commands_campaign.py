@@ -6,11 +6,12 @@ import contextlib
 import json as jsonlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marline.campaign.campaign import Campaign
+from marline.campaign.foresight import LIMITS, Foresight
 from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
@@ -19,6 +20,7 @@ from marline.console import ProgressDisplay, say
 from marline.data.check import check
 from marline.flags import configure_campaign
 from marline.runtime import set_up_jax
+from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli, cli_campaign
@@ -86,10 +88,22 @@ def export(options: cli.Export) -> int:
         )
         say("will be taken")
         return 0
+    for line in _describe_foresight(campaign.foresee()):
+        say(line)
     say("copy each folder to its agent, and there: python run_policy.py LOGS")
     say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
     say(f"  next: marline ingest {options.run} LOGS")
     return 0
+
+
+def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
+    lines = [
+        f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
+        f"[{its.low:+.3g}, {its.high:+.3g}], actions {its.deviation:.3g} apart, "
+        f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
+        for agent, its in found.items()
+    ]
+    return [*lines, f"limits: {LIMITS}"] if lines else []
 
 
 def ingest(options: cli_campaign.Ingest) -> int:

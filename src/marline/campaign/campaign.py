@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
+from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
 from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
 from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lineage import lineage
 from marline.campaign.lock import writing
+from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
 from marline.configuration import RunConfig
@@ -253,6 +255,31 @@ class Campaign:
             exported.write()
         return exported
 
+    def foresee(self) -> dict[AgentID, Foresight]:
+        """Compare the policies to deploy now with those of the last deployment, on the logs of it.
+
+        Returns:
+            By agent, of those that logged in the last deployment; nothing before the first one. Mind
+            `foresight.LIMITS`: logs cannot tell how the others will act.
+        """
+        team, number = self._trained(), self._number
+        logs = self._history.load_logs(number) if number else None
+        if logs is None:
+            return {}
+        deployed = self._members(tuning.policies(self._with_learners_after(number - 1), self.config.algorithm))
+        found = {}
+        for agent, log in logs.items():
+            algorithm = tuning.algorithm_of(self.config.algorithm, agent)
+            experience = team[self.seed, agent].experience
+            policies = deployed[agent], algorithm.policy(team[self.seed, agent].learner)
+            steps, seen = look(policies, experience, log, seed=self.seed)
+            found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=self.seed)
+        body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
+        with self._writing():
+            if body not in [event.body for event in self._events_of("foreseen", number + 1)]:
+                self.ledger.append("foreseen", number + 1, body)
+        return found
+
     def ingest(
         self,
         logs: str | Path | Logs | None = None,
@@ -340,7 +367,7 @@ class Campaign:
             self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
             self._history.save(number, members, [*records, record])
             for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
-                team = self._gone_back(team, event)
+                team = self._gone_back(team, event.body)
             self._team, self._number = team, number
         return record
 
@@ -368,7 +395,7 @@ class Campaign:
             )
             chosen = [agent for agent in self.agents if not agents or agent in agents]
             event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
-            self._team = self._gone_back(self._trained(), event)
+            self._team = self._gone_back(self._trained(), event.body)
         return event
 
     def replay(self) -> dict[AgentID, bool]:
@@ -525,11 +552,18 @@ class Campaign:
                 team = self._merged(team, logs, earlier)
             team = self._seeded(self._history.load(number, self._members(team)))
         for event in self._events_of("rolled-back", number):
-            team = self._gone_back(team, event)
+            team = self._gone_back(team, event.body)
         return team
 
-    def _gone_back(self, team: Team, event: Event) -> Team:
-        to, agents = event.body["to"], event.body["agents"]
+    def _with_learners_after(self, number: int) -> Team:
+        """The team of now with the learners that it went into the deployment after `number` with."""
+        team = self._gone_back(self._trained(), {"to": number, "agents": self.agents})
+        for event in self._events_of("rolled-back", number):
+            team = self._gone_back(team, event.body)
+        return team
+
+    def _gone_back(self, team: Team, decided: Mapping[str, Any]) -> Team:
+        to, agents = decided["to"], decided["agents"]
         templates = {agent: team[self.seed, agent].learner for agent in agents}
         if to == 0:
             learners = self._offline.checkpointed_learners(self.config.offline_updates, templates)
