@@ -132,7 +132,7 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("demo", "run", "resume", "report", "list", "doctor"):
+    for command in ("demo", "run", "resume", "report", "data", "list", "doctor"):
         assert command in done.stdout
 
 

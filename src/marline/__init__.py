@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, ContinuousCQL
     from marline.campaign.campaign import Campaign
+    from marline.collection import collect_random
     from marline.correction import Correction, correct
     from marline.data.dataset import Dataset, from_arrays, load, save
-    from marline.envs import CooperativeNavigation, Task, make_task
+    from marline.envs import (
+        CooperativeNavigation,
+        DriftingNavigation,
+        MultiAgentMujoco,
+        ParallelTask,
+        PredatorPrey,
+        Task,
+        make_task,
+    )
     from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
     from marline.report import write_report
     from marline.samplers import (
@@ -60,6 +69,11 @@ _HOMES = {
     # tasks
     "Task": "envs",
     "CooperativeNavigation": "envs",
+    "PredatorPrey": "envs",
+    "DriftingNavigation": "envs",
+    "MultiAgentMujoco": "envs",
+    "ParallelTask": "envs",
+    "collect_random": "collection",
     "make_task": "envs",
     # words
     "Spec": "types",
@@ -89,15 +103,20 @@ __all__ = [
     "CorruptionError",
     "DataError",
     "Dataset",
+    "DriftingNavigation",
     "EmbeddingDistance",
     "MarlineError",
+    "MultiAgentMujoco",
     "OnlineMatched",
+    "ParallelTask",
+    "PredatorPrey",
     "Spec",
     "Task",
     "Transition",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "collect_random",
     "correct",
     "from_arrays",
     "load",

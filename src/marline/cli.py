@@ -42,7 +42,9 @@ class Run:
     run: Path
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
-    """Task, as `marline list` names it."""
+    """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
+    trust: bool = False
+    """Import and run the code that --task names."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ("otc-value", "uniform", "online-matched")
@@ -88,13 +90,15 @@ class Resume:
 
     run: Positional[Path]
     """Run directory."""
+    trust: bool = False
+    """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
     json: bool = False
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
         from marline import commands
 
-        return commands.resume(self.run, json=self.json)
+        return commands.resume(self.run, trust=self.trust, json=self.json)
 
 
 @dataclasses.dataclass(frozen=True)

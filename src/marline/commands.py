@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
+from marline import envs
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
 from marline.campaign.ledger import Ledger
@@ -42,6 +43,8 @@ INTERRUPTED = 130
 
 def run(options: cli.Run) -> int:
     """`marline run`."""
+    if options.trust:
+        envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
@@ -63,12 +66,17 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
 
 
-def resume(folder: Path, *, json: bool = False) -> int:
+def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
     """`marline resume`."""
     path = folder / "run.json"
     require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
+    config = RunConfig.read(path)
+    if config.task is not None:
+        if trust:
+            envs.trust(config.task)
+        make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
-    return _finish(folder, RunConfig.read(path), json=json)
+    return _finish(folder, config, json=json)
 
 
 def demo(folder: Path) -> int:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
-from marline.configuration import CONTROL, RunConfig, option_names, select_algorithm, select_samplers, with_options
+from marline.configuration import (
+    CONTROL,
+    REBUILDABLE,
+    RunConfig,
+    option_names,
+    select_algorithm,
+    select_samplers,
+    with_options,
+)
 from marline.data.dataset import Dataset, digest
 from marline.envs import Simulator, Task, make_task
 from marline.errors import require, require_name
@@ -169,7 +177,8 @@ def set_up_algorithm(
     for agent, member in chosen.items():
         its = {name: value for name, value in fields.items() if name in option_names(member)}
         changed[agent] = with_options(member, its, type(member).__name__)
-        if isinstance(member, BREMEN) and isinstance(task, KnownReward):
+        known = isinstance(task, KnownReward) and type(task) in REBUILDABLE.values()  # or run.json cannot name it
+        if isinstance(member, BREMEN) and known:
             # with_options gave back a BREMEN, which the type of the mapping does not say
             changed[agent] = dataclasses.replace(changed[agent], known_reward=task)  # pyright: ignore[reportArgumentType]
     return changed if isinstance(algorithm, Mapping) else changed[""]

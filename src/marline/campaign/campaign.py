@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
+
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
@@ -19,12 +21,14 @@ from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
+from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord
+from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -212,9 +216,14 @@ class Campaign:
             self._offline.save(updates, self._members(step[1]), [{"deployment": 0, "agents": {}}])
             self._team = tuning.equip(step[1], self.sampler)
 
-    def deploy(self, robots: Robots) -> dict[AgentID, Dataset]:
-        """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet."""
+    def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
+        """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
+
+        In place of robots stands a task, in which as many rows are logged as were planned.
+        """
         self._require_budget()
+        if isinstance(robots, Task):
+            robots = self._simulated(robots)
         returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
         require_fitting(returned, self._specs, self.config.rows_per_deployment)
         self._require_everyone(returned)
@@ -426,6 +435,12 @@ class Campaign:
         from marline.report import write_report
 
         return write_report([self.folder], self.folder / "report.html")
+
+    def _simulated(self, task: Task) -> Robots:
+        team = self._policies()
+        number, num_rows = self._number + 1, self.config.rows_per_deployment
+        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
+        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
 
     def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
         number = self._number + 1

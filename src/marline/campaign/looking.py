@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from marline.campaign.foresight import Seen, Steps
@@ -28,7 +29,7 @@ def look(policies: tuple[Policy, Policy], experience: Experience, log: Dataset, 
     rows = np.arange(size)
     if size > MOST_STEPS:
         rows = np.sort(np.random.default_rng(seed).choice(size, MOST_STEPS, replace=False))
-    sample = jax.tree.map(np.asarray, experience[rows])
+    sample = jax.tree.map(np.asarray, experience[jnp.asarray(rows)])
     there = log.transition()
     ends = (log.terminals | log.timeouts)[:MOST_SEEN]
     observation = there.observation[:MOST_SEEN]

@@ -179,7 +179,7 @@ class _Study:
             self.progress(f"{name}: deployment {number} of {config.deployments}", 0)
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
-                    key = jax.random.fold_in(_key(seed, "collection"), number)
+                    key = jax.random.fold_in(world_key(seed, "collection"), number)
                     of_seed, num_rows = _of_seed(policies, seed), config.rows_per_deployment
                     logs = collect(self.task, of_seed, num_rows, key=key, deployment=number)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
@@ -234,7 +234,7 @@ class _Study:
         records = {}
         for seed in self.seeds:
             of_seed = _of_seed(policies, seed)
-            key, episodes = _key(seed, "evaluation"), self.config.evaluation_episodes
+            key, episodes = world_key(seed, "evaluation"), self.config.evaluation_episodes
             result = evaluate(self.task, of_seed, episodes, key=key, deployment=number + 1)  # its next, where it drifts
             records[seed] = {
                 "deployment": number,
@@ -257,11 +257,11 @@ class _Study:
         for when, members, number in (("before", start, 0), ("after", team, self.config.deployments)):
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
-            traces[when] = trace(self.task, of_seed, key=_key(seed, "evaluation"), deployment=number + 1)
+            traces[when] = trace(self.task, of_seed, key=world_key(seed, "evaluation"), deployment=number + 1)
         atomic_json(history.folder / "trajectories.json", traces)
 
 
-def _key(seed: int, purpose: str) -> PRNGKeyArray:
+def world_key(seed: int, purpose: str) -> PRNGKeyArray:
     """A stream of the world's, not of any agent's: the same under every sampler."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+from marline import envs
 from marline.campaign import study
 from marline.configuration import RunConfig
 from marline.data.dataset import Dataset
@@ -50,13 +51,14 @@ def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progre
         compile_ahead(study.rehearse(config, sizes), len(shares))
     del data
     context = multiprocessing.get_context("spawn")
+    trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
     processes: dict[Connection, SpawnProcess] = {}
     numbers: dict[Connection, int] = {}
     try:
         for number, seeds in enumerate(shares):
             ours, theirs = context.Pipe()
             assert isinstance(ours, Connection)  # a pipe of Windows is another type
-            process = context.Process(target=_work, args=(folder, list(seeds), number, theirs), daemon=True)
+            process = context.Process(target=_work, args=(folder, list(seeds), number, theirs, trusted), daemon=True)
             process.start()
             theirs.close()
             processes[ours], numbers[ours] = process, number
@@ -88,14 +90,16 @@ def _follow(processes: dict[Connection, SpawnProcess], numbers: dict[Connection,
                 progress(numbers[connection], text, done)
 
 
-def _work(folder: Path, seeds: list[int], number: int, parent: Connection) -> None:
-    """The life of a worker: one core, no keyboard, and no longer than its parent's."""
+def _work(folder: Path, seeds: list[int], number: int, parent: Connection, trusted: str | None) -> None:
+    """The life of a worker: one core, no keyboard, no longer than its parent's, and no more trusting."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "sched_setaffinity"):  # before the first use of JAX, which sizes its thread pools by it
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     try:
+        if trusted is not None:
+            envs.trust(trusted)
         config = RunConfig.read(folder / "run.json")
         data = study.prepare_data(folder, config)
         _run_share(folder, config, data, seeds, lambda text, done: parent.send(("progress", text, done)))

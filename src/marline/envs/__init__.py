@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
 from marline.envs.mujoco import MultiAgentMujoco, Robot
+from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
+from marline.envs.smax import Smax
+from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Simulator, Task, TimeStep, World
-from marline.errors import require_name
+from marline.errors import ConfigError, require_name
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 
@@ -20,6 +24,8 @@ TASKS: dict[str, Task] = {
     "predator-prey": PredatorPrey(),
     "predator-prey-each": PredatorPrey(reward_each=True),
     "drifting-navigation": DriftingNavigation(),
+    "smax-5m_vs_6m": Smax(),
+    "smac-5m_vs_6m": StarCraft(),
     **{
         f"{robot.lower()}-{num_agents}x{joints}{suffix}": MultiAgentMujoco(robot, num_agents, version)
         for version, suffix in ((4, ""), (5, "-v5"))
@@ -28,10 +34,28 @@ TASKS: dict[str, Task] = {
 }
 
 
+_trusted: dict[str, Task] = {}
+
+
 def make_task(name: str) -> Task:
-    """The task of that name; `ConfigError` with the nearest name otherwise."""
+    """The task of that name; `ConfigError` with the nearest name otherwise, and where it is code not yet trusted."""
+    if name in _trusted:
+        return _trusted[name]
+    if ":" in name:
+        raise ConfigError(f"task {name!r} is code that will be imported and run; add --trust if you trust it")
     require_name(name, TASKS, "task")
     return TASKS[name]
+
+
+def trust(name: str) -> None:
+    """Let this process import the code that a task's name, MODULE:NAME, points to; other names need no trust."""
+    if ":" in name and name not in _trusted:
+        _trusted[name] = user_tasks.load(name)
+
+
+def is_trusted(name: str) -> bool:
+    """Whether `trust` was called for a task of the user's."""
+    return name in _trusted
 
 
 __all__ = [
@@ -42,10 +66,15 @@ __all__ = [
     "DriftingNavigation",
     "Environment",
     "MultiAgentMujoco",
+    "ParallelTask",
     "PredatorPrey",
+    "Smax",
+    "StarCraft",
     "Simulator",
     "Task",
     "TimeStep",
     "World",
+    "is_trusted",
     "make_task",
+    "trust",
 ]
