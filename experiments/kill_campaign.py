@@ -39,7 +39,7 @@ import marline.report
 from marline.campaign import ledger
 from marline.campaign.campaign import Campaign
 from marline.campaign.verify import verify
-from marline.data import scratch
+from marline.data import files
 
 SIZES = {"arm": (3, 2), "cart": (5, 1)}
 EPISODES, STEPS, DEPLOYMENTS = 2, 5, 2
@@ -111,9 +111,9 @@ class DurableSteps:
 
     def __init__(self, fatal: float) -> None:
         self.count, self.fatal = 0, fatal
-        for owner, name in [(os, "fsync"), (os, "replace"), (os, "rename"), (scratch, "exchange")]:
+        durable = [(os, "fsync"), (os, "replace"), (os, "rename"), (files, "exchange"), (ledger.Ledger, "append")]
+        for owner, name in durable:
             setattr(owner, name, self.counted(getattr(owner, name)))
-        ledger.Ledger.append = self.counted(ledger.Ledger.append)
 
     def counted(self, function: Callable[..., object]) -> Callable[..., object]:
         def step(*arguments: object, **options: object) -> object:

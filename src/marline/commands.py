@@ -22,6 +22,7 @@ from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
+from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, works_with
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, say
@@ -140,7 +141,8 @@ def report(options: cli.Report) -> int:
 
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
-    page = reporting.write_report(runs, options.output or runs[0] / "report.html")
+    timelines = {run: timeline(Ledger(run).events()) for run in runs}
+    page = reporting.write_report(runs, options.output or runs[0] / "report.html", timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
     if options.summary:

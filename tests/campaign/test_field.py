@@ -240,7 +240,8 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     def command(*arguments: str | Path) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as stop:
             cli.main([str(argument) for argument in arguments])
-        return stop.value.code, *capsys.readouterr()
+        printed, error = capsys.readouterr()
+        return stop.value.code, printed, error
 
     status_, printed, _ = command("ingest", folder, world / "logs" / "arm")
     assert status_ == 0 and "WAITING 1/3, no logs of cart, lift yet" in printed
@@ -273,7 +274,8 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     def train(*arguments: str | Path) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as stop:
             cli.main(["train", *map(str, arguments), "--run", str(tmp_path / "run")])
-        return stop.value.code, *capsys.readouterr()
+        printed, error = capsys.readouterr()
+        return stop.value.code, printed, error
 
     logs = world / "run" / "data"
     status_, printed, _ = train(logs, *options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marline.algorithms import ALGORITHMS, BCQ, MABCQ
+from marline.configuration import with_options
 from marline.data.experience import Experience
 from marline.export.bundle import Experienced
 from marline.types import Spec
@@ -21,7 +21,7 @@ SMALL = BCQ(hidden=(6,), vae_hidden=(7,), num_policy_candidates=3)
 def algorithm_of(name: str) -> Any:
     if name == "bcq":
         return SMALL
-    return MABCQ(SMALL) if name == "mabcq" else dataclasses.replace(ALGORITHMS[name](), hidden=(6, 7))
+    return MABCQ(SMALL) if name == "mabcq" else with_options(ALGORITHMS[name](), {"hidden": (6, 7)}, name)
 
 
 def policy_of(name: str, spec: Spec, seed: int = 0) -> Any:

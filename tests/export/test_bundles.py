@@ -104,7 +104,8 @@ def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
     def command(*arguments: str) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as stop:
             cli.main(["export", folder, "--out", str(out), *arguments])
-        return stop.value.code, *capsys.readouterr()
+        printed, error = capsys.readouterr()
+        return stop.value.code, printed, error
 
     for arguments, told in [
         (["--deployment", "2"], "was tuned on deployments up to 1, not on 2"),

@@ -21,6 +21,7 @@ from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
@@ -434,7 +435,8 @@ class Campaign:
         """Write `report.html` into the run directory."""
         from marline.report import write_report
 
-        return write_report([self.folder], self.folder / "report.html")
+        events = timeline(self.ledger.events())
+        return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
     def _simulated(self, task: Task) -> Robots:
         team = self._policies()

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from marline.evaluation import bootstrap_interval
 from marline.types import Spec
@@ -151,7 +151,7 @@ class _Familiar:
     """How near the logged rows are to each other, and whether others are as near to them."""
 
     def __init__(self, logged: np.ndarray) -> None:
-        self._tree = cKDTree(logged)
+        self._tree = KDTree(logged)
         # the nearest one is the row itself
         self._limit = float(np.quantile(self._tree.query(logged, k=2)[0][:, 1], FAMILIAR))
 

@@ -42,6 +42,17 @@ _APPEND_ONLY = [
 ]
 
 
+_OUTSIDE = (  # what is wrong with the disk or the moment, not with the file
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+)
+
+
 class Event(NamedTuple):
     """Something that happened.
 
@@ -78,6 +89,8 @@ class Ledger:
         if not self.path.exists():
             return []
         with self._connected() as connection:
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):
+                return []  # a crash came before the first event was on the disk
             rows = connection.execute("SELECT number, time, kind, deployment, body, seal FROM events ORDER BY number")
             events, seal = [], ""
             for place, (number, time, kind, deployment, text, found) in enumerate(rows, start=1):
@@ -132,7 +145,7 @@ class Ledger:
                     raise ConfigError(f"{self.path} has schema {schema}, this marline knows {SCHEMA}: upgrade marline")
                 yield connection
         except sqlite3.Error as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE:  # the low byte tells the kind
                 raise StorageError(
                     f"cannot use {self.path}: {error}; free some space, or look for another program that uses it"
                 ) from error

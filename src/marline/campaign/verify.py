@@ -48,6 +48,8 @@ def verify(folder: Path) -> Verified:
         num_files += 1
         attempt(ledger.check)
         events = attempt(ledger.events) or []
+        if not events and not problems:
+            problems.append(f"{ledger.path} holds no event; restore a copy, or the next command enters what files tell")
     else:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
     for home, read in _sealed_folders(folder):
