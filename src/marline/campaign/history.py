@@ -23,7 +23,7 @@ from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes
-from marline.errors import CorruptionError
+from marline.errors import CorruptionError, require
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
@@ -65,6 +65,18 @@ class History:
             agent: state._replace(learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"])
             for agent, state in members.items()
         }
+
+    def load_learners(self, templates: Mapping[AgentID, PyTree]) -> tuple[int, dict[AgentID, PyTree]]:
+        """Number of the newest intact checkpoint, and its learners in the structure of their templates.
+
+        Raises:
+            ConfigError: there is no checkpoint yet.
+        """
+        steps = self.intact_steps()
+        require(len(steps) > 0, f"{self.folder} holds no team yet; let the run go on: marline resume")
+        names = {f"{agent}/learner": template for agent, template in templates.items()}
+        trees, _ = checkpoints.load_checkpoint(self._checkpoint(steps[-1]), names)
+        return steps[-1], {agent: trees[f"{agent}/learner"] for agent in templates}
 
     def intact_steps(self) -> list[int]:
         """Checkpoints whose files are what was written, ascending."""
