@@ -117,7 +117,7 @@ def test_in_turns_only_one_explores_and_logs_what_the_others_will_do() -> None:
             other, after = (seen[:, :2] + seen[:, 6:8] for seen in (log.observations, log.next_observations))
             np.testing.assert_allclose(after, np.clip(other + 0.1 * np.asarray(held), -1, 1), atol=1e-6)
     starts = [log.observations[0, 2:6] for log in logs.values()]
-    assert not np.array_equal(*starts)  # other episodes in every turn
+    assert not np.array_equal(starts[0], starts[1])  # other episodes in every turn
 
 
 def test_a_seed_fixes_every_bit() -> None:

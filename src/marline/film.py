@@ -70,7 +70,7 @@ def paint(drawing: Mapping[str, np.ndarray]) -> list[Frame]:
     for step in range(num_steps):
         canvas = np.full((SIZE, SIZE, 3), BACKGROUND, np.float64)
         for name, radius in (("landmarks", LANDMARK_RADIUS), ("agents", AGENT_RADIUS)):
-            for number, (x, y) in enumerate(drawing[name][step] if name in drawing else ()):
+            for number, (x, y) in enumerate(drawing[name][step] if name in drawing else np.empty((0, 2))):
                 distance = np.hypot(across - per_pixel * x, up - per_pixel * y) * SIZE / 2
                 inside = np.clip(radius - distance + 0.5, 0.0, 1.0)[:, :, None]  # a smooth edge
                 colour = COLOURS[number % len(COLOURS)] if name == "agents" else LANDMARK
