@@ -7,10 +7,13 @@ without any, marline's side is measured alone:
     --td3-bc  the official implementation of TD3+BC, in PyTorch (holds TD3_BC.py and utils.py)
     --bcq     the official implementation of BCQ, in PyTorch (holds continuous_BCQ/BCQ.py and utils.py)
     --jax     unifloral, in JAX (holds algorithms/td3_bc.py and algorithms/iql.py)
+    --jax-corl  JAX-CORL (holds algos/awac.py, cql.py, iql.py and td3bc.py)
 
-They fix the widths of their hidden layers. For others their layers are replaced as their module is
-imported; nothing else of them is touched. An update of TD3+BC is one step of both critics and, every
-second time, one of the actor and of the targets.
+All but the last fix the widths of their hidden layers. For others their layers are replaced as their
+module is imported; nothing else of them is touched. JAX-CORL normalises layers in some networks, which
+marline does not and which is left out. An update of TD3+BC is one step of both critics and, every second
+time, one of the actor and of the targets; of CQL all take 10 uniform actions per row, and 10 of the policy
+at either end.
 """
 
 # ruff: noqa: E402
@@ -130,14 +133,7 @@ class Unifloral:
     """What its files have in common."""
 
     def __init__(self, path: Path, data: Transition, hidden: int, **args: Any) -> None:
-        for name in ("d4rl", "gym", "wandb"):  # imported at its top, used by its script alone
-            if name not in sys.modules and importlib.util.find_spec(name) is None:
-                sys.modules[name] = types.ModuleType(name)
-        flags = os.environ.get("XLA_FLAGS")
-        self.module: Any = load(path)
-        os.environ.pop("XLA_FLAGS")  # which the module sets, for GPUs
-        if flags is not None:
-            os.environ["XLA_FLAGS"] = flags
+        self.module: Any = load_script(path)
         dense = self.module.nn.Dense
         self.module.nn = delegate(self.module.nn, Dense=lambda outs: dense(resized(outs, hidden)))
         self.args = self.module.Args(batch_size=BATCH_SIZE, **args)
@@ -154,19 +150,22 @@ class Unifloral:
     def train_state(self, seed: int, network: Any, *inputs: jax.Array) -> Any:
         return self.module.create_train_state(self.args, jax.random.key(seed), network, inputs)
 
-    def run(self, step: Any, state: Any, updates_per_step: int) -> interleave.Run:
-        @jax.jit
-        def train(carry: Any, steps: jax.Array) -> Any:
-            return jax.lax.scan(step, carry, steps)
 
-        carry = (jax.random.key(0), state)
+def scan_side(step: Any, state: Any, updates_per_step: int) -> interleave.Run:
+    """One compiled loop over `step(carry, number) -> carry, losses`, where the carry is a key and the state."""
 
-        def run(num_updates: int) -> None:
-            nonlocal carry
-            carry, losses = train(carry, jnp.arange(num_updates // updates_per_step))
-            jax.block_until_ready((carry, losses))
+    @jax.jit
+    def train(carry: Any, steps: jax.Array) -> Any:
+        return jax.lax.scan(step, carry, steps)
 
-        return run
+    carry = (jax.random.key(0), state)
+
+    def run(num_updates: int) -> None:
+        nonlocal carry
+        carry, losses = train(carry, jnp.arange(num_updates // updates_per_step))
+        jax.block_until_ready((carry, losses))
+
+    return run
 
 
 def td3_bc_jax_side(checkout: Path, data: Transition, hidden: int) -> interleave.Run:
@@ -183,7 +182,7 @@ def td3_bc_jax_side(checkout: Path, data: Transition, hidden: int) -> interleave
     )
     assert {hidden} == {x.shape[-1] for x in jax.tree.leaves(state.dual_q.params)} - {1}
     step = peer.module.make_train_step(peer.args, actor.apply, critic.apply, peer.dataset)
-    return peer.run(step, state, POLICY_DELAY)
+    return scan_side(step, state, POLICY_DELAY)
 
 
 def iql_jax_side(checkout: Path, data: Transition, hidden: int) -> interleave.Run:
@@ -198,7 +197,72 @@ def iql_jax_side(checkout: Path, data: Transition, hidden: int) -> interleave.Ru
         value=peer.train_state(3, value, peer.observation),
     )
     step = peer.module.make_train_step(peer.args, actor.apply, critic.apply, value.apply, peer.dataset)
-    return peer.run(step, state, 1)
+    return scan_side(step, state, 1)
+
+
+def jax_corl_side(checkout: Path, data: Transition, hidden: int, name: str) -> interleave.Run:
+    """In one compiled loop, which costs it less than its own, a Python loop of eight updates at a time.
+
+    Its AWAC and TD3+BC write the targets after so many updates as are compiled in one piece.
+    """
+    widths = (hidden, hidden)
+    file, kind, options = {
+        "td3-bc": ("td3bc", "TD3BC", {"hidden_dims": widths, "policy_freq": POLICY_DELAY}),
+        "awac": ("awac", "AWAC", {"actor_hidden_dims": widths, "critic_hidden_dims": widths}),
+        "iql": ("iql", "IQL", {"hidden_dims": widths, "layer_norm": False, "opt_decay_schedule": False}),
+        "cql-continuous": ("cql", "CQL", {"hidden_dims": widths, "target_entropy": -float(SPEC.action_size)}),
+    }[name]
+    if name == "cql-continuous":
+        options |= {"action_dim": SPEC.action_size, "cql_n_actions": ContinuousCQL().num_action_samples}
+    module: Any = load_script(checkout / "algos" / f"{file}.py")
+    module.nn = delegate(module.nn, LayerNorm=lambda: lambda x: x)
+    updates_per_step = POLICY_DELAY if name == "td3-bc" else 1
+    config = getattr(module, f"{kind}Config")(batch_size=BATCH_SIZE, n_jitted_updates=updates_per_step, **options)
+    module.config = config  # its actor looks here for the number of its outputs
+    columns = {
+        "observations": data.observation,
+        "actions": data.action,
+        "rewards": data.reward,
+        "next_observations": data.next_observation,
+        "dones": 1.0 - data.discount,
+        "dones_float": 1.0 - data.discount,
+    }
+    dataset = module.Transition(**{name: jnp.asarray(columns[name]) for name in module.Transition._fields})
+    create = getattr(module, f"create_{file}_train_state")
+    state = create(jax.random.key(0), dataset.observations[0], dataset.actions[0], config)
+    actor = state.policy if name == "cql-continuous" else state.actor
+    assert any(np.shape(x)[-1:] == (hidden,) for x in jax.tree.leaves(actor.params))
+    algorithm = getattr(module, kind)
+
+    def step(carry: Any, _: jax.Array) -> Any:
+        key, state = carry
+        key, update_key = jax.random.split(key)
+        state, losses = algorithm.update_n_times(state, dataset, update_key, config)
+        return (key, state), losses
+
+    return scan_side(step, state, updates_per_step)
+
+
+def load_script(path: Path) -> types.ModuleType:
+    """A module of JAX that is a script, too: stand-ins for what only the script uses and is not installed."""
+    nothing = {
+        "d4rl": {},
+        "gym": {"Env": object},
+        "tqdm": {},
+        "wandb": {},
+        "omegaconf": {"OmegaConf": types.SimpleNamespace(from_cli=dict)},
+        "pydantic": {"BaseModel": types.SimpleNamespace},
+    }
+    for name, content in nothing.items():
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            sys.modules[name] = types.ModuleType(name)
+            vars(sys.modules[name]).update(content)
+    flags = os.environ.get("XLA_FLAGS")
+    module = load(path)
+    os.environ.pop("XLA_FLAGS")  # which the module sets, for GPUs
+    if flags is not None:
+        os.environ["XLA_FLAGS"] = flags
+    return module
 
 
 def load(path: Path) -> types.ModuleType:
@@ -240,6 +304,8 @@ def sides_of(name: str, hidden: int, data: Transition, args: argparse.Namespace)
     if name in ("td3-bc", "iql") and args.jax:
         side = td3_bc_jax_side if name == "td3-bc" else iql_jax_side
         sides["unifloral (JAX)"] = side(args.jax, data, hidden)
+    if name != "bcq" and args.jax_corl:
+        sides["JAX-CORL"] = jax_corl_side(args.jax_corl, data, hidden, name)
     return sides
 
 
@@ -269,6 +335,7 @@ def main() -> None:
     parser.add_argument("--td3-bc", type=Path, metavar="PATH", help="local checkout of the official TD3+BC")
     parser.add_argument("--bcq", type=Path, metavar="PATH", help="local checkout of the official BCQ")
     parser.add_argument("--jax", type=Path, metavar="PATH", help="local checkout of unifloral")
+    parser.add_argument("--jax-corl", type=Path, metavar="PATH", help="local checkout of JAX-CORL")
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="widths to compare at")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--updates", type=int, default=600, help="per side and round; an even number")

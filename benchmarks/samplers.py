@@ -113,7 +113,7 @@ def up_to(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState, key: ja
     if stage == "draws":
         return candidates, references
     if stage == "gather":
-        stored = memory.distance.embeddings if isinstance(memory.distance, EmbeddingState) else experience.rows
+        stored = memory.distance.embeddings if isinstance(memory.distance, EmbeddingState) else experience
         return stored[jnp.concatenate([candidates, references])]
     first, second, _ = sampler._distance.features(
         memory.distance, experience, critic, candidates, references, key=match_key

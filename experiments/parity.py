@@ -2,10 +2,12 @@
 
     python experiments/parity.py                  # all, some minutes on one core
     python experiments/parity.py bcq iql --seeds 1
+    python experiments/parity.py td3-bc --task hopper
 
-One agent seeks one landmark (`CooperativeNavigation(1)`); 100,000 transitions of random play, 64 x 64 units,
-batch 128, 10,000 updates, and the options below, which are those of the implementations compared with. Every
-2000 updates 100 episodes are played, always the same ones, and Q is averaged over the first 10,000 logged rows.
+One agent seeks one landmark (`CooperativeNavigation(1)`), or moves all joints of MuJoCo's Hopper; 100,000
+transitions of random play, 64 x 64 units, batch 128, 10,000 updates, and the options below, which are those of the
+implementations compared with. Every 2000 updates 100 episodes are played, always the same ones, and Q is averaged
+over the first 10,000 logged rows.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ import numpy as np
 from marline import tuning
 from marline.algorithms import AWAC, BCQ, IQL, TD3BC, ContinuousCQL
 from marline.collection import collect_random, evaluate
-from marline.envs import CooperativeNavigation
+from marline.data.dataset import Dataset
+from marline.envs import CooperativeNavigation, MultiAgentMujoco, Task
+from marline.types import AgentID
 
-TASK = CooperativeNavigation(1)
+TASKS: dict[str, Task] = {"cooperative-navigation": CooperativeNavigation(1), "hopper": MultiAgentMujoco("Hopper", 1)}
 NUM_ROWS, NUM_UPDATES, EVERY, EPISODES, SCORED = 100_000, 10_000, 2000, 100, 10_000
 WIDTHS = (64, 64)
 ALGORITHMS: dict[str, Any] = {
@@ -38,15 +42,14 @@ ALGORITHMS: dict[str, Any] = {
 }
 
 
-def curve(algorithm: Any, seed: int) -> Iterator[tuple[int, float, float]]:
+def curve(task: Task, logs: Mapping[AgentID, Dataset], algorithm: Any, seed: int) -> Iterator[tuple[int, float, float]]:
     """Updates, mean return, and mean Q1 on logged rows."""
-    (agent,) = TASK.agents
-    logs = collect_random(TASK, NUM_ROWS, seed=0)
+    (agent,) = task.agents
     team = tuning.recruit(logs, algorithm, seeds=[seed], num_deployments=0, rows_per_deployment=1)
     rows = team[seed, agent].experience[jnp.arange(SCORED)]
     for done, trained, _ in tuning.pretrain(team, algorithm, num_updates=NUM_UPDATES, chunk=EVERY):
         learner = trained[seed, agent].learner
-        result = evaluate(TASK, {agent: algorithm.policy(learner)}, EPISODES, key=jax.random.key(1000))
+        result = evaluate(task, {agent: algorithm.policy(learner)}, EPISODES, key=jax.random.key(1000))
         yield done, float(result.returns.mean()), float(mean_q1(algorithm, learner, rows))
 
 
@@ -62,21 +65,24 @@ def main() -> None:
     parser.add_argument(
         "algorithms", nargs="*", default=list(ALGORITHMS), metavar="ALGORITHM", help=", ".join(ALGORITHMS)
     )
+    parser.add_argument("--task", choices=TASKS, default="cooperative-navigation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="also write the curves here")
     args = parser.parse_args()
-    lines = [("algorithm", "seed", "updates", "return", "mean_q1")]
+    task = TASKS[args.task]
+    logs = collect_random(task, NUM_ROWS, seed=0)
+    lines = [("side", "algorithm", "seed", "updates", "return", "mean_q1")]
     for name in args.algorithms:
         for seed in range(args.seeds):
-            for done, mean_return, q_value in curve(ALGORITHMS[name], seed):
-                lines.append((name, str(seed), str(done), f"{mean_return:.3f}", f"{q_value:.3f}"))
+            for done, mean_return, q_value in curve(task, logs, ALGORITHMS[name], seed):
+                lines.append(("marline", name, str(seed), str(done), f"{mean_return:.3f}", f"{q_value:.3f}"))
                 print(*lines[-1], flush=True)
     if args.csv:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows(lines)
-    final = [line for line in lines[1:] if line[2] == str(NUM_UPDATES)]
+    final = [line for line in lines[1:] if line[3] == str(NUM_UPDATES)]
     for name in args.algorithms:
-        returns = np.array([float(line[3]) for line in final if line[0] == name])
+        returns = np.array([float(line[4]) for line in final if line[1] == name])
         spread = f"seeds {returns.min():.2f} to {returns.max():.2f}"
         print(f"{name}: {returns.mean():.2f} after {NUM_UPDATES} updates, {spread}")
 

@@ -68,6 +68,47 @@ def test_one_learner_alone(backend: str) -> None:
     np.testing.assert_array_equal(results["only", 0], 1.0)
 
 
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize(
+    "names",
+    ["aabb", "abab", "abc", "aab", "aaaa"],
+    ids=["blocks", "in turns", "nothing shared", "uneven", "one for all"],
+)
+def test_learners_that_share_an_array_get_their_own_results(backend: str, names: str) -> None:
+    arrays = {name: jnp.arange(3.0) + 10 * number for number, name in enumerate("abc")}
+    shared = {number: {"table": arrays[name]} for number, name in enumerate(names)}
+    own = {number: jnp.int32(number % 3) for number in shared}
+    results = map_learners(lambda shared, row: shared["table"][row], shared, own, static={})
+    assert [float(result) for result in results.values()] == [
+        10 * "abc".index(name) + number % 3 for number, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_learners_that_share_everything(backend: str) -> None:
+    results = map_learners(lambda x: 2 * x, dict.fromkeys("abc", jnp.arange(2.0)), static={})
+    for name in "abc":
+        np.testing.assert_array_equal(results[name], [0.0, 2.0])
+
+
+def test_what_stacked_learners_share_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    sizes: list[int] = []
+
+    def total(table: Array, number: Array) -> Array:
+        sizes.append(table.size)
+        return table.sum() + number
+
+    table = jnp.ones((7, 3))
+    program = jax.make_jaxpr(
+        lambda table: list(
+            map_learners(total, dict.fromkeys(range(5), table), {i: jnp.int32(i) for i in range(5)}, static={}).values()
+        )
+    )(table)
+    biggest = max(v.aval.size for e in program.eqns[0].params["jaxpr"].eqns for v in e.outvars)
+    assert sizes == [21] and biggest == 21
+
+
 def make_learner(seed: int, algorithm: TD3BC) -> AgentState:
     rng = np.random.default_rng(seed)
     leaves = (

@@ -102,7 +102,7 @@ def tune(
 
 def describe_rows(rows: Int[Array, " batch"], experience: Experience) -> Metrics:
     """Where drawn rows come from: shares by source, and how many are distinct."""
-    deployment = experience.deployment[rows]
+    deployment = experience.deployment(rows)
     current = (rows >= experience.online_start) & (deployment > 0)
     return {
         "share_offline": jnp.mean(deployment == 0),

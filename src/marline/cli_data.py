@@ -81,21 +81,36 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Make:
-    """Make logs of a task: TASK/random is uniformly random play."""
+    """Make logs of a task: TASK/random, or TASK/medium, medium-replay and expert of a MuJoCo robot.
+
+    Random is uniformly random play. Medium is played by a policy that soft actor-critic had learned when it first
+    reached a third of the return that D4RL takes for an expert's, expert by one that reached all of it, and
+    medium-replay is all that was played until medium was reached. They are like D4RL's logs and not D4RL's.
+    """
 
     name: Positional[str]
-    """What to make, such as cooperative-navigation-4/random."""
+    """What to make, such as cooperative-navigation-4/random or halfcheetah-2x3/medium."""
     out: Path
     """Dataset folder to make."""
-    size: int = 1_000_000
-    """Transitions per agent."""
+    size: int | None = None
+    """Transitions per agent; a million unless given. Of medium-replay the latest, all of them unless given."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of the episodes that are logged."""
+    training: Path | None = None
+    """Folder in which a policy is learned, or was. Unless given the policy that comes with marline is played if there
+    is one, and OUT.training is the folder otherwise. What was interrupted goes on there."""
+    training_seed: int = 0
+    """Seed of the learning."""
+    max_steps: int = 1_000_000
+    """Steps of learning after which to give up."""
+
+    trust: bool = False
+    """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 
     def __call__(self) -> int:
-        from marline import commands_data
+        from marline import commands_make
 
-        return commands_data.make(self)
+        return commands_make.make(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from marline.types import AgentID, Spec, Transition
 
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
+ROUNDS_OF_SEATS = 8  # the same for simulators, in episodes per environment: seats stay empty at the end of a round
 
 
 def rollout(
@@ -130,22 +132,30 @@ def _play_block(
 
 
 def collect(
-    task: Task, policies: Policies, num_rows: int, *, key: PRNGKeyArray, deployment: int = 0
+    task: Task,
+    policies: Policies,
+    num_rows: int,
+    *,
+    key: PRNGKeyArray,
+    deployment: int = 0,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> dict[AgentID, Dataset]:
     """Exactly `num_rows` logged steps per agent, episode after episode.
 
     An agent's last episode is cut short where its rows run out; the cut row is a time-out, as is
     the last row of every episode that did not terminate. Agents that leave episodes early need
-    more of them for as many rows.
+    more of them for as many rows. `progress` is told now and then how many rows there are.
     """
+    most = ROUNDS_OF_SEATS * task.num_environments if isinstance(task, Simulator) else EPISODES_PER_ROUND
     rounds: list[Rollout] = []
     episodes = rows = 0  # played so far, and what the agent with the fewest logged
     while rows < num_rows:
         mean_length = rows / episodes if episodes else task.horizon
-        wanted = min(int(np.ceil((num_rows - rows) / mean_length)), EPISODES_PER_ROUND)
+        wanted = min(int(np.ceil((num_rows - rows) / mean_length)), most)
         rounds.append(rollout(task, policies, wanted, key=key, first_episode=episodes, deployment=deployment))
         episodes += wanted
         rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
+        progress(min(rows, num_rows))
     return {agent: _dataset(task.specs[agent], agent, rounds, num_rows) for agent in task.agents}
 
 

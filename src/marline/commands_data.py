@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,12 +21,11 @@ from marline.data.formats import open_log
 from marline.data.split import read_split
 from marline.data.summary import Summary, summarise
 from marline.data.team import require_agents, require_sizes
-from marline.errors import DataError, MarlineError, require, require_name
+from marline.errors import DataError, MarlineError, require
 from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli_data
-    from marline.envs import Task
 
 FOUND_ERRORS = 2
 
@@ -130,30 +129,3 @@ def _print_table(
             shown += [f"1 of {its.action_size}" if its.discrete else str(its.action_size)]
         table.add_row(escape(agent), *shown, str(wrong))
     Console().print(table)
-
-
-def make(options: cli_data.Make) -> int:
-    """`marline data make`."""
-    from marline.envs import make_task
-
-    task_name, slash, kind = options.name.rpartition("/")
-    require(bool(slash), f"{options.name!r} is not TASK/KIND; write for example cooperative-navigation-4/random")
-    require_name(kind, KINDS, "kind of data")
-    require(options.size >= 1, f"--size is {options.size}, but must be at least 1")
-    require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
-    logs, provenance = KINDS[kind](make_task(task_name), options.size, options.seed)
-    dataset.save(options.out, logs, {"task": task_name, **provenance, "seed": options.seed})
-    say(f"{options.name}: {len(logs)} agents, {options.size:,} transitions of each")
-    say(f"  dataset: {options.out}")
-    say(f"  next:    marline run --task {task_name} --data {options.out} --run runs/first")
-    return 0
-
-
-def _random(task: Task, size: int, seed: int) -> tuple[dict[AgentID, Dataset], dict[str, object]]:
-    from marline.collection import collect_random
-
-    return collect_random(task, size, seed=seed), {"policy": "uniform random"}
-
-
-# what `marline data make TASK/KIND` can make: task, rows and seed in, logs and where they come from out
-KINDS: dict[str, Callable[[Task, int, int], tuple[dict[AgentID, Dataset], dict[str, object]]]] = {"random": _random}

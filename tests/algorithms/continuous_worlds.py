@@ -76,9 +76,9 @@ def _train(algorithm: Any, state: Any, logs: Transition, num_updates: jax.Array)
     return jax.lax.fori_loop(0, num_updates, step, (state, metrics))
 
 
-def update_keys(num: int) -> jax.Array:
-    """The key of update 0, split as an update splits it."""
-    return jax.random.split(jax.random.fold_in(KEY, 0), num)
+def update_key() -> jax.Array:
+    """The key of update 0."""
+    return jax.random.fold_in(KEY, 0)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -27,7 +27,7 @@ from continuous_worlds import (
     start,
     train,
     twins,
-    update_keys,
+    update_key,
 )
 
 from marline.algorithms.cql_continuous import ContinuousCQL, State
@@ -62,9 +62,10 @@ def normal(key: jax.Array, *shape: int) -> np.ndarray:
 def test_losses_and_their_order_agree_with_numpy() -> None:
     logs, state = random_logs(), start(FAST)
     after, metrics = train(CONSERVATIVE, logs, 1, state)
-    actor_key, target_key, sample_key = update_keys(3)
+    normal_key, uniform_key = jax.random.split(update_key())
+    noise = normal(normal_key, NUM_ROWS, 2 + 2 * NUM_SAMPLES, 2)
 
-    action, log_density = sample(state, logs.observation, normal(actor_key, NUM_ROWS, 2))
+    action, log_density = sample(state, logs.observation, noise[:, 0])
     assert metrics["temperature_loss"] == 0.0  # at log 1
     # the policy starts with more entropy than -2, so the temperature falls, by one step of Adam
     assert log_density.mean() < 2
@@ -76,19 +77,17 @@ def test_losses_and_their_order_agree_with_numpy() -> None:
 
     # the critics see the actor after its step
     stepped = state._replace(actor=after.actor)
-    next_action, _ = sample(stepped, logs.next_observation, normal(target_key, NUM_ROWS, 1, 2)[:, 0])
+    next_action, _ = sample(stepped, logs.next_observation, noise[:, 1])
     next_value = twins(state.target_critic, logs.next_observation, next_action).min(axis=0)
     target = np.asarray(logs.reward) + CHAIN_GAMMA * np.asarray(logs.discount) * next_value
     logged = twins(state.critic.model, logs.observation, logs.action)
 
-    uniform_key, policy_key = jax.random.split(sample_key)
     uniform = np.asarray(jax.random.uniform(uniform_key, (NUM_ROWS, NUM_SAMPLES, 2), minval=-1, maxval=1))
-    noise = normal(policy_key, 2, NUM_ROWS, NUM_SAMPLES, 2)
     terms = []
     for i in range(NUM_SAMPLES):
         terms.append(twins(state.critic.model, logs.observation, uniform[:, i]) + 2 * np.log(2))
         for side, observation in enumerate((logs.observation, logs.next_observation)):
-            action, log_density = sample(stepped, observation, noise[side, :, i])
+            action, log_density = sample(stepped, observation, noise[:, 2 + side * NUM_SAMPLES + i])
             terms.append(twins(state.critic.model, logs.observation, action) - log_density)
     gaps = scipy.special.logsumexp(terms, axis=0) - logged
     loss = ((logged - target) ** 2).mean(axis=1).sum() + 2.0 * gaps.mean(axis=1).sum()
@@ -103,8 +102,8 @@ def test_losses_and_their_order_agree_with_numpy() -> None:
 
 def test_max_backup_takes_the_best_of_several_actions() -> None:
     algorithm, logs, state = dataclasses.replace(FAST, max_backup=True), random_logs(), start(FAST)
-    target = jax.jit(algorithm.target)(state, logs, key=KEY)
     noise = normal(KEY, NUM_ROWS, NUM_SAMPLES, 2)
+    target = jax.jit(algorithm.target)(state, logs, jnp.asarray(noise, jnp.float32))
     next_values = []
     for i in range(NUM_SAMPLES):
         action, _ = sample(state, logs.next_observation, noise[:, i])

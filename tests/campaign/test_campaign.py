@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from marline.algorithms import TD3BC
-from marline.campaign import study
 from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.errors import ConfigError, DataError
@@ -80,24 +79,6 @@ def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="all 2 deployments are done"):
         run.deploy(robots)
     assert run.report().stat().st_size > 100_000
-
-
-def test_the_newest_team_can_be_loaded_by_itself(tmp_path: Path) -> None:
-    run = create(tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds no team yet"):
-        study.load_team(run.folder, run.config, "offline", 0)
-    run.train()
-    seen = np.linspace(-1, 1, 5)
-    for name, number in (("offline", 0), (run.sampler_name, 1)):
-        before = fingerprints(run.folder)
-        done, team = study.load_team(run.folder, run.config, name, 0)
-        assert done == number and fingerprints(run.folder) == before
-        np.testing.assert_array_equal(NumpyPolicy(team["cart"])(seen), run.policies["cart"](seen))
-        run.tune(logs(1))
-    with pytest.raises(ConfigError, match="unknown sampler of this run 'uniform'"):
-        study.load_team(run.folder, run.config, "uniform", 0)
-    with pytest.raises(ConfigError, match="seed 3 is not of this run"):
-        study.load_team(run.folder, run.config, "offline", 3)
 
 
 def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_merging_appends_and_touches_nothing_before(spec: Spec) -> None:
 
     for experience in (start, once, twice):
         assert experience.capacity == 10 + 2 * 4
-        assert experience.rows.shape == start.rows.shape
+        assert experience.offline_rows is start.offline_rows
         assert_same(experience.offline(), offline)
     sizes = [
         (int(experience.online_start), int(experience.size), int(experience.num_online))
@@ -90,7 +90,7 @@ def test_merging_appends_and_touches_nothing_before(spec: Spec) -> None:
     assert sizes == [(10, 10, 0), (10, 14, 4), (14, 17, 3)]
     assert_same(twice[jnp.arange(10, 14)], first)
     assert_same(twice[jnp.arange(14, 17)], second)
-    np.testing.assert_array_equal(twice.deployment, [0] * 10 + [1] * 4 + [2] * 3 + [0])
+    np.testing.assert_array_equal(twice.deployment(jnp.arange(17)), [0] * 10 + [1] * 4 + [2] * 3)
 
 
 def test_one_structure_serves_the_whole_campaign() -> None:
@@ -107,6 +107,14 @@ def test_rows_are_picked_by_number_in_any_order() -> None:
     picked = experience[jnp.array([5, 0, 5])]
     np.testing.assert_array_equal(picked.reward, np.asarray(logs.reward)[[5, 0, 5]])
     np.testing.assert_array_equal(picked.next_observation, np.asarray(logs.next_observation)[[5, 0, 5]])
+
+
+def test_without_deployments_the_logs_alone_are_drawn_from() -> None:
+    logs = make_logs(CONTINUOUS, 5)
+    experience = Experience.create(logs, CONTINUOUS, num_deployments=0, rows_per_deployment=0)
+    picked = jnp.array([4, 0, 4])
+    assert_same(experience[picked], jax.tree.map(lambda x: x[picked], logs))
+    np.testing.assert_array_equal(experience.deployment(picked), [0, 0, 0])
 
 
 def test_more_rows_than_planned_are_refused() -> None:

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import scipy.stats
 
 from marline.nn.actors import DeterministicActor
 from marline.nn.cvae import ConditionalVAE, one_hot_action
+from marline.nn.density_ratio import DensityRatio
 from marline.nn.mlp import MLP, Linear
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
@@ -40,6 +42,17 @@ def test_initial_weights_are_uniform_within_one_over_root_fan_in() -> None:
     assert len(np.unique(leaves)) > 0.99 * len(leaves)  # no two layers share their numbers
 
 
+def test_density_ratios_start_near_one_whatever_the_row() -> None:
+    """Weights, biases and scales are those of Balanced Replay's own code."""
+    network = DensityRatio.create(Spec(30, 10), (100, 25), key=KEY)
+    for layer, bound, bias in zip(network.mlp.layers, (0.1, 0.2, 3e-3), (0.0, 0.0, 1.0), strict=True):
+        ks = scipy.stats.kstest(np.asarray(layer.weight).ravel() / bound, scipy.stats.uniform(-1, 2).cdf)
+        assert ks.pvalue > 1e-3
+        np.testing.assert_array_equal(layer.bias, bias)
+    rows = jax.random.normal(KEY, (1000, 40))
+    np.testing.assert_allclose(jax.vmap(network)(rows[:, :30], rows[:, 30:]), 1.0, atol=0.05)
+
+
 def test_hidden_sizes_are_honoured() -> None:
     mlp = MLP.create(3, 2, (5, 7), key=KEY)
     assert [layer.weight.shape for layer in mlp.layers] == [(3, 5), (5, 7), (7, 2)]
@@ -59,6 +72,15 @@ def test_q_takes_observation_then_action() -> None:
     q = network(jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 5.0]))
     assert q.shape == ()
     assert q == 54321.0
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 8)])
+def test_q_of_many_actions_is_q_of_each(hidden: tuple[int, ...]) -> None:
+    twins = TwinQ.create(SPEC, hidden, key=KEY)
+    observation, actions = jax.random.normal(KEY, (3,)), jax.random.normal(jax.random.key(1), (5, 2))
+    many = twins.of_many(observation, actions)
+    for i, action in enumerate(actions):
+        np.testing.assert_allclose([q[i] for q in many], twins(observation, action), rtol=1e-5, atol=1e-6)
 
 
 def test_twins_share_nothing() -> None:

@@ -132,7 +132,8 @@ def test_samples_equal_those_of_the_second_implementation() -> None:
     experience = make_experience(random_rows(NUM_ONLINE, 1, shift=1.0))
     state = begun(experience)
     reference = Reference(state, SMALL)
-    inputs = np.asarray(jnp.concatenate([experience.rows[:, :5]], axis=1), np.float64)
+    every = experience[jnp.arange(experience.capacity)]
+    inputs = np.concatenate([every.observation, every.action], axis=1, dtype=np.float64)
     keys = jax.random.split(KEY, 20)
     after, seen = run(state, experience, keys)
     for number, key in enumerate(keys):

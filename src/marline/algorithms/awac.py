@@ -131,14 +131,14 @@ class AWAC:
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:
         """One update of the critics, then of the actor against them, then of the targets."""
-        next_key, baseline_key = jax.random.split(key)
-        target = self.target(state, batch, key=next_key)
+        next_noise, baseline_noise = jax.random.normal(key, (2, *batch.action.shape))
+        target = self.target(state, batch, next_noise)
         (critic_loss, mean_q), gradient = jax.value_and_grad(self.critic_loss, has_aux=True)(
             state.critic.model, batch, target
         )
         critic = state.critic.step(gradient, self._critic_optimizer)
 
-        advantage = self.advantage(state.actor.model, critic.model, batch, key=baseline_key)
+        advantage = self.advantage(state.actor.model, critic.model, batch, baseline_noise)
         weights = self.weights(advantage)
         actor_loss, gradient = jax.value_and_grad(self.actor_loss)(state.actor.model, batch, weights)
         state = State(
@@ -153,9 +153,8 @@ class AWAC:
             "effective_rows": effective_rows(weights),
         }
 
-    def target(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
+    def target(self, state: State, batch: Transition, noise: Float[Array, "batch act"]) -> Float[Array, " batch"]:
         """y = r + gamma (1 - terminated) min(Q1', Q2')(s', a'), one a' ~ pi(.|s') per row; no entropy term."""
-        noise = jax.random.normal(key, batch.action.shape)
         action = jax.vmap(state.actor.model.sample)(batch.next_observation, noise)
         next_value = twin_minimum(*jax.vmap(state.target_critic)(batch.next_observation, action))
         return one_step_target(batch.reward, batch.discount, next_value, self.gamma)
@@ -169,13 +168,13 @@ class AWAC:
         return loss, jnp.mean(first)
 
     def advantage(
-        self, actor: GaussianActor, critic: TwinQ, batch: Transition, *, key: PRNGKeyArray
+        self, actor: GaussianActor, critic: TwinQ, batch: Transition, noise: Float[Array, "batch act"]
     ) -> Float[Array, " batch"]:
         """A(s, a) = Q(s, a) - Q(s, a~), one a~ ~ pi(.|s) per row, Q = min(Q1, Q2)."""
-        noise = jax.random.normal(key, batch.action.shape)
         baseline_action = jax.vmap(actor.sample)(batch.observation, noise)
-        q_values = twin_minimum(*jax.vmap(critic)(batch.observation, batch.action))
-        return q_values - twin_minimum(*jax.vmap(critic)(batch.observation, baseline_action))
+        actions = jnp.stack([batch.action, baseline_action], axis=1)
+        q_values = twin_minimum(*jax.vmap(critic.of_many)(batch.observation, actions))
+        return q_values[:, 0] - q_values[:, 1]
 
     def weights(self, advantage: Float[Array, " batch"]) -> Float[Array, " batch"]:
         """How much each logged action is worth imitating."""

@@ -131,21 +131,25 @@ class ContinuousCQL:
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:
         """One step of the temperature, the actor, the critics and the targets, each on what the last one left."""
-        actor_key, target_key, sample_key = jax.random.split(key, 3)
-        noise = jax.random.normal(actor_key, batch.action.shape)
+        num_rows, action_size = batch.action.shape
+        num_backup = self.num_action_samples if self.max_backup else 1
+        normal_key, uniform_key = jax.random.split(key)
+        # all noise in one draw, for small ones cost as much as a small product
+        noise = jax.random.normal(normal_key, (num_rows, 1 + num_backup + 2 * self.num_action_samples, action_size))
+        actor_noise, next_noise, pushed_noise = jnp.split(noise, [1, 1 + num_backup], axis=1)
         temperature_loss, gradient = jax.value_and_grad(self.temperature_loss)(
-            state.log_temperature.model, state.actor.model, batch, noise
+            state.log_temperature.model, state.actor.model, batch, actor_noise[:, 0]
         )
         state = state._replace(log_temperature=state.log_temperature.step(gradient, self._actor_optimizer))
 
         temperature = jnp.exp(state.log_temperature.model)
         actor_loss, gradient = jax.value_and_grad(self.actor_loss)(
-            state.actor.model, state.critic.model, temperature, batch, noise
+            state.actor.model, state.critic.model, temperature, batch, actor_noise[:, 0]
         )
         state = state._replace(actor=state.actor.step(gradient, self._actor_optimizer))
 
-        target = self.target(state, batch, key=target_key)
-        sampled = self.sampled_actions(state.actor.model, batch, key=sample_key)
+        target = self.target(state, batch, next_noise)
+        sampled = self.sampled_actions(state.actor.model, batch, pushed_noise, key=uniform_key)
         (critic_loss, (mean_q, gap)), gradient = jax.value_and_grad(self.critic_loss, has_aux=True)(
             state.critic.model, batch, target, sampled
         )
@@ -186,31 +190,35 @@ class ContinuousCQL:
         q_values = twin_minimum(*jax.vmap(critic)(batch.observation, action))
         return jnp.mean(temperature * log_density - q_values)
 
-    def target(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
-        """y = r + gamma (1 - terminated) min(Q1', Q2')(s', a'), one a' ~ pi(.|s') per row; no entropy term.
+    def target(self, state: State, batch: Transition, noise: Float[Array, "batch k act"]) -> Float[Array, " batch"]:
+        """y = r + gamma (1 - terminated) max_j min(Q1', Q2')(s', a'_j), a'_j ~ pi(.|s'); no entropy term.
 
-        With `max_backup` the best of several: the maximum of the minima, for the lower estimate is
-        the value of one action, and the choice is among actions.
+        One action per row, or several with `max_backup`: the maximum of the minima, for the lower
+        estimate is the value of one action, and the choice is among actions.
         """
-        num_actions = self.num_action_samples if self.max_backup else 1
-        noise = jax.random.normal(key, (batch.reward.shape[0], num_actions, batch.action.shape[-1]))
         action, _ = _sample_many(state.actor.model, batch.next_observation, noise)
-        next_value = twin_minimum(*_evaluate_many(state.target_critic, batch.next_observation, action))
+        next_value = twin_minimum(*jax.vmap(state.target_critic.of_many)(batch.next_observation, action))
         return one_step_target(batch.reward, batch.discount, jnp.max(next_value, axis=1), self.gamma)
 
-    def sampled_actions(self, actor: SquashedGaussianActor, batch: Transition, *, key: PRNGKeyArray) -> SampledActions:
+    def sampled_actions(
+        self,
+        actor: SquashedGaussianActor,
+        batch: Transition,
+        noise: Float[Array, "batch normals act"],
+        *,
+        key: PRNGKeyArray,
+    ) -> SampledActions:
         """n uniform actions for each row, n of the policy at s and n of the policy at s'.
 
         As in the authors' code all of them are put to the critics at s: those of s' only widen
-        the cover of actions.
+        the cover of actions. `noise` is of the policy's actions, those at s first; the key is consumed by
+        the uniform ones.
         """
-        uniform_key, policy_key = jax.random.split(key)
-        shape = (batch.reward.shape[0], self.num_action_samples, batch.action.shape[-1])
-        uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
-        noise = jax.random.normal(policy_key, (2, *shape))
-        current, log_density = _sample_many(actor, batch.observation, noise[0])
-        following, next_log_density = _sample_many(actor, batch.next_observation, noise[1])
-        uniform_density = jnp.full(shape[:2], uniform_log_density(shape[-1]))
+        current_noise, next_noise = jnp.split(noise, 2, axis=1)
+        uniform = jax.random.uniform(key, current_noise.shape, minval=-1.0, maxval=1.0)
+        current, log_density = _sample_many(actor, batch.observation, current_noise)
+        following, next_log_density = _sample_many(actor, batch.next_observation, next_noise)
+        uniform_density = jnp.full_like(log_density, uniform_log_density(actor.action_size))
         return SampledActions(
             jnp.concatenate([uniform, current, following], axis=1),
             jnp.concatenate([uniform_density, log_density, next_log_density], axis=1),
@@ -220,15 +228,12 @@ class ContinuousCQL:
         self, critic: TwinQ, batch: Transition, target: Float[Array, " batch"], sampled: SampledActions
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
         """Sum over both critics of mean squared error and alpha times mean gap; also mean Q1, and its mean gap."""
-        logged_q = jax.vmap(critic)(batch.observation, batch.action)
-        sampled_q = _evaluate_many(critic, batch.observation, sampled.action)
-        first, second = (
-            jax.vmap(sampled_conservative_gap)(q, sampled.log_density, data_q)
-            for q, data_q in zip(sampled_q, logged_q, strict=True)
-        )
-        errors = jnp.mean(jnp.square(logged_q[0] - target)) + jnp.mean(jnp.square(logged_q[1] - target))
-        loss = errors + self.alpha_cql * (jnp.mean(first) + jnp.mean(second))
-        return loss, (jnp.mean(logged_q[0]), jnp.mean(first))
+        actions = jnp.concatenate([batch.action[:, None], sampled.action], axis=1)
+        q_values = jax.vmap(critic.of_many)(batch.observation, actions)
+        gaps = [jnp.mean(jax.vmap(sampled_conservative_gap)(q[:, 1:], sampled.log_density, q[:, 0])) for q in q_values]
+        errors = [jnp.mean(jnp.square(q[:, 0] - target)) for q in q_values]
+        loss = errors[0] + errors[1] + self.alpha_cql * (gaps[0] + gaps[1])
+        return loss, (jnp.mean(q_values[0][:, 0]), gaps[0])
 
     def policy(self, state: State) -> Policy:
         return Policy(state.actor.model)
@@ -250,10 +255,3 @@ def _sample_many(
 ) -> tuple[Float[Array, "batch n act"], Float[Array, "batch n"]]:
     """Several actions in each state, and their log densities."""
     return jax.vmap(jax.vmap(actor.sample, in_axes=(None, 0)))(observations, noise)
-
-
-def _evaluate_many(
-    critic: TwinQ, observations: Float[Array, "batch obs"], actions: Float[Array, "batch n act"]
-) -> tuple[Float[Array, "batch n"], Float[Array, "batch n"]]:
-    """Both Q of several actions in each state."""
-    return jax.vmap(jax.vmap(critic, in_axes=(None, 0)))(observations, actions)

@@ -28,7 +28,7 @@ from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.envs import Task, make_task
-from marline.errors import ConfigError, CorruptionError, require, require_name
+from marline.errors import ConfigError, CorruptionError
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
@@ -104,29 +104,6 @@ def run_seeds(
     team = study.offline()
     for name in config.samplers:
         study.tune(team, name)
-
-
-def load_team(folder: Path, config: RunConfig, name: str, seed: int) -> tuple[int, dict[AgentID, Policy]]:
-    """The newest team of a sampler and seed, "offline" being that before any deployment; nothing is changed.
-
-    Returns:
-        How many deployments it has been through, and its policies.
-    """
-    require_name(name, ["offline", *config.samplers], "sampler of this run")
-    require(seed in config.seeds, f"seed {seed} is not of this run, which has {', '.join(map(str, config.seeds))}")
-    templates = {}
-    for agent, logs in dataset.load(folder / "data").items():
-        outline = Experience.outline(
-            logs.spec,
-            num_offline=len(logs),
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
-        init = tuning.algorithm_of(config.algorithm, agent).init
-        templates[agent] = jax.eval_shape(lambda it, key, init=init: init(it, key=key), outline, jax.random.key(0))
-    step, learners = History(folder / f"seed-{seed}" / name).load_learners(templates)
-    policies = {agent: tuning.algorithm_of(config.algorithm, agent).policy(it) for agent, it in learners.items()}
-    return 0 if name == "offline" else step, policies
 
 
 class _Study:

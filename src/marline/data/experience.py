@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -19,73 +20,68 @@ ROW_MULTIPLE = 8  # columns are padded to whole cache-line fractions: one gather
 class Experience(eqx.Module):
     """Packed rows of one agent: the offline rows first, then the rows of each deployment in turn.
 
-    The capacity is fixed for a whole campaign, so that one compilation serves all of it. A row
-    holds observation, action, reward, discount, next observation and, for discrete actions, both
-    action masks.
+    The capacity is fixed for a whole campaign, so that one compilation serves all of it. Offline rows
+    never change, so they lie apart from the few that come in: merging copies only those, and all
+    samplers and seeds read the same offline rows. A row holds observation, action, reward, discount,
+    next observation and, for discrete actions, both action masks.
     """
 
-    rows: Float[Array, "capacity width"]
-    deployment: Int[Array, " capacity"]
+    offline_rows: Float[Array, "offline width"]
+    online_rows: Float[Array, "online width"]  # with room for every deployment to come
+    online_labels: Int[Array, " online"]  # the deployment each of them is of
     size: Int[Array, ""]
     online_start: Int[Array, ""]
     spec: Spec = eqx.field(static=True)
-    num_offline: int = eqx.field(static=True)
     max_online: int = eqx.field(static=True)
 
     @staticmethod
     def create(offline: Transition, spec: Spec, *, num_deployments: int, rows_per_deployment: int) -> Experience:
         """Place offline transitions on the device, with room for every deployment to come."""
-        packed = pack(offline, spec)
-        num_offline, width = packed.shape
-        capacity = num_offline + num_deployments * rows_per_deployment
-        rows = np.zeros((capacity, width), np.float32)
-        rows[:num_offline] = packed
-        return Experience(
-            rows=jnp.asarray(rows),
-            deployment=jnp.zeros(capacity, jnp.int32),
-            size=jnp.int32(num_offline),
-            online_start=jnp.int32(num_offline),
-            spec=spec,
-            num_offline=num_offline,
-            max_online=rows_per_deployment,
-        )
+        return _empty(jnp.asarray(pack(offline, spec)), spec, num_deployments, rows_per_deployment)
 
     @staticmethod
     def outline(spec: Spec, *, num_offline: int, num_deployments: int, rows_per_deployment: int) -> Experience:
         """Shapes and types of such an experience, without rows: what tracing a program takes."""
-        capacity = num_offline + num_deployments * rows_per_deployment
+        width = row_width(spec)
         return jax.eval_shape(
-            lambda: Experience(
-                rows=jnp.zeros((capacity, _width(columns(spec)))),
-                deployment=jnp.zeros(capacity, jnp.int32),
-                size=jnp.int32(0),
-                online_start=jnp.int32(0),
-                spec=spec,
-                num_offline=num_offline,
-                max_online=rows_per_deployment,
-            )
+            lambda: _empty(jnp.zeros((num_offline, width)), spec, num_deployments, rows_per_deployment)
         )
+
+    @property
+    def num_offline(self) -> int:
+        """Rows logged before the first deployment, |B^0|."""
+        return self.offline_rows.shape[0]
 
     @property
     def capacity(self) -> int:
         """Rows there is room for: |B^0| and every deployment."""
-        return self.rows.shape[0]
+        return self.num_offline + self.online_rows.shape[0]
 
     @property
     def num_online(self) -> Int[Array, ""]:
         """Rows of the current deployment, |D^k|."""
         return self.size - self.online_start
 
-    def __getitem__(self, index: Int[Array, " n"]) -> Transition:
-        return unpack(self.rows[index], self.spec)
-
-    def unpack(self, rows: Float[Array, "*n width"]) -> Transition:
-        """Transitions from packed rows."""
+    def __getitem__(self, index: Int[Array, "*n"]) -> Transition:
+        if self.capacity == self.num_offline:  # nothing is ever deployed: nothing to gather from either
+            return unpack(self.offline_rows[index], self.spec)
+        rows = jnp.where(
+            (index < self.num_offline)[..., None],
+            self.offline_rows[jnp.minimum(index, self.num_offline - 1)],
+            self.online_rows[jnp.maximum(index - self.num_offline, 0)],
+        )
         return unpack(rows, self.spec)
+
+    def deployment(self, index: Int[Array, "*n"]) -> Int[Array, "*n"]:
+        """Which deployment rows were logged at; 0 is before the first."""
+        if self.capacity == self.num_offline:
+            return jnp.zeros_like(index)
+        labels = self.online_labels[jnp.maximum(index - self.num_offline, 0)]
+        return jnp.where(index < self.num_offline, 0, labels)
 
     def offline(self) -> Transition:
         """B^0."""
-        return unpack(self.rows[: self.num_offline], self.spec)
+        return unpack(self.offline_rows, self.spec)
 
     def merge(self, logs: Transition, number: int) -> Experience:
         """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows."""
@@ -101,21 +97,28 @@ class Experience(eqx.Module):
                 f"the logs of deployment {number} hold {packed.shape[0]} rows, but there is room for {room} more; "
                 "plan more deployments when the campaign starts"
             )
-        return _append(self, packed, jnp.int32(number))
+        start = self.size - self.num_offline
+        labels = jnp.full(packed.shape[0], number, jnp.int32)
+        return dataclasses.replace(
+            self,
+            online_rows=jax.lax.dynamic_update_slice(self.online_rows, packed, (start, 0)),
+            online_labels=jax.lax.dynamic_update_slice(self.online_labels, labels, (start,)),
+            size=self.size + packed.shape[0],
+            online_start=self.size,
+        )
 
 
-@jax.jit
-def _append(experience: Experience, packed: Array, number: Array) -> Experience:
-    start = experience.size
-    labels = jnp.full(packed.shape[0], number, jnp.int32)
+def _empty(offline_rows: Array, spec: Spec, num_deployments: int, rows_per_deployment: int) -> Experience:
+    num_offline, width = offline_rows.shape
+    num_online = num_deployments * rows_per_deployment
     return Experience(
-        rows=jax.lax.dynamic_update_slice(experience.rows, packed, (start, 0)),
-        deployment=jax.lax.dynamic_update_slice(experience.deployment, labels, (start,)),
-        size=start + packed.shape[0],
-        online_start=start,
-        spec=experience.spec,
-        num_offline=experience.num_offline,
-        max_online=experience.max_online,
+        offline_rows=offline_rows,
+        online_rows=jnp.zeros((num_online, width)),
+        online_labels=jnp.zeros(num_online, jnp.int32),
+        size=jnp.int32(num_offline),
+        online_start=jnp.int32(num_offline),
+        spec=spec,
+        max_online=rows_per_deployment,
     )
 
 
@@ -124,7 +127,7 @@ def pack(transition: Transition, spec: Spec) -> Float[np.ndarray, "n width"]:
     fields = transition._asdict()
     layout = columns(spec)
     num_rows = np.shape(transition.reward)[0]
-    rows = np.zeros((num_rows, _width(layout)), np.float32)
+    rows = np.zeros((num_rows, row_width(spec)), np.float32)
     for name, where in layout.items():
         rows[:, where] = np.asarray(fields[name], np.float32).reshape(num_rows, -1)
     return rows
@@ -157,6 +160,7 @@ def columns(spec: Spec) -> Mapping[str, slice]:
     return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
 
 
-def _width(layout: Mapping[str, slice]) -> int:
-    used = max(where.stop for where in layout.values())
+def row_width(spec: Spec) -> int:
+    """Columns of a packed row, padding included."""
+    used = max(where.stop for where in columns(spec).values())
     return -(-used // ROW_MULTIPLE) * ROW_MULTIPLE

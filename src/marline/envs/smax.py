@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import io
 import sys
 from collections.abc import Iterator, Mapping
@@ -97,10 +96,9 @@ def _battle(task: Smax) -> Any:
     try:
         # its tables, some made when it is imported, must not become tracers of whoever comes first
         with jax.ensure_compile_time_eval(), _silent():
-            smax = importlib.import_module("jaxmarl.environments.smax")
-            return smax.HeuristicEnemySMAX(
-                num_allies=task.num_allies, num_enemies=task.num_enemies, max_steps=task.horizon
-            )
+            from jaxmarl.environments.smax import HeuristicEnemySMAX  # pyright: ignore[reportMissingImports]
+
+            return HeuristicEnemySMAX(num_allies=task.num_allies, num_enemies=task.num_enemies, max_steps=task.horizon)
     except ImportError as error:
         raise ConfigError(
             f"SMAX needs JaxMARL, and {error.name or 'it'} is not there: pip install 'marline[smac]'"

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.nn.mlp import MLP
+from marline.nn.mlp import MLP, Linear
 from marline.types import Spec
+
+LAST_WEIGHTS = 3e-3  # of the ratio's last layer, at the start
 
 
 class DensityRatio(eqx.Module):
@@ -20,13 +22,24 @@ class DensityRatio(eqx.Module):
 
     @staticmethod
     def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> DensityRatio:
-        mlp = MLP.create(spec.observation_size + spec.action_size, 1, hidden, key=key)
-        # starts near 1, since a rectifier that is closed on every row never learns
-        return DensityRatio(eqx.tree_at(lambda mlp: mlp.layers[-1].bias, mlp, jnp.ones(1)))
+        """Ratios near 1, unless observations are huge: no row is preferred before there is a reason to.
+
+        As in the authors' code: hidden weights U(-1/sqrt(fan_out), 1/sqrt(fan_out)), those of the last layer
+        U(-0.003, 0.003), biases 0, and 1 at the output, since a rectifier that is closed on every row never learns.
+        """
+        *body, last = MLP.create(spec.observation_size + spec.action_size, 1, hidden, key=key).layers
+        layers = [_rescaled(layer, layer.bias.size**-0.5, bias=0.0) for layer in body]
+        return DensityRatio(MLP((*layers, _rescaled(last, LAST_WEIGHTS, bias=1.0))))
 
     def __call__(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         """The ratio; discrete actions come one-hot."""
         return jax.nn.relu(self.mlp(jnp.concatenate([observation, action]))[0])
+
+
+def _rescaled(layer: Linear, bound: float, *, bias: float) -> Linear:
+    """A fresh layer with weights U(-bound, bound) and the same bias everywhere."""
+    fan_in = layer.weight.shape[0]
+    return Linear(bound * fan_in**0.5 * layer.weight, jnp.full_like(layer.bias, bias))
 
 
 class DynamicsClassifier(eqx.Module):

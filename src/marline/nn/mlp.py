@@ -41,6 +41,19 @@ class MLP(eqx.Module):
         return MLP(tuple(layers))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        for layer in self.layers[:-1]:
-            x = jax.nn.relu(layer(x))
-        return self.layers[-1](x)
+        return self._after_first(self.layers[0](x))
+
+    def of_many(self, shared: Float[Array, " k"], varying: Float[Array, "n m"]) -> Float[Array, "n out"]:
+        """The outputs for n inputs that begin alike, `concatenate([shared, varying[i]])`.
+
+        What the shared part adds to the first layer is computed once.
+        """
+        first = self.layers[0]
+        head, tail = jnp.split(first.weight, [shared.shape[0]])
+        start = shared @ head + first.bias
+        return jax.vmap(lambda x: self._after_first(x @ tail + start))(varying)
+
+    def _after_first(self, x: Float[Array, " _"]) -> Float[Array, " out"]:
+        for layer in self.layers[1:]:
+            x = layer(jax.nn.relu(x))
+        return x

@@ -25,6 +25,10 @@ class QNetwork(eqx.Module):
     def __call__(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return self.mlp(jnp.concatenate([observation, action]))[0]
 
+    def of_many(self, observation: Float[Array, " obs"], actions: Float[Array, "n act"]) -> Float[Array, " n"]:
+        """Q of several actions in one state; several times one, but for less."""
+        return self.mlp.of_many(observation, actions)[:, 0]
+
 
 class TwinQ(eqx.Module):
     """Two independent Q networks; nothing is shared between them."""
@@ -44,6 +48,12 @@ class TwinQ(eqx.Module):
         self, observation: Float[Array, " obs"], action: Float[Array, " act"]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return self.first(observation, action), self.second(observation, action)
+
+    def of_many(
+        self, observation: Float[Array, " obs"], actions: Float[Array, "n act"]
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Both Q of several actions in one state."""
+        return self.first.of_many(observation, actions), self.second.of_many(observation, actions)
 
 
 class DiscreteQNetwork(eqx.Module):

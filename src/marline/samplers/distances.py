@@ -215,12 +215,11 @@ class EmbeddingDistance:
     def _embed(
         self, state: EmbeddingState, experience: Experience, start: Int[Array, ""] | int, num: int
     ) -> EmbeddingState:
-        def embed(rows: Float[Array, " width"]) -> Float[Array, " z"]:
-            states, action = _standardised(experience.unpack(rows), state.normalizer, experience.spec)
+        def embed(row: Int[Array, ""]) -> Float[Array, " z"]:
+            states, action = _standardised(experience[row], state.normalizer, experience.spec)
             return state.encoder.encode(states, action)[0]
 
-        rows = jax.lax.dynamic_slice_in_dim(experience.rows, start, num)
-        embeddings = jax.lax.map(embed, rows, batch_size=min(num, 8192))
+        embeddings = jax.lax.map(embed, start + jnp.arange(num), batch_size=min(num, 8192))
         return state._replace(
             embeddings=jax.lax.dynamic_update_slice_in_dim(state.embeddings, embeddings, start, axis=0)
         )

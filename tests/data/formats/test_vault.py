@@ -91,6 +91,8 @@ def test_vaults_that_are_refused(team: dict[str, Arrays], tmp_path: Path, monkey
     folder = write_vault(tmp_path / "uneven", tree | {"rewards": tree["rewards"][:, :, :1]}, 50)
     with pytest.raises(DataError, match="all of them need a row for every batch, step and agent"):
         import_log(open_log(folder), tmp_path / "out")
+    with pytest.raises(DataError, match="holds vaults; choose one of uneven in it"):
+        open_log(tmp_path)
     folder = write_vault(tmp_path / "missing", {key: tree[key] for key in ("observations", "actions", "rewards")}, 50)
     with pytest.raises(DataError, match='no "terminals" among "observations", "actions", "rewards"'):
         import_log(open_log(folder), tmp_path / "out")

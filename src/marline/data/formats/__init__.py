@@ -54,6 +54,9 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if is_minari(path):
         return Log(path, "minari", functools.partial(minari_blocks, path, None))
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
+    vaults = [p.name for p in members if is_vault(p)]
+    if vaults:
+        raise DataError(f"{path} holds vaults; choose one of {', '.join(vaults[:10])} in it")
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
         return Log(path, "minari", lambda: _each(minari_blocks, datasets))

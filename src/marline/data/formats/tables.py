@@ -173,7 +173,9 @@ def _split(
     steps = to_numpy(batch.column(names["step"][0]), f"{path}: column 'step'", first) if "step" in names else None
     if steps is not None and "timestamps" not in columns:
         columns["timestamps"] = steps
-    episodes = _labels(path, batch, names, "episode", first)
+    episodes = np.zeros(len(batch), object)
+    if "episode" in names:
+        episodes = _labels(path, batch, names, "episode", first).to_numpy(zero_copy_only=False)
     for agent, rows in _rows_by_agent(path, batch, names, first, only_agent):
         mine = {key: column[rows] for key, column in columns.items()}
         its_steps = None if steps is None else steps[rows]
@@ -191,15 +193,13 @@ def _stacked(parts: list[np.ndarray], key: str) -> np.ndarray:
     return np.stack(parts, axis=1)
 
 
-def _labels(path: Path, batch: pa.RecordBatch, names: Mapping[str, list[str]], key: str, first: int) -> np.ndarray:
-    """What names the agent or the episode of every row, as objects."""
-    if key not in names:
-        return np.zeros(len(batch), object)
+def _labels(path: Path, batch: pa.RecordBatch, names: Mapping[str, list[str]], key: str, first: int) -> pa.Array:
+    """What names the agent or the episode of every row."""
     column = batch.column(names[key][0])
     if column.null_count:
         row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(f"{path}: column {names[key][0][:40]!r} is empty at row {row}; name the {key} of every row")
-    return column.to_numpy(zero_copy_only=False)
+    return column
 
 
 def _rows_by_agent(
@@ -208,8 +208,7 @@ def _rows_by_agent(
     if "agent" not in names:
         yield only_agent, np.arange(len(batch))
         return
-    _labels(path, batch, names, "agent", first)
-    encoded = batch.column(names["agent"][0]).cast(pa.string()).dictionary_encode()
+    encoded = _labels(path, batch, names, "agent", first).cast(pa.string()).dictionary_encode()
     if len(encoded.dictionary) > _MOST_AGENTS:
         shown = names["agent"][0][:40]
         raise DataError(f"{path}: over {_MOST_AGENTS} agents in column {shown!r}; say which one: --column agent=NAME")

@@ -63,8 +63,10 @@ def vault_blocks(folder: Path) -> Iterator[Block]:
                 stop = min(start + _ROWS, filled)
                 reads = {key: store[batch, start:stop].read() for key, store in stores.items()}
                 columns = {key: np.asarray(read.result()) for key, read in reads.items()}
-                if stop == filled and "timeouts" in columns:
-                    columns["timeouts"][-1] = 1 - columns["terminals"][-1]  # the next batch is another episode
+                timeouts = columns.get("timeouts", np.zeros_like(columns["terminals"])).copy()
+                if stop == filled:
+                    timeouts[-1] = 1 - columns["terminals"][-1]  # the next batch is another episode
+                columns["timeouts"] = timeouts
                 for i in range(num_agents):
                     yield Block(f"agent_{i}", {key: column[:, i] for key, column in columns.items()})
     except (ValueError, OSError) as error:

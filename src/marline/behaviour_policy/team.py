@@ -1,0 +1,41 @@
+"""A policy that drives a whole robot, shared out among the agents that each have some of its joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from marline.algorithms.sac import Policy
+from marline.envs import Robot
+from marline.nn.actors import SquashedGaussianActor
+from marline.nn.mlp import MLP, Linear
+from marline.types import AgentID, Spec
+
+# what D4RL takes for an expert's return (its scores are percentages of the way there from random play)
+EXPERT_RETURNS: dict[Robot, float] = {"HalfCheetah": 12135.0, "Walker2d": 4592.3, "Hopper": 3234.3}
+# which part of it a policy must reach
+SHARES = {"medium": 1 / 3, "expert": 1.0}
+
+
+def shipped_policy(robot: Robot, version: int, kind: str) -> Path | None:
+    """The folder of a policy that comes with the package, if one does."""
+    folder = Path(__file__).parent / "policies" / f"{robot.lower()}-v{version}-{kind}"
+    return folder if folder.is_dir() else None
+
+
+def share_out(actor: SquashedGaussianActor, specs: Mapping[AgentID, Spec]) -> dict[AgentID, Policy]:
+    """The same layers for each agent but the last, of which it has what drives its own joints.
+
+    The Gaussian has no correlations, and every agent sees the whole state: together they act as the one policy does.
+    """
+    policies, first_joint = {}, 0
+    *layers, last = actor.mlp.layers
+    for agent, spec in specs.items():
+        joints = np.arange(first_joint, first_joint + spec.action_size)
+        columns = np.concatenate([joints, actor.action_size + joints])  # means, and then spreads
+        mine = Linear(last.weight[:, columns], last.bias[columns])
+        policies[agent] = Policy(SquashedGaussianActor(MLP((*layers, mine))))
+        first_joint += spec.action_size
+    return policies
