@@ -116,8 +116,8 @@ def test_in_turns_only_one_explores_and_logs_what_the_others_will_do() -> None:
             assert explored.mean() == pytest.approx(epsilon, abs=0.06)
             other, after = (seen[:, :2] + seen[:, 6:8] for seen in (log.observations, log.next_observations))
             np.testing.assert_allclose(after, np.clip(other + 0.1 * np.asarray(held), -1, 1), atol=1e-6)
-    starts = [log.observations[0, 2:6] for log in logs.values()]
-    assert not np.array_equal(*starts)  # other episodes in every turn
+    first, second = (log.observations[0, 2:6] for log in logs.values())
+    assert not np.array_equal(first, second)  # other episodes in every turn
 
 
 def test_a_seed_fixes_every_bit() -> None:

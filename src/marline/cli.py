@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
-from marline.errors import MarlineError
+from marline.errors import CorruptionError, MarlineError
 
 USAGE_ERROR = 2
+CORRUPTION = 3
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
 
@@ -130,6 +132,31 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write one bundle per agent for the field: its policy as ONNX, a contract, golden vectors, a script to run it."""
+
+    run: Positional[Path]
+    """Run directory."""
+    out: Path | None = None
+    """Gets one folder per agent; `bundles` beside the policies in the run directory unless given."""
+    deployment: int | None = None
+    """The last deployment that the policies were tuned on, 0 for the offline ones; the last there is unless given."""
+    agent: tuple[str, ...] = ()
+    """Whose bundles; everyone's unless given."""
+    sampler: str | None = None
+    """Which team, where a run compares several samplers."""
+    seed: int | None = None
+    """Which team, where a run has several seeds."""
+    json: bool = False
+    """Print folders and hashes as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.export(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
@@ -160,6 +187,13 @@ Command = (
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Ingest, subcommand("ingest")]
+    | Annotated[Tune, subcommand("tune")]
+    | Annotated[Status, subcommand("status")]
+    | Annotated[Rollback, subcommand("rollback")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
@@ -167,7 +201,11 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit status: 0, 1 for a failure, 2 for what the user can mend."""
+    """Run one command and leave with its exit status.
+
+    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
+    143 after SIGTERM.
+    """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     command: Any = tyro.cli(
@@ -180,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = command()
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
-        status = USAGE_ERROR
+        status = CORRUPTION if isinstance(error, CorruptionError) else USAGE_ERROR
     except BrokenPipeError:
         status = 0
     sys.exit(status)
