@@ -18,6 +18,13 @@ def test_quickstart_trains_deploys_and_reports(tmp_path: Path, capsys) -> None:
     assert (tmp_path / "run" / "seed-0" / "otc-value" / "deployment-02" / "policies" / "a.safetensors").exists()
 
 
+def test_an_external_deployment_sends_policies_and_takes_logs(tmp_path: Path, capsys) -> None:
+    runpy.run_path(str(EXAMPLES / "external_deployment.py"))["main"](tmp_path, episodes=4, deployments=1)
+    printed = capsys.readouterr().out
+    assert "deployment 1: ingested, rows {'left': 50, 'middle': 50, 'right': 50}" in printed
+    assert (tmp_path / "came-back-1" / "left" / "000001.npz").exists()
+
+
 def test_correction_in_a_loop_of_ones_own_flips_the_choice() -> None:
     learn = runpy.run_path(str(EXAMPLES / "correct_in_your_own_loop.py"))["learn"]
     uncorrected, corrected = learn(False, seed=0, updates=600), learn(True, seed=0, updates=600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
-from marline.errors import MarlineError
+from marline.errors import CorruptionError, MarlineError
 
 USAGE_ERROR = 2
+CORRUPTION = 3
+MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Run:
     """Rows logged per deployment, as a fraction of the offline rows."""
     evaluation_episodes: int | None = None
     """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
+    sequential_exploration: float | None = None
+    """Let agents collect one after another; in its turn, an agent acts at random with this probability: 0.1 for
+    example. A deployment then costs as many times the steps as there are agents."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()
@@ -125,6 +132,31 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write one bundle per agent for the field: its policy as ONNX, a contract, golden vectors, a script to run it."""
+
+    run: Positional[Path]
+    """Run directory."""
+    out: Path | None = None
+    """Gets one folder per agent; `bundles` beside the policies in the run directory unless given."""
+    deployment: int | None = None
+    """The last deployment that the policies were tuned on, 0 for the offline ones; the last there is unless given."""
+    agent: tuple[str, ...] = ()
+    """Whose bundles; everyone's unless given."""
+    sampler: str | None = None
+    """Which team, where a run compares several samplers."""
+    seed: int | None = None
+    """Which team, where a run has several seeds."""
+    json: bool = False
+    """Print folders and hashes as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.export(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
@@ -155,6 +187,13 @@ Command = (
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Ingest, subcommand("ingest")]
+    | Annotated[Tune, subcommand("tune")]
+    | Annotated[Status, subcommand("status")]
+    | Annotated[Rollback, subcommand("rollback")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
@@ -162,8 +201,13 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit status: 0, 1 for a failure, 2 for what the user can mend."""
-    signal.signal(signal.SIGTERM, _terminated)
+    """Run one command and leave with its exit status.
+
+    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
+    143 after SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     command: Any = tyro.cli(
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
         prog="marline",
@@ -174,11 +218,21 @@ def main(arguments: list[str] | None = None) -> None:
         status = command()
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
-        status = USAGE_ERROR
+        status = CORRUPTION if isinstance(error, CorruptionError) else USAGE_ERROR
     except BrokenPipeError:
         status = 0
     sys.exit(status)
 
 
-def _terminated(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
+def _stop(number: int, frame: Any) -> None:
+    """Leave by an exception, unless this is a callback of the garbage collector, as JAX has one: there it is lost."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    if frame is not None:
+        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise SystemExit(128 + number)

@@ -16,7 +16,7 @@ from marline import simulation
 from marline.data.dataset import Dataset
 from marline.envs import Drifting, Simulator, Task, World
 from marline.errors import ConfigError
-from marline.policy import RandomPolicy
+from marline.policy import Exploring, RandomPolicy
 from marline.rollout import Policies, Rollout
 from marline.types import AgentID, Spec, Transition
 
@@ -81,41 +81,54 @@ def _play_worlds(
 def _play_block(
     task: World, policies: Any, key: PRNGKeyArray, first_episode: Array | int, deployment: Array | int
 ) -> tuple[dict[AgentID, Transition], Float[Array, "episodes steps"], dict[str, Float[Array, "episodes steps n 2"]]]:
-    def episode(number: Array) -> Any:
+    """A block of episodes side by side, until the last of them is over; what nobody played is zero."""
+
+    def start(number: Array) -> tuple[Any, PRNGKeyArray]:
         reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
-        agent_keys = {agent: jax.random.fold_in(play_key, zlib.crc32(agent.encode())) for agent in task.agents}
+        state = task.reset(key=reset_key)
+        return task.enter(state, jnp.asarray(deployment)) if isinstance(task, Drifting) else state, play_key
 
-        def step(state: Any, time: Array) -> tuple[Any, Any]:
-            observations, masks = task.observe(state), task.action_masks(state)
-            actions = {
-                agent: policies[agent](
-                    observations[agent], key=jax.random.fold_in(agent_keys[agent], time), action_mask=masks.get(agent)
-                )
-                for agent in task.agents
-            }
-            after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
-            next_observations, next_masks = task.observe(after), task.action_masks(after)
-            discount = 1.0 - terminated.astype(jnp.float32)
-            transitions = {
-                agent: Transition(
-                    observations[agent],
-                    actions[agent],
-                    reward,
-                    discount,
-                    next_observations[agent],
-                    masks.get(agent),
-                    next_masks.get(agent),
-                )
-                for agent in task.agents
-            }
-            return after, (transitions, reward, dict(task.drawing(after)))
+    def step(state: Any, play_key: PRNGKeyArray, time: Array) -> tuple[Any, Any]:
+        observations, masks = task.observe(state), task.action_masks(state)
+        actions = {}
+        for agent in task.agents:
+            agent_key = jax.random.fold_in(jax.random.fold_in(play_key, zlib.crc32(agent.encode())), time)
+            actions[agent] = policies[agent](observations[agent], key=agent_key, action_mask=masks.get(agent))
+        after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
+        next_observations, next_masks = task.observe(after), task.action_masks(after)
+        discount = 1.0 - terminated.astype(jnp.float32)
+        transitions = {
+            agent: Transition(
+                observations[agent],
+                actions[agent],
+                reward,
+                discount,
+                next_observations[agent],
+                masks.get(agent),
+                next_masks.get(agent),
+            )
+            for agent in task.agents
+        }
+        return after, (transitions, reward, dict(task.drawing(after)))
 
-        start = task.reset(key=reset_key)
-        if isinstance(task, Drifting):
-            start = task.enter(start, jnp.asarray(deployment))
-        return jax.lax.scan(step, start, jnp.arange(task.horizon))[1]
+    states, play_keys = jax.vmap(start)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
+    step_all = jax.vmap(step, in_axes=(0, 0, None))
+    shapes = jax.eval_shape(step_all, states, play_keys, jnp.int32(0))[1]
 
-    return jax.vmap(episode)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
+    def goes_on(carry: Any) -> Array:
+        _, _, over, time = carry
+        return (time < task.horizon) & ~jnp.all(over)
+
+    def advance(carry: Any) -> Any:
+        states, played, over, time = carry
+        states, now = step_all(states, play_keys, time)
+        played = jax.tree.map(lambda rows, row: rows.at[time].set(row), played, now)
+        return states, played, over | (now[0][task.agents[0]].discount == 0.0), time + 1
+
+    nothing = jax.tree.map(lambda row: jnp.zeros((task.horizon, *row.shape), row.dtype), shapes)
+    nobody = jnp.zeros(EPISODES_PER_BLOCK, bool)
+    played = jax.lax.while_loop(goes_on, advance, (states, nothing, nobody, jnp.int32(0)))[1]
+    return jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), played)
 
 
 def collect(
@@ -144,6 +157,33 @@ def collect(
         rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
         progress(min(rows, num_rows))
     return {agent: _dataset(task.specs[agent], agent, rounds, num_rows) for agent in task.agents}
+
+
+def collect_in_turns(
+    task: Task, policies: Policies, num_rows: int, *, epsilon: float, key: PRNGKeyArray, deployment: int = 0
+) -> dict[AgentID, Dataset]:
+    """`num_rows` logged steps per agent, each agent's from a turn of its own, in which it explores and no other does.
+
+    Sequential exploration of the OTC paper, 4.6: what an agent logs shows the others as they will act.
+    As many turns are played as there are agents, so that a row costs as many steps of the team.
+
+    Args:
+        task: what is played.
+        policies: one per agent.
+        num_rows: per agent.
+        epsilon: how often the agent whose turn it is acts at random.
+        key: consumed by the task and policies; every turn plays other episodes.
+        deployment: see `rollout`.
+    """
+    logs = {}
+    for explorer in task.agents:
+        team = {  # all are wrapped, so that one compiled program serves every turn
+            agent: Exploring(policy, jnp.float32(epsilon if agent == explorer else 0.0), task.specs[agent])
+            for agent, policy in policies.items()
+        }
+        turn_key = jax.random.fold_in(key, zlib.crc32(explorer.encode()))
+        logs[explorer] = collect(task, team, num_rows, key=turn_key, deployment=deployment)[explorer]
+    return logs
 
 
 def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dataset]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
 import jax
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,9 @@ import marline
 from marline import envs
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
+from marline.campaign.ledger import Ledger
+from marline.campaign.lock import writing
+from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, works_with
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, say
@@ -29,8 +31,9 @@ from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import ConfigError, require
+from marline.errors import require
 from marline.flags import configure
+from marline.runtime import set_up_jax
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def run(options: cli.Run) -> int:
         envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
-    _set_up_jax()
+    set_up_jax()
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
@@ -73,7 +76,7 @@ def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
         if trust:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
-    _set_up_jax()
+    set_up_jax()
     return _finish(folder, config, json=json)
 
 
@@ -92,7 +95,7 @@ def demo(folder: Path) -> int:
         deployments=4,
         updates=250,
     )
-    _set_up_jax()
+    set_up_jax()
     study.create(folder, config)
     return _finish(folder, config, json=False)
 
@@ -100,28 +103,19 @@ def demo(folder: Path) -> int:
 def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
-    lock = filelock.FileLock(folder / "run.lock")
     try:
-        lock.acquire(timeout=0.5)
-    except filelock.Timeout:
-        owner = (folder / "run.pid").read_text() if (folder / "run.pid").exists() else "?"
-        raise ConfigError(f"{folder} is being written by process {owner}; wait for it, or stop it") from None
-    try:
-        (folder / "run.pid").write_text(str(os.getpid()))
-        shares = workers.plan(
-            config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
-        updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
-        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
-        with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
-            workers.run(folder, config, shares, progress.advance)
+        with writing(folder):
+            shares = workers.plan(
+                config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
+            updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
+            say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
+            with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
+                workers.run(folder, config, shares, progress.advance)
     except (KeyboardInterrupt, SystemExit) as stop:
         status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
         print(f"\nstopped; everything so far is saved. Go on with: marline resume {folder}", file=sys.stderr)
         return int(status or 0)
-    finally:
-        (folder / "run.pid").unlink(missing_ok=True)
-        lock.release()
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")
@@ -147,7 +141,8 @@ def report(options: cli.Report) -> int:
 
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
-    page = reporting.write_report(runs, options.output or runs[0] / "report.html")
+    timelines = {run: timeline(Ledger(run).events()) for run in runs}
+    page = reporting.write_report(runs, options.output or runs[0] / "report.html", timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
     if options.summary:
@@ -161,6 +156,43 @@ def report(options: cli.Report) -> int:
         say(line)
     say(f"  report: {page}")
     say(f"  next:   open {page} in a browser")
+    return 0
+
+
+def export(options: cli.Export) -> int:
+    """`marline export`."""
+    set_up_jax()
+    if options.deployment is None and Ledger(options.run).path.exists():
+        from marline import commands_campaign
+
+        return commands_campaign.export(options)
+    from marline.campaign.exporting import export
+
+    exported = export(
+        options.run,
+        options.out,
+        deployment=options.deployment,
+        agents=options.agent,
+        sampler=options.sampler,
+        seed=options.seed,
+    )
+    folders = {agent: exported.folder / agent for agent in exported.bundles}
+    if options.json:
+        bundles = {
+            agent: {"folder": str(folders[agent]), "policy_sha256": bundle.policy_sha256}
+            for agent, bundle in exported.bundles.items()
+        }
+        print(jsonlib.dumps({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles}, indent=2))
+        return 0
+    for agent, bundle in exported.bundles.items():
+        say(
+            f"{agent}: {folders[agent]}, policy {bundle.policy_sha256[:12]}, "
+            f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
+        )
+    number = exported.deployment - 1
+    tuned_on = f"deployments 1 to {number}" if number else "the offline logs"
+    say(f"tuned on {tuned_on}; what they log is of deployment {number + 1}")
+    say("  next:   copy each folder to its agent, and there: python run_policy.py LOGS")
     return 0
 
 
@@ -188,7 +220,7 @@ def doctor(*, json: bool) -> int:
     """`marline doctor`."""
     import importlib.metadata
 
-    _set_up_jax()
+    set_up_jax()
     packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "plotly", "tyro")
     began = time.monotonic()
     total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((64, 64))))
@@ -209,17 +241,3 @@ def doctor(*, json: bool) -> int:
             say(f"{name:20} {fact}")
         say("next: marline demo")
     return 0 if total == 64.0**3 else 1
-
-
-def _set_up_jax() -> None:
-    """Keep compiled programs in the user's cache folder; let float32 mean float32 on an accelerator too."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # through the environment too, for the workers
-    settings = {
-        "jax_default_matmul_precision": "highest",
-        "jax_compilation_cache_dir": str(base / "marline" / "jax"),
-        "jax_persistent_cache_min_compile_time_secs": "0.2",
-    }
-    for name, value in settings.items():
-        value = os.environ.setdefault(name.upper(), value)
-        jax.config.update(name, float(value) if name.endswith("_secs") else value)

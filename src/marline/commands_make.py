@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,14 +13,14 @@ import jax
 
 from marline.behaviour_policy.folder import first_reaching, policy_folder, read_policy, read_steps, train
 from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy
-from marline.behaviour_policy.training import Training
+from marline.behaviour_policy.training import Evaluation, Training
 from marline.collection import collect
 from marline.console import say
 from marline.data import dataset
 from marline.data.checkpoints import read_manifest
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
-from marline.envs import MultiAgentMujoco, Task, World, make_task
+from marline.envs import MultiAgentMujoco, Task, World, make_task, trust
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from marline import cli_data
 
 SIZE = 1_000_000
+INTERRUPTED = 130
 
 
 class Made(NamedTuple):
@@ -47,6 +48,8 @@ def make(options: cli_data.Make) -> int:
     require(options.size is None or options.size >= 1, f"--size is {options.size}, but must be at least 1")
     require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
     require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
+    if options.trust:
+        trust(task_name)
     task = make_task(task_name)
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
@@ -64,7 +67,8 @@ def make(options: cli_data.Make) -> int:
     say(f"{options.name}: {len(made.logs)} agents, {num_rows:,} transitions of each")
     say(f"  returns: {returns.mean():.1f} on average, standard deviation {returns.std():.1f}")
     say(f"  dataset: {options.out}")
-    say(f"  next:    marline run --task {task_name} --data {options.out} --run runs/first")
+    trusted = " --trust" if options.trust else ""
+    say(f"  next:    marline run --task {task_name}{trusted} --data {options.out} --run runs/first")
     return 0
 
 
@@ -136,10 +140,24 @@ def _train(training: Training, kind: str, options: cli_data.Make) -> tuple[Path,
     """Learn up to the return of a kind of data; the folder, and the number of the evaluation that reached it."""
     folder = options.training or options.out.with_name(f"{options.out.name}.training")
     target = SHARES[kind] * EXPERT_RETURNS[training.robot]
+    try:
+        evaluations = _show(train(folder, training, target, max_steps=options.max_steps), folder, target, options)
+    except KeyboardInterrupt:
+        say("stopped; all up to the last evaluation is saved, and the same command goes on from there")
+        raise SystemExit(INTERRUPTED) from None
+    number = first_reaching(evaluations, target)
+    assert number is not None  # else it would not have ended
+    return folder, number
+
+
+def _show(
+    training: Iterable[tuple[Evaluation, ...]], folder: Path, target: float, options: cli_data.Make
+) -> tuple[Evaluation, ...]:
+    """Say how a training goes, and give its evaluations when it is over."""
     began = time.monotonic()
     num_before: int | None = None
-    evaluations = ()
-    for evaluations in train(folder, training, target, max_steps=options.max_steps):
+    evaluations: tuple[Evaluation, ...] = ()
+    for evaluations in training:
         num_steps, _, mean_return = evaluations[-1] if evaluations else (0, 0, float("nan"))
         if num_before is None:
             num_before = num_steps
@@ -152,9 +170,7 @@ def _train(training: Training, kind: str, options: cli_data.Make) -> tuple[Path,
             f"{num_steps:,} steps: return {mean_return:.0f} of {target:.0f}, "
             f"{rate:.0f} steps/s, at most {left:.0f} min to {options.max_steps:,}"
         )
-    number = first_reaching(evaluations, target)
-    assert number is not None  # else it would not have ended
-    return folder, number
+    return evaluations
 
 
 def _play(task: Task, policies: Policies, options: cli_data.Make) -> dict[AgentID, Dataset]:

@@ -8,12 +8,22 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
-from marline.configuration import REBUILDABLE, RunConfig, option_names, select_algorithm, select_samplers, with_options
+from marline.configuration import (
+    CONTROL,
+    REBUILDABLE,
+    RunConfig,
+    option_names,
+    select_algorithm,
+    select_samplers,
+    with_options,
+)
 from marline.data.dataset import Dataset, digest
-from marline.envs import Simulator, Task, make_task
+from marline.envs import Simulator, Task, World, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
@@ -21,7 +31,7 @@ from marline.tuning import Algorithms
 from marline.types import AgentID
 
 if TYPE_CHECKING:
-    from marline import cli
+    from marline import cli, cli_campaign
 
 
 GENERATED_ROWS = 1_000_000
@@ -35,8 +45,10 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         logs: what `--data` names, found fit for the task.
     """
     task = make_task(options.task)
-    if isinstance(task, Simulator):
-        task.make().close()  # so that what is missing is missed now
+    if isinstance(task, Simulator):  # so that what is missing is missed now
+        task.make().close()
+    elif isinstance(task, World):
+        jax.eval_shape(lambda key: task.reset(key=key), jax.random.key(0))
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     size = GENERATED_ROWS if options.dataset_size is None else options.dataset_size
     require(size >= 1, f"--dataset-size is {size}, but must be at least 1")
@@ -59,12 +71,7 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         task,
     )
     members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
-    cloning = max((member.cloning_updates for member in members if isinstance(member, BREMEN)), default=0)
-    require(
-        options.offline_updates >= cloning or options.offline_updates < 0,
-        f"--offline-updates is {options.offline_updates}, but BREMEN clones for {cloning} updates before it improves "
-        "anything; give it more, or lower --algorithm-option cloning_updates=...",
-    )
+    _require_cloning(members, options.offline_updates)
     samplers, matches = select_samplers(options.sampler)
     samplers = set_up_samplers(
         samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
@@ -82,6 +89,7 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
         evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
+        sequential_exploration=options.sequential_exploration,
         dataset_size=size if logs is None else None,
         data_seed=options.data_seed,
         data_sha256=None if logs is None else digest(logs),
@@ -89,6 +97,56 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
     sizes = {agent: size for agent in task.specs} if logs is None else {agent: len(log) for agent, log in logs.items()}
     study.rehearse(config, {agent: (task.specs[agent], num) for agent, num in sizes.items()})
     return config
+
+
+def configure_campaign(options: cli_campaign.Train, logs: Mapping[AgentID, Dataset]) -> RunConfig:
+    """The configuration that the flags of `marline train` describe; `ConfigError` where they make no sense.
+
+    Args:
+        options: the flags.
+        logs: the offline logs, found fit to learn from.
+    """
+    require(
+        all(width >= 1 for width in options.hidden), f"--hidden is {options.hidden}; every layer needs at least 1 unit"
+    )
+    algorithm = set_up_algorithm(
+        select_algorithm(options.algorithm, tuple(logs)),
+        parse_options(options.algorithm_option, "--algorithm-option"),
+        options.hidden,
+        None,
+    )
+    members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
+    _require_cloning(members, options.offline_updates)
+    require(
+        options.sampler != CONTROL,
+        f"{CONTROL} repeats the shares that another sampler drew, and a real team is tuned by one; choose another",
+    )
+    samplers, _ = select_samplers((options.sampler,))
+    samplers = set_up_samplers(
+        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
+    )
+    slow = any(isinstance(member, BCQ | MABCQ) for member in members)
+    rows = options.rows_per_deployment
+    return RunConfig(
+        task=None,
+        algorithm=algorithm,
+        samplers=samplers,
+        seeds=(options.seed,),
+        rows_per_deployment=rows if rows is not None else max(1, round(0.01 * min(map(len, logs.values())))),
+        offline_updates=options.offline_updates,
+        deployments=options.deployments,
+        updates=options.updates if options.updates is not None else 4000 if slow else 2000,
+        data_sha256=digest(logs),
+    )
+
+
+def _require_cloning(members: Iterable[Algorithm[Any]], offline_updates: int) -> None:
+    cloning = max((member.cloning_updates for member in members if isinstance(member, BREMEN)), default=0)
+    require(
+        offline_updates >= cloning or offline_updates < 0,
+        f"--offline-updates is {offline_updates}, but BREMEN clones for {cloning} updates before it improves "
+        "anything; give it more, or lower --algorithm-option cloning_updates=...",
+    )
 
 
 def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
@@ -112,7 +170,7 @@ def _value(text: str) -> Any:
 
 
 def set_up_algorithm(
-    algorithm: Algorithms, options: Mapping[str, Any], hidden: tuple[int, ...], task: Task
+    algorithm: Algorithms, options: Mapping[str, Any], hidden: tuple[int, ...], task: Task | None
 ) -> Algorithms:
     """Give every algorithm those options that it has, and what the task knows; each option must find one that does."""
     fields = {"hidden": hidden, **options} if hidden else dict(options)

@@ -182,13 +182,18 @@ def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     return merged
 
 
-def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
-    """Adapt the sampler to the rows just merged, then tune every learner on B^k."""
+def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any]) -> tuple[Team, Summary]:
+    """Let every learner's sampler take in the rows just merged; returns also what it measured."""
     keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
     begun = _map_learners(begin_deployment, algorithm, team, keys, sampler=sampler)
-    team = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
+    adapted = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
+    return adapted, {learner: {name: float(x) for name, x in begun[learner][1].items()} for learner in team}
+
+
+def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k."""
+    team, adapted = adapt(team, number, algorithm, sampler)
     team, metrics = _tune(team, algorithm, sampler, num_updates, phase=str(number))
-    adapted = {learner: {name: float(value) for name, value in begun[learner][1].items()} for learner in team}
     return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team})
 
 

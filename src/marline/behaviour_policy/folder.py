@@ -52,10 +52,11 @@ def train(
             yield evaluations
             if evaluations[-1].mean_return >= target_return:
                 return
-    best = max((evaluation.mean_return for evaluation in evaluations), default=float("nan"))
+    best = max((evaluation.mean_return for evaluation in evaluations), default=None)
     raise MarlineError(
-        f"{folder}: {training.robot} did not reach a return of {target_return:.0f} in {max_steps:,} steps, the best is "
-        f"{best:.0f}; go on with more --max-steps, or try another --training-seed in another folder"
+        f"{folder}: {training.robot} did not reach a return of {target_return:.0f} in {max_steps:,} steps, "
+        f"{'which end before the first evaluation' if best is None else f'the best is {best:.0f}'}; "
+        "go on with more --max-steps, or try another --training-seed in another folder"
     )
 
 

@@ -154,6 +154,7 @@ def teach(training: Training, max_steps: int, last: Lesson | None = None) -> Ite
         buffer = _append(buffer, packed, jnp.int32(num_steps))
         if not warming_up:
             learner = _learn(learner, buffer, jnp.int32(num_steps), jnp.int32(length), update_key, training=training)
+            jax.block_until_ready(learner)  # an interrupted Python crashes on leaving what still computes
         due = (num_steps + length) // training.evaluate_every > num_steps // training.evaluate_every
         num_steps, num_episodes = num_steps + length, num_episodes + 1
         if due:

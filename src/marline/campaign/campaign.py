@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
+from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
+from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
+from marline.campaign.ledger import Event, Ledger
+from marline.campaign.lineage import lineage
+from marline.campaign.lock import writing
+from marline.campaign.looking import look
+from marline.campaign.receiving import Received, read_logs
+from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
+from marline.data import dataset
 from marline.data.check import check
+from marline.data.checkpoints import read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
-from marline.data.summary import episodes
+from marline.data.manifest import FileRecord
 from marline.envs import Task
-from marline.errors import ConfigError, CorruptionError, DataError, require
+from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
 from marline.tuning import Algorithms, Team
-from marline.types import AgentID
+from marline.types import AgentID, Policy
+
+if TYPE_CHECKING:
+    from marline.campaign.exporting import Exported
 
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
-Robots = Callable[[Mapping[AgentID, NumpyPolicy]], Mapping[AgentID, Dataset | Arrays]]
+Logs = Mapping[AgentID, Dataset | Arrays]
+Robots = Callable[[Mapping[AgentID, NumpyPolicy]], Logs]
 
 
 class Campaign:
     """A team that lives in a run directory; every method returns only when its effect is on disk.
 
-    The order is `train`, then for each deployment `deploy` and `tune`. A campaign that was
-    interrupted anywhere goes on after `Campaign.open`.
+    The order is `train`, then for each deployment `deploy` and `tune`; where the robots are elsewhere, `export`,
+    `ingest` and `tune`. A campaign that was interrupted anywhere goes on after `Campaign.open`.
+
+    Attributes:
+        folder: the run directory.
+        config: what the run is.
+        agents: the team, in the order of its logs.
+        ledger: what happened so far.
+        notes: what was found damaged and is made again, one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -41,8 +64,10 @@ class Campaign:
         self.agents = tuple(data)
         ((self.sampler_name, self.sampler),) = config.samplers.items()
         (self.seed,) = config.seeds
+        self.ledger = Ledger(folder)
         self._offline = History(folder / f"seed-{self.seed}" / "offline")
         self._history = History(folder / f"seed-{self.seed}" / self.sampler_name)
+        self._specs = {agent: log.spec for agent, log in data.items()}
         self._untrained = tuning.recruit(
             data,
             config.algorithm,
@@ -52,7 +77,10 @@ class Campaign:
         )
         self._team: Team | None = None
         self._number = 0
+        self._is_writing = False
+        self.notes: tuple[str, ...] = ()
         self._resume()
+        self._seen = self._state()
 
     @staticmethod
     def create(
@@ -98,17 +126,27 @@ class Campaign:
             data_sha256=digest(logs),
             rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
+        return Campaign.start(folder, logs, config)
+
+    @staticmethod
+    def start(
+        folder: str | Path, logs: Mapping[AgentID, Dataset], config: RunConfig, source: str = "given logs"
+    ) -> Campaign:
+        """`create`, from a configuration; `logs` were checked."""
         study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
-        study.keep_data(folder, logs, "given logs")
+        with writing(folder):
+            study.keep_data(folder, logs, source)
         return Campaign.open(folder)
 
     @staticmethod
     def open(folder: str | Path) -> Campaign:
         """Go on with the campaign in a run directory."""
         folder = Path(folder)
-        config = RunConfig.read(folder / "run.json")
+        path = folder / "run.json"
+        require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+        config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,
             f"{folder} compares several samplers or seeds; go on with it by: marline resume {folder}",
@@ -121,6 +159,23 @@ class Campaign:
         return self._number
 
     @property
+    def tuned_on(self) -> dict[AgentID, int]:
+        """The deployment that each agent's policy was last tuned on; 0 is the offline policy."""
+        return lineage(self.agents, self._records(), self.ledger.events())[-1]
+
+    @property
+    def offline_rows(self) -> dict[AgentID, int]:
+        """Rows of each agent's offline logs."""
+        return {agent: self._untrained[self.seed, agent].experience.num_offline for agent in self.agents}
+
+    @property
+    def versions(self) -> str:
+        """What the last checkpoint was made with, such as "marline 0.1.0, jax 0.10.2"."""
+        history, step = (self._history, self._number) if self._number else (self._offline, self.config.offline_updates)
+        versions = read_manifest(history.checkpoint(step))["versions"]
+        return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+    @property
     def returns(self) -> list[float]:
         """Mean logged return of each team deployed so far, the offline team first."""
         return [record["return"] for record in self._records() if "return" in record]
@@ -128,26 +183,39 @@ class Campaign:
     @property
     def policies(self) -> dict[AgentID, NumpyPolicy]:
         """The policies to deploy now: arrays in, arrays out."""
-        policies = tuning.policies(self._trained(), self.config.algorithm)
-        return {agent: NumpyPolicy(policies[self.seed, agent], seed=self.seed) for agent in self.agents}
+        policies = self._policies()
+        return {agent: NumpyPolicy(policies[agent], seed=self.seed) for agent in self.agents}
 
-    def train(self) -> None:
-        """Train every agent on its offline logs, from where an earlier call was interrupted."""
-        if self._team is not None:
-            return
-        updates, team = self.config.offline_updates, self._untrained
-        saved = max(self._offline.intact_steps(), default=0)
-        if saved:
-            team = self._seeded(self._offline.restore(saved, self._members(team)))
-        training = tuning.pretrain(
-            team, self.config.algorithm, num_updates=updates, first_update=saved, chunk=self.config.updates
-        )
-        for done, team, _ in training:
-            if done - saved >= study.OFFLINE_CHECKPOINT and done < updates:
-                saved = done
-                self._offline.save(done, self._members(team), [])
-        self._offline.save(updates, self._members(team), [{"deployment": 0, "agents": {}}])
-        self._team = tuning.equip(team, self.sampler)
+    def train(self, progress: Callable[[int], None] | None = None) -> None:
+        """Train every agent on its offline logs, from where an earlier call was interrupted.
+
+        Args:
+            progress: is told the number of updates done.
+        """
+        with self._writing():
+            if self._team is not None:
+                return
+            updates, team = self.config.offline_updates, self._untrained
+            saved = max(self._offline.intact_steps(), default=0)
+            if saved:
+                team = self._seeded(self._offline.restore(saved, self._members(team)))
+            step = saved, team, {}
+            training = tuning.pretrain(
+                team, self.config.algorithm, num_updates=updates, first_update=saved, chunk=self.config.updates
+            )
+            try:
+                for step in training:
+                    if progress is not None:
+                        progress(step[0])
+                    if step[0] - saved >= study.OFFLINE_CHECKPOINT and step[0] < updates:
+                        saved = step[0]
+                        self._offline.save(saved, self._members(step[1]), [])
+            except (KeyboardInterrupt, SystemExit):
+                if saved < step[0] < updates:
+                    self._offline.save(step[0], self._members(step[1]), [])
+                raise
+            self._offline.save(updates, self._members(step[1]), [{"deployment": 0, "agents": {}}])
+            self._team = tuning.equip(step[1], self.sampler)
 
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
         """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
@@ -158,79 +226,420 @@ class Campaign:
         if isinstance(robots, Task):
             robots = self._simulated(robots)
         returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
-        self._check(returned)
+        require_fitting(returned, self._specs, self.config.rows_per_deployment)
+        self._require_everyone(returned)
+        check(returned)
         return returned
 
-    def _simulated(self, task: Task) -> Robots:
-        team = self._members(tuning.policies(self._trained(), self.config.algorithm))
-        number, num_rows = self._number + 1, self.config.rows_per_deployment
-        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
-        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
+    def export(self, out: str | Path | None = None, agents: Collection[AgentID] = ()) -> Exported:
+        """Write the policies to deploy now as bundles, for robots without JAX.
+
+        Args:
+            out: gets one folder per agent; `bundles` beside the policies in the run directory if None.
+            agents: whose bundles; everyone's if empty.
+        """
+        from marline.campaign.exporting import bundle_team
+
+        self._require_agents(agents)
+        policies = {agent: policy for agent, policy in self._policies().items() if not agents or agent in agents}
+        tuned_on = self.tuned_on
+        home = self._history.deployment(self._number) if self._number else self._offline.folder
+        exported = bundle_team(
+            self.folder,
+            self.config,
+            policies,
+            tuned_on=tuned_on,
+            logs_of=self._number + 1,
+            provenance={"task": self.config.task, "seed": self.seed, "sampler": self.sampler_name},
+            out=home / "bundles" if out is None else Path(out),
+        )
+        body = {
+            "policies": {agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
+            "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
+            "folder": str(exported.folder),
+        }
+        with self._writing():
+            # before the bundles: none may be out there that the ledger does not know
+            if body not in [event.body for event in self._events_of("exported", exported.deployment)]:
+                self.ledger.append("exported", exported.deployment, body)
+            exported.write()
+        return exported
+
+    def foresee(self) -> dict[AgentID, Foresight]:
+        """Compare the policies to deploy now with those of the last deployment, on the logs of it.
+
+        Returns:
+            By agent, of those that logged in the last deployment; nothing before the first one. Mind
+            `foresight.LIMITS`: logs cannot tell how the others will act.
+        """
+        team, number = self._trained(), self._number
+        logs = self._history.load_logs(number) if number else None
+        if logs is None:
+            return {}
+        deployed = self._members(tuning.policies(self._with_learners_after(number - 1), self.config.algorithm))
+        found = {}
+        for agent, log in logs.items():
+            algorithm = tuning.algorithm_of(self.config.algorithm, agent)
+            experience = team[self.seed, agent].experience
+            policies = deployed[agent], algorithm.policy(team[self.seed, agent].learner)
+            steps, seen = look(policies, experience, log, seed=self.seed)
+            found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=self.seed)
+        body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
+        with self._writing():
+            if body not in [event.body for event in self._events_of("foreseen", number + 1)]:
+                self.ledger.append("foreseen", number + 1, body)
+        return found
+
+    def ingest(
+        self,
+        logs: str | Path | Logs | None = None,
+        *,
+        allow_missing: bool = False,
+        unstamped: bool = False,
+        replace: bool = False,
+        clip_actions: bool = False,
+    ) -> Ingested:
+        """Bring in the logs of the deployment that is out; all agents or none, and nothing is merged yet.
+
+        The same logs again change nothing. Logs of some agents wait for those of the others.
+
+        Args:
+            logs: a path that `receiving.read_logs` reads, or arrays by agent; None with `allow_missing` goes on
+                with those that wait.
+            allow_missing: do without the agents whose logs are not there: they keep policy and data as they are.
+            unstamped: take logs from files that do not tell which policy acted.
+            replace: let these logs take the place of others that wait.
+            clip_actions: cut continuous actions to [-1, 1] instead of refusing others.
+
+        Raises:
+            DataError: the logs break a rule, or are of another policy, deployment or agent; nothing is changed.
+            ConfigError: the team is not trained, or all deployments are done.
+        """
+        self._trained()
+        if logs is None:
+            require(
+                allow_missing, "name the logs that came back, or --allow-missing to go on without those that did not"
+            )
+            received = Received({}, {}, (), "")
+        elif isinstance(logs, Mapping):
+            received = Received({agent: _as_dataset(agent, log) for agent, log in logs.items()}, {}, (), "arrays")
+            unstamped = True
+        else:
+            received = read_logs(logs, self._specs, clip_actions=clip_actions)
+        with self._writing():
+            return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
+
+    def tune(
+        self, logs: Logs | None = None, *, agents: Collection[AgentID] = (), freeze: Collection[AgentID] = ()
+    ) -> Record:
+        """Merge the logs of a deployment, tune every agent, and return what was measured.
+
+        An agent that was waived or is frozen keeps its policy; a frozen agent's logs are merged all the same.
+
+        Args:
+            logs: one entry per agent. None takes the logs that were ingested.
+            agents: tune only these, as if all others were frozen.
+            freeze: do not tune these.
+
+        Raises:
+            DataError: an agent's logs are missing, strange or malformed; nothing is merged.
+        """
+        self._require_agents([*agents, *freeze])
+        with self._writing():
+            self._require_budget()
+            team, number = self._trained(), self._number + 1
+            saved = self._history.load_logs(number)
+            if saved is None and logs is not None:
+                received = Received({agent: _as_dataset(agent, log) for agent, log in logs.items()}, {}, (), "arrays")
+                require_fitting(received.logs, self._specs, self.config.rows_per_deployment)
+                self._require_everyone(received.logs)
+                self._ingest(received, allow_missing=False, unstamped=True, replace=True)
+                saved = self._history.load_logs(number)
+            if saved is None:
+                raise ConfigError(
+                    f"deployment {number} has no logs yet; bring them in with: marline ingest {self.folder} LOGS"
+                )
+            frozen = {agent for agent in self.agents if agent in freeze or (agents and agent not in agents)}
+            before = self._events_of("tuned", number)
+            if before:  # its checkpoint was lost, and is made again
+                frozen = set(before[-1].body["frozen"])
+            team, metrics = self._tune_on(team, saved, number, frozen)
+            # these logs show how the team before this tuning did
+            returns = team_returns(saved)
+            records = self._records()
+            records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
+            waived = [agent for agent in self.agents if agent not in saved]
+            record: Record = {"deployment": number, "agents": metrics}
+            record |= {"frozen": sorted(frozen)} if frozen else {}
+            record |= {"waived": waived} if waived else {}
+            members = self._members(team)
+            self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
+            self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
+            self._history.save(number, members, [*records, record])
+            for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
+                team = self._gone_back(team, event.body)
+            self._team, self._number = team, number
+        return record
+
+    def rollback(self, to: int, agents: Collection[AgentID] = ()) -> Event:
+        """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
+
+        Policy, critic and optimizers go back. What was logged since stays, and so does the sampler's memory of it.
+
+        Args:
+            to: the last deployment that they were tuned on then; 0 are the offline policies.
+            agents: who goes back; everyone if empty.
+        """
+        self._require_agents(agents)
+        with self._writing():
+            self._trained()
+            require(
+                0 <= to <= self._number,
+                f"the team in {self.folder} was tuned on deployments up to {self._number}, not on {to}",
+            )
+            waiting = self._history.load_waiting(self._number + 1)
+            require(
+                not waiting or self._history.load_logs(self._number + 1) is not None,
+                f"logs of {', '.join(waiting)} wait for those of the others; bring these in, or go on without them "
+                f"first: marline ingest {self.folder} --allow-missing",
+            )
+            chosen = [agent for agent in self.agents if not agents or agent in agents]
+            event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
+            self._team = self._gone_back(self._trained(), event.body)
+        return event
+
+    def replay(self) -> dict[AgentID, bool]:
+        """Train again what was trained last, changing nothing: whether each agent comes out with the same bytes."""
+        number = self._number
+        self._trained()
+        if number == 0:
+            chunk, updates = self.config.updates, self.config.offline_updates
+            last = self._untrained
+            for _, team, _ in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
+                last = team
+            files = _files(self._offline.checkpoint(updates))
+            again = {agent: (f"{agent}/learner", state.learner) for agent, state in self._members(last).items()}
+        else:
+            logs = self._history.load_logs(number)
+            assert logs is not None  # or it could not have been opened
+            frozen = self._records()[-1].get("frozen", ())
+            team, _ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
+            files = _files(self._history.deployment(number) / "learners")
+            again = {agent: (agent, state.learner) for agent, state in self._members(team).items()}
+        return {
+            agent: tree_sha256(learner) == files[f"{name}.safetensors"]["sha256"]
+            for agent, (name, learner) in again.items()
+        }
 
     def report(self) -> Path:
         """Write `report.html` into the run directory."""
         from marline.report import write_report
 
-        return write_report([self.folder], self.folder / "report.html")
+        events = timeline(self.ledger.events())
+        return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
-    def tune(self, logs: Mapping[AgentID, Dataset | Arrays] | None = None) -> Record:
-        """Merge the logs of a deployment, tune every agent, and return what was measured.
+    def _simulated(self, task: Task) -> Robots:
+        team = self._policies()
+        number, num_rows = self._number + 1, self.config.rows_per_deployment
+        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
+        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
 
-        Args:
-            logs: one entry per agent. None takes the logs that an interrupted call saved.
-
-        Raises:
-            DataError: an agent's logs are missing, strange or malformed; nothing is merged.
-        """
+    def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
+        number = self._number + 1
+        require_fitting(received.logs, self._specs, self.config.rows_per_deployment)
+        described = describe(received.logs, received.stamps)
+        waiting = self._waiting(number)
+        known = {agent: its["rows_sha256"] for agent, its in waiting.items()}
+        before = self._find_ingested(described)
+        if before is not None:
+            return before
+        fresh = {agent: its for agent, its in described.items() if known.get(agent) != its["rows_sha256"]}
+        if described and not fresh and not allow_missing:
+            return self._ingested(number, "repeated", waiting, ())
         self._require_budget()
-        team, number = self._trained(), self._number + 1
-        saved = self._history.load_logs(number)
-        if saved is None:
-            if logs is None:
-                raise ConfigError(f"deployment {number} has no logs yet; pass them to tune")
-            saved = {agent: _as_dataset(agent, log) for agent, log in logs.items()}
-            self._check(saved)
-            self._history.save_logs(number, saved, {"deployment": number})
-        merged = tuning.merge(team, self._seeded(saved), number, self.config.algorithm)
-        result = tuning.tune_on(merged, number, self.config.algorithm, self.sampler, num_updates=self.config.updates)
-        records = self._records()
-        # these logs show how the team before this tuning did
-        returns = episodes(saved[self.agents[0]]).returns
-        records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
-        record: Record = {"deployment": number, "agents": self._members(result.metrics)}
-        policies = tuning.policies(result.team, self.config.algorithm)
-        self._history.save_policies(number, self._members(policies))
-        self._history.save(number, self._members(result.team), [*records, record])
-        self._team, self._number = result.team, number
-        return record
+        require(
+            self._history.load_logs(number) is None,
+            f"the logs of deployment {number} are in already, and these are others; next: marline tune {self.folder}",
+        )
+        require_stamps(received.stamps, self.ledger.events(), number, received.source)
+        plain = [agent for agent in fresh if agent not in received.stamps]
+        require(
+            unstamped or not plain,
+            f"{received.source} does not tell which policy acted for {', '.join(plain)}; log with run_policy.py of the "
+            f"bundle, or, if you are sure that it was the one for deployment {number}, pass --unstamped",
+        )
+        replaced = [agent for agent in fresh if agent in known]
+        require(
+            replace or not replaced,
+            f"other logs of {', '.join(replaced)} for deployment {number} are waiting; pass --replace to take these",
+        )
+        logs = {**self._history.load_waiting(number), **received.logs}
+        logs = {agent: logs[agent] for agent in self.agents if agent in logs}
+        require(bool(logs), f"no logs of deployment {number} are there; bring in those of one agent at least")
+        notes = (*received.notes, *check(logs))
+        entries = {**waiting, **fresh}
+        missing = tuple(agent for agent in self.agents if agent not in logs)
+        provenance = {"deployment": number, "agents": entries}
+        if missing and not allow_missing:
+            self._history.save_waiting(number, logs, provenance)
+            return self._ingested(number, "waiting", entries, (), notes)
+        self._history.save_logs(number, logs, {**provenance, "waived": list(missing)})
+        self._history.drop_waiting(number)
+        return self._ingested(number, "ingested", entries, missing, notes)
+
+    def _find_ingested(self, described: Mapping[AgentID, Mapping[str, Any]]) -> Ingested | None:
+        """The deployment that has exactly these logs already."""
+        for number in range(1, self._number + 2):
+            folder = self._history.deployment(number) / "logs"
+            if described and folder.exists():
+                there = dataset.describe(folder)["provenance"]
+                rows = {agent: its["rows_sha256"] for agent, its in there.get("agents", {}).items()}
+                if all(rows.get(agent) == its["rows_sha256"] for agent, its in described.items()):
+                    return self._ingested(number, "repeated", there["agents"], tuple(there["waived"]))
+        return None
+
+    def _ingested(
+        self,
+        number: int,
+        outcome: str,
+        entries: Mapping[AgentID, Mapping[str, Any]],
+        waived: tuple[AgentID, ...],
+        notes: tuple[str, ...] = (),
+    ) -> Ingested:
+        rows = {agent: entries[agent]["rows"] for agent in self.agents if agent in entries}
+        missing = tuple(agent for agent in self.agents if agent not in rows and agent not in waived)
+        return Ingested(number, outcome, rows, missing, waived, notes)
+
+    def _waiting(self, number: int) -> dict[AgentID, Any]:
+        folder = self._history.waiting(number)
+        return dataset.describe(folder)["provenance"]["agents"] if folder.exists() else {}
+
+    def _tune_on(
+        self, team: Team, logs: Mapping[AgentID, Dataset], number: int, frozen: Collection[AgentID]
+    ) -> tuple[Team, dict[AgentID, Mapping[str, float]]]:
+        """The team after deployment `number`, and what was measured of each agent that has logs of it."""
+        team = self._merged(team, logs, number)
+        algorithm, sampler = self.config.algorithm, self.sampler
+        still = {(self.seed, agent): team[self.seed, agent] for agent in logs if agent in frozen}
+        moving = {(self.seed, agent): team[self.seed, agent] for agent in logs if agent not in frozen}
+        # the memory of a sampler follows the rows, whether its agent learns from them or not
+        adapted, metrics = tuning.adapt(still, number, algorithm, sampler)
+        result = tuning.tune_on(moving, number, algorithm, sampler, num_updates=self.config.updates)
+        measured = self._members({**metrics, **result.metrics})
+        return {**team, **adapted, **result.team}, {agent: measured[agent] for agent in self.agents if agent in logs}
+
+    def _merged(self, team: Team, logs: Mapping[AgentID, Dataset], number: int) -> Team:
+        """The team with the rows of those agents that have logs of a deployment."""
+        present = {(self.seed, agent): team[self.seed, agent] for agent in logs}
+        rows = {(self.seed, agent): log for agent, log in logs.items()}
+        return {**team, **tuning.merge(present, rows, number, self.config.algorithm)}
 
     def _records(self) -> list[Record]:
-        return self._history.records() or self._offline.records()
+        # those of the checkpoint: a crash may have kept them from metrics.jsonl
+        return self._history.records_at(self._number) if self._number else self._offline.records()
 
     def _resume(self) -> None:
+        self._require_ingested_logs(self.ledger.events())
         done = max(self._history.intact_steps(), default=0)
         offline = max(self._offline.intact_steps(), default=-1)
-        if done == 0 and offline < self.config.offline_updates:
+        for history, last in ((self._offline, offline), (self._history, done)):
+            lost = [history.checkpoint(step) for step in history.steps() if step > last]
+            self.notes += tuple(
+                f"{path} is damaged, so what came after the one before it is done again" for path in lost
+            )
+        if done > 0 or offline >= self.config.offline_updates:
+            self._team, self._number = self._team_after(done), done
+
+    def _team_after(self, number: int) -> Team:
+        """The team as the next deployment finds it: checkpoint, rows, and the rollbacks that were decided since."""
+        if number == 0:
+            members = self._offline.load(self.config.offline_updates, self._members(self._untrained))
+            team = tuning.equip(self._seeded(members), self.sampler)
+        else:
+            team = {
+                learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
+                for learner, state in self._untrained.items()
+            }
+            for earlier in range(1, number + 1):
+                logs = self._history.load_logs(earlier)
+                if logs is None:
+                    raise CorruptionError(
+                        f"{self._history.folder} lost the logs of deployment {earlier}; put them back"
+                    )
+                team = self._merged(team, logs, earlier)
+            team = self._seeded(self._history.load(number, self._members(team)))
+        for event in self._events_of("rolled-back", number):
+            team = self._gone_back(team, event.body)
+        return team
+
+    def _with_learners_after(self, number: int) -> Team:
+        """The team of now with the learners that it went into the deployment after `number` with."""
+        team = self._gone_back(self._trained(), {"to": number, "agents": self.agents})
+        for event in self._events_of("rolled-back", number):
+            team = self._gone_back(team, event.body)
+        return team
+
+    def _gone_back(self, team: Team, decided: Mapping[str, Any]) -> Team:
+        to, agents = decided["to"], decided["agents"]
+        templates = {agent: team[self.seed, agent].learner for agent in agents}
+        if to == 0:
+            learners = self._offline.checkpointed_learners(self.config.offline_updates, templates)
+        else:
+            learners = self._history.load_learners(to, templates)
+        back = {(self.seed, agent): team[self.seed, agent]._replace(learner=learners[agent]) for agent in agents}
+        return {**team, **back}
+
+    def _require_ingested_logs(self, events: Sequence[Event]) -> None:
+        """What the ledger knows to have come back cannot be made again."""
+        for event in events:
+            folder = self._history.deployment(event.deployment) / "logs"
+            if event.kind == "ingested" and not folder.exists():
+                raise CorruptionError(f"{folder} is missing, and these logs cannot be made again: put them back")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the run directory; what a crash kept from the ledger is entered before, what was done after."""
+        if self._is_writing:
+            yield
             return
-        if done == 0:
-            members = self._offline.restore(offline, self._members(self._untrained))
-            self._team = tuning.equip(self._seeded(members), self.sampler)
-            return
-        team = {
-            learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
-            for learner, state in self._untrained.items()
-        }
-        for number in range(1, done + 1):
-            logs = self._history.load_logs(number)
-            if logs is None:
-                raise CorruptionError(f"{self._history.folder} lost the logs of deployment {number}; put them back")
-            team = tuning.merge(team, self._seeded(logs), number, self.config.algorithm)
-        self._team = self._seeded(self._history.restore(done, self._members(team)))
-        self._number = done
+        with writing(self.folder):
+            require(
+                self._state() == self._seen,
+                f"another process went on with {self.folder} since it was opened here; open it again",
+            )
+            self._is_writing = True
+            try:
+                self._reconcile()
+                yield
+                self._reconcile()
+            finally:
+                self._is_writing = False
+                self._seen = self._state()
+
+    def _reconcile(self) -> None:
+        if self._number:
+            self._history.rewind(self._number)
+        if (self._history.deployment(self._number + 1) / "logs").exists():
+            self._history.drop_waiting(self._number + 1)
+        for kind, number, body in due_events(
+            self.folder, self.config.offline_updates, self._offline, self._history, self._number
+        ):
+            self.ledger.append(kind, number, body)
+
+    def _state(self) -> tuple[object, ...]:
+        return len(self.ledger.events()), self._offline.steps(), self._history.steps()
+
+    def _events_of(self, kind: str, number: int) -> list[Event]:
+        return [event for event in self.ledger.events(kind) if event.deployment == number]
+
+    def _policies(self) -> dict[AgentID, Policy]:
+        return self._members(tuning.policies(self._trained(), self.config.algorithm))
 
     def _trained(self) -> Team:
         if self._team is None:
-            raise ConfigError(f"the team in {self.folder} is not trained yet; call train() first")
+            raise ConfigError(
+                f"the team in {self.folder} is not trained yet; call train() first, or repeat marline train"
+            )
         return self._team
 
     def _require_budget(self) -> None:
@@ -239,28 +648,25 @@ class Campaign:
             f"all {self.config.deployments} deployments are done; plan more when the campaign is created",
         )
 
-    def _check(self, logs: Mapping[AgentID, Dataset]) -> None:
-        missing, strange = set(self.agents) - set(logs), set(logs) - set(self.agents)
-        if missing or strange:
-            wrong = [f"{agent!r} is missing" for agent in sorted(missing)]
-            wrong += [f"{agent!r} is not of this team" for agent in sorted(strange)]
-            raise DataError(f"logs of the wrong agents: {', '.join(wrong)}; the team is {', '.join(self.agents)}")
-        for agent, log in logs.items():
-            spec = self._untrained[self.seed, agent].experience.spec
-            if log.spec != spec:
-                raise DataError(f"logs of agent {agent!r} have {log.spec}, but its offline logs have {spec}")
-            if len(log) > self.config.rows_per_deployment:
-                raise DataError(
-                    f"logs of agent {agent!r} hold {len(log)} rows, but the campaign planned at most "
-                    f"{self.config.rows_per_deployment} per deployment; cut them"
-                )
-        check(logs)
+    def _require_agents(self, agents: Collection[AgentID]) -> None:
+        for agent in agents:
+            require_name(agent, self.agents, "agent")
+
+    def _require_everyone(self, logs: Mapping[AgentID, Dataset]) -> None:
+        missing = [agent for agent in self.agents if agent not in logs]
+        if missing:
+            wrong = ", ".join(f"{agent!r} is missing" for agent in missing)
+            raise DataError(f"logs of the wrong agents: {wrong}; the team is {', '.join(self.agents)}")
 
     def _members(self, team: Mapping[tuning.LearnerID, X]) -> dict[AgentID, X]:
         return {agent: value for (_, agent), value in team.items()}
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
+    return read_manifest(checkpoint)["files"]
 
 
 def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:

@@ -2,7 +2,10 @@
 
     checkpoint-0003/      learners and sampler memories after deployment 3; the last two are kept
     deployment-03/logs/   what each agent logged in deployment 3, D4RL keys, one file per agent
-    deployment-03/policies/
+    deployment-03/policies/   as tuned on it
+    deployment-03/learners/   the same with critics and optimizers, where a team may be rolled back to it
+    deployment-03/waiting/    logs of some agents, until those of the others are in
+    deployment-03/bundles/    the same for machines without JAX, where they were exported
     metrics.jsonl         a line per deployment, 0 being the offline team
 
 Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
@@ -49,22 +52,37 @@ class History:
 
     def save(self, step: int, members: Members, records: list[Record]) -> None:
         """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
-        checkpoints.save_checkpoint(self._checkpoint(step), _trees(members), {"step": step, "records": records})
+        checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), {"step": step, "records": records})
         self._write_records(records)
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(self._checkpoint(old))
+            shutil.rmtree(self.checkpoint(old))
 
     def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
         """Learners and sampler memories of checkpoint `step`, given members of the same shapes.
 
         Measurements beyond it are dropped, for what follows will be done again.
         """
-        trees, manifest = checkpoints.load_checkpoint(self._checkpoint(step), _trees(members))
-        self._write_records(manifest["records"])
+        restored = self.load(step, members)
+        self.rewind(step)
+        return restored
+
+    def load(self, step: int, members: Members) -> dict[AgentID, AgentState]:
+        """Learners and sampler memories of checkpoint `step`, given members of the same shapes; only reads."""
+        trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), _trees(members))
         return {
             agent: state._replace(learner=trees[f"{agent}/learner"], sampler=trees[f"{agent}/sampler"])
             for agent, state in members.items()
         }
+
+    def records_at(self, step: int) -> list[Record]:
+        """The measurements up to checkpoint `step`, which it carries itself."""
+        return checkpoints.read_manifest(self.checkpoint(step))["records"]
+
+    def rewind(self, step: int) -> None:
+        """Make `metrics.jsonl` say what checkpoint `step` does."""
+        records = self.records_at(step)
+        if records != self.records():
+            self._write_records(records)
 
     def intact_steps(self) -> list[int]:
         """Checkpoints whose files are what was written, ascending."""
@@ -72,26 +90,62 @@ class History:
 
     def save_logs(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
         """Publish what the agents logged in a deployment."""
-        dataset.save(self._deployment(number) / "logs", logs, provenance)
+        dataset.save(self.deployment(number) / "logs", logs, provenance)
 
     def load_logs(self, number: int) -> dict[AgentID, Dataset] | None:
         """What the agents logged in a deployment, if it has happened."""
-        folder = self._deployment(number) / "logs"
+        folder = self.deployment(number) / "logs"
         return dataset.load(folder) if folder.exists() else None
+
+    def save_waiting(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
+        """Keep logs of some agents until those of the others are in; replaces those that wait."""
+        dataset.save(self.waiting(number), logs, provenance, replace=True)
+
+    def load_waiting(self, number: int) -> dict[AgentID, Dataset]:
+        """The logs that wait; none if there are none."""
+        return dataset.load(self.waiting(number)) if self.waiting(number).exists() else {}
+
+    def drop_waiting(self, number: int) -> None:
+        """Remove logs that wait, which are among those of the deployment by now."""
+        shutil.rmtree(self.waiting(number), ignore_errors=True)
 
     def save_policies(self, number: int, policies: Mapping[AgentID, PyTree]) -> None:
         """Publish the policies that came out of a deployment."""
-        checkpoints.save_checkpoint(self._deployment(number) / "policies", policies, {"deployment": number})
+        checkpoints.save_checkpoint(self.deployment(number) / "policies", policies, {"deployment": number})
 
-    def _checkpoint(self, step: int) -> Path:
-        return self.folder / f"checkpoint-{step:07d}"
+    def load_policies(self, number: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
+        """The policies that came out of a deployment, given trees of the same shapes."""
+        return checkpoints.load_checkpoint(self.deployment(number) / "policies", templates)[0]
 
-    def _deployment(self, number: int) -> Path:
+    def save_learners(self, number: int, learners: Mapping[AgentID, PyTree]) -> None:
+        """Publish the learners that came out of a deployment, to go back to."""
+        checkpoints.save_checkpoint(self.deployment(number) / "learners", learners, {"deployment": number})
+
+    def load_learners(self, number: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
+        """The learners that came out of a deployment, given trees of the same shapes."""
+        return checkpoints.load_checkpoint(self.deployment(number) / "learners", templates)[0]
+
+    def checkpointed_learners(self, step: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
+        """The learners of checkpoint `step`, given trees of the same shapes."""
+        named = {f"{agent}/learner": template for agent, template in templates.items()}
+        trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), named)
+        return {agent: trees[f"{agent}/learner"] for agent in templates}
+
+    def deployment(self, number: int) -> Path:
+        """The folder of a deployment."""
         return self.folder / f"deployment-{number:02d}"
+
+    def waiting(self, number: int) -> Path:
+        """The folder of the logs that wait."""
+        return self.deployment(number) / "waiting"
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of a checkpoint."""
+        return self.folder / f"checkpoint-{step:07d}"
 
     def _is_intact(self, step: int) -> bool:
         try:
-            checkpoints.verify(self._checkpoint(step))
+            checkpoints.verify(self.checkpoint(step))
         except CorruptionError:
             return False
         return True

@@ -107,6 +107,11 @@ def read_manifest(directory: Path | str) -> Manifest:
     return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
 
 
+def tree_sha256(tree: PyTree) -> str:
+    """SHA-256 of the file that a tree is stored as."""
+    return hashlib.sha256(_serialize("tree", tree)).hexdigest()
+
+
 def verify(directory: Path | str) -> None:
     """Raise `CorruptionError`, naming the file, unless every file of a checkpoint is what was written."""
     verify_files(Path(directory), read_manifest(directory))

@@ -312,6 +312,16 @@ def describe(directory: Path | str) -> Manifest:
     return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
 
 
+def outline(directory: Path | str) -> dict[AgentID, tuple[Spec, int]]:
+    """Spec and number of rows of every agent in a folder that `save` wrote; no logs are read.
+
+    Raises:
+        CorruptionError, DataError: see `describe`.
+    """
+    listed = _listed_agents(Path(directory), describe(directory))
+    return {agent: (spec, num_transitions) for agent, spec, num_transitions in listed}
+
+
 def digest(datasets: Mapping[AgentID, Dataset]) -> str:
     """SHA-256 of the rows of a team, the same whatever files they came from."""
     whole = hashlib.sha256()

@@ -8,6 +8,8 @@ from marline.envs.drifting_navigation import DriftingNavigation
 from marline.envs.mujoco import MultiAgentMujoco, Robot
 from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
+from marline.envs.smax import Smax
+from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Simulator, Task, TimeStep, World
 from marline.errors import ConfigError, require_name
 
@@ -22,6 +24,8 @@ TASKS: dict[str, Task] = {
     "predator-prey": PredatorPrey(),
     "predator-prey-each": PredatorPrey(reward_each=True),
     "drifting-navigation": DriftingNavigation(),
+    "smax-5m_vs_6m": Smax(),
+    "smac-5m_vs_6m": StarCraft(),
     **{
         f"{robot.lower()}-{num_agents}x{joints}{suffix}": MultiAgentMujoco(robot, num_agents, version)
         for version, suffix in ((4, ""), (5, "-v5"))
@@ -64,6 +68,8 @@ __all__ = [
     "MultiAgentMujoco",
     "ParallelTask",
     "PredatorPrey",
+    "Smax",
+    "StarCraft",
     "Simulator",
     "Task",
     "TimeStep",

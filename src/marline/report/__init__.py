@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marline.errors import ConfigError
-from marline.report.page import render
+from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import write_figure
 from marline.report.tables import headlines, summary_table, write_csv, write_summary
 
 
-def write_report(runs: Sequence[Path], output: Path) -> Path:
+def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Sequence[Moment]] | None = None) -> Path:
     """Write one self-contained HTML page about one or more run directories.
 
     The page needs no network, no server and no other file, and may be sent to anyone.
+
+    Args:
+        runs: run directories.
+        output: the page.
+        timelines: by run, what happened in a campaign in the real world.
 
     Returns:
         `output`.
@@ -26,7 +31,7 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
     """
     if not runs:
         raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
-    page = render([read_run(run) for run in runs])
+    page = render([read_run(run) for run in runs], timelines or {})
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8", newline="\n")
     return output

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import jinja2
 from markupsafe import Markup
@@ -19,11 +20,29 @@ from marline.report.sections import section
 from marline.report.statements import overview
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The HTML of runs that have been read."""
+class Moment(Protocol):
+    """What happened in a campaign: `campaign.timeline` makes them."""
+
+    @property
+    def time(self) -> str: ...
+    @property
+    def deployment(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def is_warning(self) -> bool: ...
+
+
+def render(runs: Sequence[Run], timelines: Mapping[Path, Sequence[Moment]]) -> str:
+    """The HTML of runs that have been read, and of what happened in those that were in the real world."""
     shown = looks(runs)
     found = [(run, outcomes(run)) for run in runs]
-    sections = [section(f"run-{place}", run, mine, shown) for place, (run, mine) in enumerate(found)]
+    sections = [
+        {**section(f"run-{place}", run, mine, shown), "timeline": timelines.get(run.path, ())}
+        for place, (run, mine) in enumerate(found)
+    ]
     scripts = [packaged("plotly", "package_data/plotly.min.js"), packaged("marline", "templates/report.js")]
     figures = {
         name: {"data": panel.traces, "layout": panel.layout}

@@ -1,0 +1,206 @@
+"""Policies of a run directory, as bundles for the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from marline.algorithms import Algorithm
+from marline.campaign.history import History
+from marline.configuration import RunConfig
+from marline.data import dataset
+from marline.data.experience import Experience
+from marline.data.hdf5 import read_arrays
+from marline.data.manifest import require_intact
+from marline.errors import ConfigError, require, require_name
+from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, write_bundle
+from marline.tuning import algorithm_of
+from marline.types import AgentID, Policy, Spec
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exported:
+    """The bundles of one team.
+
+    Attributes:
+        deployment: the one in which they will act; their policies were tuned on those before it.
+        folder: where there is a bundle in a folder of its own for each agent.
+        bundles: by agent.
+    """
+
+    deployment: int
+    folder: Path
+    bundles: Mapping[AgentID, Bundle]
+
+    @property
+    def folders(self) -> dict[AgentID, Path]:
+        """The bundle of each agent on disk."""
+        return {agent: self.folder / agent for agent in self.bundles}
+
+    @property
+    def team(self) -> str:
+        """A hash of all policies: two teams are the same if theirs are."""
+        return team_hash({agent: bundle.policy_sha256 for agent, bundle in self.bundles.items()})
+
+    def write(self) -> None:
+        """Write every bundle; each appears as a whole or not at all."""
+        for agent, bundle in self.bundles.items():
+            write_bundle(self.folder / agent, bundle)
+
+
+def team_hash(policies: Mapping[AgentID, str]) -> str:
+    """One hash for the policies of a team, from the hash of each."""
+    return hashlib.sha256("\n".join(f"{agent} {policies[agent]}" for agent in sorted(policies)).encode()).hexdigest()
+
+
+def export(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    deployment: int | None = None,
+    agents: Collection[AgentID] = (),
+    sampler: str | None = None,
+    seed: int | None = None,
+) -> Exported:
+    """Write one bundle per agent; what a run directory holds is only read, so the run may go on meanwhile.
+
+    Args:
+        folder: the run directory.
+        out: gets one folder per agent; `bundles` beside the policies in the run directory if None.
+        deployment: the last one that the policies were tuned on, 0 for the offline policies; the
+            last there is if None.
+        agents: whose bundles; everyone's if empty.
+        sampler: which team of a study that compares several.
+        seed: the same.
+
+    Raises:
+        ConfigError: there is no such policy, or it cannot be exported; nothing is written.
+        CorruptionError: a file of the run directory is altered or missing; nothing is written.
+        MarlineError: a translated policy acts otherwise than the original; nothing is written.
+        StorageError: the disk is full or the folder may not be written.
+    """
+    path = folder / "run.json"
+    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
+    config = RunConfig.read(path)
+    seed = chosen(seed, config.seeds, "seed")
+    if deployment != 0:
+        sampler = chosen(sampler, tuple(config.samplers), "sampler")
+    sizes = dataset.outline(folder / "data")
+    for agent in agents:
+        require_name(agent, sizes, "agent")
+    sizes = {agent: size for agent, size in sizes.items() if not agents or agent in agents}
+    number, home, policies = _policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
+    exported = bundle_team(
+        folder,
+        config,
+        policies,
+        tuned_on=dict.fromkeys(policies, number),
+        logs_of=number + 1,
+        provenance={"task": config.task, "seed": seed, "sampler": sampler if number else None},
+        out=home / "bundles" if out is None else out,
+    )
+    exported.write()
+    return exported
+
+
+def bundle_team(
+    folder: Path,
+    config: RunConfig,
+    policies: Mapping[AgentID, Policy],
+    *,
+    tuned_on: Mapping[AgentID, int],
+    logs_of: int,
+    provenance: Mapping[str, object],
+    out: Path,
+) -> Exported:
+    """Translate and check policies; nothing is written yet.
+
+    Args:
+        folder: the run directory, whose offline logs they are checked on.
+        config: of the run.
+        policies: by agent.
+        tuned_on: the last deployment that each was tuned on.
+        logs_of: the deployment in which they will act.
+        provenance: entries of every contract.
+        out: what will hold a folder per agent.
+    """
+    sizes = dataset.outline(folder / "data")
+    bundles = {
+        agent: make_bundle(
+            agent,
+            policy,
+            sizes[agent][0],
+            _experienced(folder / "data", agent),
+            tuned_on=tuned_on[agent],
+            logs_of=logs_of,
+            provenance={**provenance, "algorithm": type(algorithm_of(config.algorithm, agent)).__name__},
+        )
+        for agent, policy in policies.items()
+    }
+    return Exported(logs_of, out, bundles)
+
+
+def chosen(value: Any, known: tuple[Any, ...], kind: str) -> Any:
+    """`value` if it is known, the only one there is if it is None."""
+    names = ", ".join(map(str, known))
+    if value is None:
+        require(len(known) == 1, f"the run has several {kind}s; choose one with --{kind}: {names}")
+        return known[0]
+    require(value in known, f"the run has no {kind} {value!r}; choose one with --{kind}: {names}")
+    return value
+
+
+def _policies(
+    folder: Path,
+    config: RunConfig,
+    sizes: Mapping[AgentID, tuple[Spec, int]],
+    sampler: str | None,
+    deployment: int | None,
+) -> tuple[int, Path, dict[AgentID, Policy]]:
+    """The number of the deployment they were tuned on, the folder they belong to, and policies by agent."""
+    offline = History(folder / "offline")
+    if config.offline_updates not in offline.steps():
+        raise ConfigError(f"the team in {folder} is not trained yet; export it when its offline training is over")
+    history = offline if sampler is None else History(folder / sampler)
+    done = max((record["deployment"] for record in history.records()), default=0)
+    number = done if deployment is None else deployment
+    require(0 <= number <= done, f"the team in {history.folder} was tuned on deployments up to {done}, not on {number}")
+    algorithms = {agent: algorithm_of(config.algorithm, agent) for agent in sizes}
+    learners = {agent: _learner(algorithms[agent], config, *size) for agent, size in sizes.items()}
+    if number == 0:
+        trained = offline.checkpointed_learners(config.offline_updates, learners)
+        return 0, offline.folder, {agent: algorithms[agent].policy(trained[agent]) for agent in sizes}
+    shapes = {agent: jax.eval_shape(algorithms[agent].policy, learners[agent]) for agent in sizes}
+    return number, history.deployment(number), history.load_policies(number, shapes)
+
+
+def _learner(algorithm: Algorithm[Any], config: RunConfig, spec: Spec, num_rows: int) -> Any:
+    """The shapes of a learner."""
+    outline = Experience.outline(
+        spec,
+        num_offline=num_rows,
+        num_deployments=config.deployments,
+        rows_per_deployment=config.rows_per_deployment,
+    )
+    return jax.eval_shape(lambda rows, key: algorithm.init(rows, key=key), outline, jax.random.key(0))
+
+
+def _experienced(folder: Path, agent: AgentID) -> Experienced:
+    """What an agent saw in its offline logs; others' are not read."""
+    file = folder / f"{agent}.h5"
+    require_intact(file, dataset.describe(folder)["files"][file.name])
+    arrays = read_arrays(file, ["observations"], ["action_masks"])
+    observations, masks = arrays["observations"], arrays.get("action_masks")
+    rows = np.linspace(0, len(observations) - 1, min(len(observations), CHECKED_ROWS)).astype(int)
+    return Experienced(
+        observations=observations[rows],
+        action_masks=None if masks is None else masks[rows].astype(bool),
+        low=observations.min(axis=0),
+        high=observations.max(axis=0),
+    )

@@ -1,0 +1,110 @@
+"""The events that files tell: what training, ingesting and tuning enter into the ledger is read off what they wrote.
+
+So whatever a crash kept from the ledger is entered by the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marline.campaign.gates import compare_returns
+from marline.campaign.history import History
+from marline.campaign.ledger import Event, Ledger
+from marline.campaign.lineage import lineage
+from marline.data import dataset
+from marline.data.checkpoints import MANIFEST
+from marline.data.dataset import Dataset
+from marline.data.files import sha256_file
+from marline.data.summary import episodes
+from marline.types import AgentID
+
+MEASURED = (
+    "alpha",
+    "estimated_distance",
+    "effective_sample_size",
+    "share_offline",
+    "share_earlier",
+    "share_current",
+)
+Due = tuple[str, int, dict[str, Any]]
+
+
+def due_events(folder: Path, offline_updates: int, offline: History, history: History, tuned: int) -> Iterator[Due]:
+    """Kind, deployment and body of every event that the files of a campaign tell and its ledger lacks.
+
+    Args:
+        folder: the run directory.
+        offline_updates: after which the offline team is trained.
+        offline: of the offline team.
+        history: of the deployments.
+        tuned: deployments that the team was tuned on.
+    """
+    events = Ledger(folder).events()
+    known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
+    if ("created", 0, None) not in known:
+        agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
+        body = {"run.json": sha256_file(folder / "run.json"), "data": list_sha256(folder / "data")}
+        yield "created", 0, {**body, "rows": agents}
+    trained = offline.checkpoint(offline_updates)
+    if ("trained", 0, None) not in known and trained.exists():
+        yield "trained", 0, {"updates": offline_updates, "checkpoint": list_sha256(trained)}
+    for number in range(1, tuned + 2):
+        home, waiting = history.deployment(number), history.waiting(number)
+        if waiting.exists() and ("waiting", number, list_sha256(waiting)) not in known:
+            yield "waiting", number, {"waiting": list_sha256(waiting), "agents": _provenance(waiting).get("agents", {})}
+        if (home / "logs").exists() and ("ingested", number, None) not in known:
+            there = _provenance(home / "logs")
+            body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
+            yield "ingested", number, {"logs": list_sha256(home / "logs"), **body}
+        if (home / "logs").exists() and ("gated", number, None) not in known and number >= 2:
+            gate = _gate(home, history, number, events)
+            if gate is not None:
+                yield "gated", number, gate
+        if number <= tuned and ("tuned", number, None) not in known:
+            yield "tuned", number, _tuned(home, history, offline, number)
+
+
+def _gate(home: Path, history: History, number: int, events: Sequence[Event]) -> dict[str, Any] | None:
+    """How the deployment went, against the one before it; None where that is not known."""
+    records = history.records()
+    before = records[number - 2].get("returns") if len(records) > number - 2 else None
+    if before is None:
+        return None
+    change = compare_returns(team_returns(dataset.load(home / "logs")).tolist(), before)
+    # the team that was deployed before: as it came out of the deployment before that, or was rolled back then
+    agents = dataset.outline(home.parent / f"deployment-{number - 1:02d}" / "logs")
+    came_from = lineage(agents, records[: number - 1], events)[-1]
+    return {**change._asdict(), "regression": change.is_regression, "came_from": came_from}
+
+
+def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
+    """Return of each episode; the mean over agents where their rewards differ."""
+    return np.mean([episodes(log).returns for log in logs.values()], axis=0)
+
+
+def _tuned(home: Path, history: History, offline: History, number: int) -> dict[str, Any]:
+    by_number = {record["deployment"]: record for record in [*offline.records(), *history.records()]}
+    record, deployed = by_number[number], by_number[number - 1]
+    return {
+        **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
+        "frozen": record.get("frozen", []),
+        "waived": record.get("waived", []),
+        "return_of_deployed": deployed.get("return"),
+        "agents": {
+            agent: {name: measured[name] for name in MEASURED if name in measured}
+            for agent, measured in record["agents"].items()
+        },
+    }
+
+
+def list_sha256(folder: Path) -> str:
+    """SHA-256 of the list that vouches for all other files of a folder."""
+    return sha256_file(folder / (MANIFEST if (folder / MANIFEST).exists() else dataset.MANIFEST))
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    return dataset.describe(folder)["provenance"]

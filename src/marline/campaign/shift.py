@@ -1,0 +1,69 @@
+"""How the world of each agent moved from deployment to deployment, as OTC measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from marline.campaign.ledger import Event
+
+if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
+    from marline.types import AgentID
+
+LIMIT = (
+    "the distance is between logged transitions and those of the deployment that match them best; it grows when "
+    "partners act otherwise, and also when the agent itself comes to places that its logs do not cover"
+)
+
+
+class Shift(NamedTuple):
+    """One agent after one deployment; None where the sampler does not measure it.
+
+    Attributes:
+        alpha: exponent of the rank.
+        distance: mean distance of its rows to their matches in the deployment.
+        growth: of that distance since the first deployment that it was measured in; 1 is no change.
+        effective_sample_size: of the ranks; how many candidates the draws are worth.
+        online_share: of the drawn rows, those from any deployment; None if it was frozen.
+    """
+
+    agent: AgentID
+    deployment: int
+    alpha: float | None
+    distance: float | None
+    growth: float | None
+    effective_sample_size: float | None
+    online_share: float | None
+
+
+def shifts(events: Iterable[Event]) -> list[Shift]:
+    """One per agent and deployment, in order, from the ledger."""
+    found: list[Shift] = []
+    first: dict[AgentID, float] = {}
+    for event in events:
+        if event.kind != "tuned":
+            continue
+        for agent, measured in event.body["agents"].items():
+            distance = measured.get("estimated_distance")
+            if distance is not None:
+                first.setdefault(agent, distance)
+            shares = [measured.get(name) for name in ("share_earlier", "share_current")]
+            found.append(
+                Shift(
+                    agent,
+                    event.deployment,
+                    measured.get("alpha"),
+                    distance,
+                    distance / first[agent] if distance is not None and first[agent] > 0 else None,
+                    measured.get("effective_sample_size"),
+                    sum(shares) if None not in shares else None,
+                )
+            )
+    return found
+
+
+def most_moved(found: Iterable[Shift]) -> Shift | None:
+    """The agent whose distance has grown most by its last deployment, if any has since the first."""
+    last = {shift.agent: shift for shift in found}
+    grown = [shift for shift in last.values() if shift.growth is not None and shift.growth > 1]
+    return max(grown, key=lambda shift: shift.growth or 0.0, default=None)

@@ -1,0 +1,183 @@
+"""Where a campaign stands, read off its run directory in an instant: no logs are read, no JAX is imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from marline.campaign.ledger import Event, Ledger
+from marline.campaign.lineage import exported_policies, lineage
+from marline.campaign.shift import Shift, shifts
+from marline.data.manifest import read_sealed
+from marline.errors import CorruptionError, require
+
+if TYPE_CHECKING:  # it would import JAX
+    from marline.types import AgentID
+
+
+class AgentStatus(NamedTuple):
+    """One agent of the team.
+
+    Attributes:
+        tuned_on: the deployment that its policy was last tuned on; 0 is the offline policy.
+        policies: hashes of those that went out for the next deployment.
+        rows: logged in the next deployment, if its logs are in or waiting.
+        online_rows: merged so far.
+    """
+
+    tuned_on: int
+    policies: tuple[str, ...]
+    rows: int | None
+    online_rows: int
+
+
+class Status(NamedTuple):
+    """Where a campaign stands.
+
+    Attributes:
+        stage: "training", "ready" to be exported, "out" in the field, "waiting" for logs of some agents,
+            "ingested" and to be tuned, or "done".
+        deployment: the one that is next, or out.
+        deployments: K.
+        rows_per_deployment: M, per agent.
+        updates_done, offline_updates: of the offline training.
+        returns: by deployed team, as far as known; the offline team is 0.
+        agents: by name.
+        waiting_for: agents whose logs are to come while others wait.
+        out_since: when the last bundles went out, if any for the next deployment.
+        shifts: how the world of each agent moved, deployment by deployment.
+        gate: how the team that is being replaced did against the one before it, once its logs are in.
+        next: the command to give now.
+    """
+
+    run: str
+    algorithm: str
+    sampler: str
+    stage: str
+    deployment: int
+    deployments: int
+    rows_per_deployment: int
+    updates_done: int
+    offline_updates: int
+    returns: dict[int, float]
+    agents: dict[AgentID, AgentStatus]
+    waiting_for: tuple[AgentID, ...]
+    out_since: str | None
+    shifts: tuple[Shift, ...]
+    gate: dict[str, Any] | None
+    next: str
+
+
+def status(folder: Path) -> Status:
+    """Read where a campaign stands.
+
+    Raises:
+        ConfigError: there is no campaign in the folder.
+        CorruptionError: a file is damaged.
+    """
+    path = folder / "run.json"
+    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+        require(
+            settings["task"] is None,
+            f"{folder} deploys in a simulator; see how it does with: marline report {folder}",
+        )
+        (sampler,), (seed,) = settings["samplers"], settings["seeds"]
+        num_deployments, offline_updates = settings["deployments"], settings["offline_updates"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
+    offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
+    events = Ledger(folder).events()
+    rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
+    trained = (offline / f"checkpoint-{offline_updates:07d}").exists()
+    done = _last_step(home)
+    for number in range(1, done + 1):
+        for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
+            rows[agent] += num_rows
+    records = _records(home, done) if done else [{"deployment": 0, "agents": {}}]
+    following = home / f"deployment-{done + 1:02d}"
+    ingested = (following / "logs").exists()
+    arrived = following / ("logs" if ingested else "waiting")
+    there = _num_rows(arrived) if arrived.exists() else {}
+    out = exported_policies(events, done + 1)
+    stage = _stage(trained, done == num_deployments, ingested, bool(there), bool(out))
+    tuned_on = lineage(rows, records if trained else [], events)[-1]
+    return Status(
+        run=str(folder),
+        algorithm=_algorithm(settings["algorithm"]),
+        sampler=sampler,
+        stage=stage,
+        deployment=min(done + 1, num_deployments),
+        deployments=num_deployments,
+        rows_per_deployment=settings["rows_per_deployment"],
+        updates_done=_last_step(offline),
+        offline_updates=offline_updates,
+        returns={record["deployment"]: record["return"] for record in records if "return" in record},
+        agents={
+            agent: AgentStatus(tuned_on[agent], tuple(sorted(out.get(agent, ()))), there.get(agent), rows[agent])
+            for agent in rows
+        },
+        waiting_for=tuple(agent for agent in rows if agent not in there) if stage == "waiting" else (),
+        out_since=_out_since(events, done + 1) if out else None,
+        shifts=tuple(shifts(events)),
+        gate=_gate(events, done + 1),
+        next=_next(stage, folder),
+    )
+
+
+def _stage(trained: bool, done: bool, ingested: bool, some_arrived: bool, out: bool) -> str:
+    if not trained:
+        return "training"
+    if done:
+        return "done"
+    if ingested:
+        return "ingested"
+    if some_arrived:
+        return "waiting"
+    return "out" if out else "ready"
+
+
+def _next(stage: str, folder: Path) -> str:
+    return {
+        "training": f"marline train --run {folder}",
+        "ready": f"marline export {folder}",
+        "out": f"marline ingest {folder} LOGS",
+        "waiting": f"marline ingest {folder} LOGS",
+        "ingested": f"marline tune {folder}",
+        "done": f"marline report {folder}",
+    }[stage]
+
+
+def _gate(events: list[Event], number: int) -> dict[str, Any] | None:
+    found = [event.body for event in events if event.kind == "gated" and event.deployment == number]
+    return dict(found[-1]) if found else None
+
+
+def _out_since(events: list[Event], number: int) -> str:
+    return [event.time for event in events if event.kind == "exported" and event.deployment == number][-1]
+
+
+def _num_rows(folder: Path) -> dict[AgentID, int]:
+    """Rows of each agent in a dataset folder."""
+    listed = read_sealed(folder / "dataset.json", "marline dataset", 1)["agents"]
+    return {entry["name"]: entry["num_transitions"] for entry in listed}
+
+
+def _last_step(folder: Path) -> int:
+    found = folder.glob("checkpoint-" + "[0-9]" * 7)
+    return max((int(path.name.removeprefix("checkpoint-")) for path in found), default=0)
+
+
+def _records(folder: Path, step: int) -> list[dict[str, Any]]:
+    """The measurements that a checkpoint carries."""
+    path = folder / f"checkpoint-{step:07d}" / "manifest.json"
+    try:
+        return json.loads(path.read_text("utf-8"))["records"]
+    except (OSError, ValueError, LookupError) as error:
+        raise CorruptionError(f"{path} is damaged ({error}); restore it from a copy") from error
+
+
+def _algorithm(described: dict[str, Any]) -> str:
+    return described["type"] if "type" in described else ", ".join(f"{a} {its['type']}" for a, its in described.items())

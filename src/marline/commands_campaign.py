@@ -1,0 +1,237 @@
+"""What the commands about campaigns in the real world do; imported only when one of them runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marline.campaign.campaign import Campaign
+from marline.campaign.foresight import LIMITS, Foresight
+from marline.campaign.gates import describe as describe_gate
+from marline.campaign.intake import Ingested
+from marline.campaign.receiving import read_logs
+from marline.campaign.verify import verify as verify_files
+from marline.console import ProgressDisplay, say
+from marline.data.check import check
+from marline.flags import configure_campaign
+from marline.runtime import set_up_jax
+from marline.types import AgentID
+
+if TYPE_CHECKING:
+    from marline import cli, cli_campaign
+
+INTERRUPTED, CORRUPTION = 130, 3
+
+
+def train(options: cli_campaign.Train) -> int:
+    """`marline train`."""
+    set_up_jax()
+    if options.logs is None:
+        campaign = _open(options.run)
+    else:
+        received = read_logs(options.logs, clip_actions=options.clip_actions)
+        for note in (*received.notes, *check(received.logs)):
+            say(f"note: {note}")
+        config = configure_campaign(options, received.logs)
+        campaign = Campaign.start(options.run, received.logs, config, received.source)
+    updates = campaign.config.offline_updates
+    rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
+    say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
+    with (
+        _resumable(f"marline train --run {options.run}"),
+        ProgressDisplay([("updates", updates)]) as display,
+    ):
+        shown = 0
+
+        def progress(done: int) -> None:
+            nonlocal shown
+            display.advance(0, "offline training", done - shown)
+            shown = done
+
+        campaign.train(progress)
+    say(f"trained: {updates:,} updates of each agent")
+    say(f"  next: marline export {options.run}")
+    return 0
+
+
+def export(options: cli.Export) -> int:
+    """`marline export` of a campaign: the policies to deploy now."""
+    from marline.campaign.exporting import chosen
+
+    campaign = _open(options.run)
+    chosen(options.seed, (campaign.seed,), "seed")
+    chosen(options.sampler, (campaign.sampler_name,), "sampler")
+    exported = campaign.export(options.out, options.agent)
+    number, bundles = exported.deployment, exported.bundles
+    if options.json:
+        found = {
+            agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
+            for agent, bundle in bundles.items()
+        }
+        print(jsonlib.dumps({"logs_of_deployment": number, "team": exported.team, "bundles": found}, indent=2))
+        return 0
+    for agent, bundle in bundles.items():
+        tuned_on = bundle.contract["tuned_on_deployment"]
+        say(
+            f"{agent}: {exported.folders[agent]}, policy {bundle.policy_sha256[:12]} tuned on "
+            f"{f'deployment {tuned_on}' if tuned_on else 'the offline logs'}, "
+            f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
+        )
+    if number > _open(options.run).config.deployments:
+        say(
+            f"all deployments are done: these policies (team {exported.team[:12]}) are the last, and none of their logs"
+        )
+        say("will be taken")
+        return 0
+    for line in _describe_foresight(campaign.foresee()):
+        say(line)
+    say("copy each folder to its agent, and there: python run_policy.py LOGS")
+    say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
+    say(f"  next: marline ingest {options.run} LOGS")
+    return 0
+
+
+def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
+    lines = [
+        f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
+        f"[{its.low:+.3g}, {its.high:+.3g}], actions {its.deviation:.3g} apart, "
+        f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
+        for agent, its in found.items()
+    ]
+    return [*lines, f"limits: {LIMITS}"] if lines else []
+
+
+def ingest(options: cli_campaign.Ingest) -> int:
+    """`marline ingest`."""
+    set_up_jax()
+    with _resumable(f"marline ingest {options.run} LOGS"):
+        campaign = _open(options.run)
+        found = campaign.ingest(
+            options.logs,
+            allow_missing=options.allow_missing,
+            unstamped=options.unstamped,
+            replace=options.replace,
+            clip_actions=options.clip_actions,
+        )
+    if options.json:
+        print(jsonlib.dumps(found._asdict(), indent=2))
+        return 0
+    for note in found.notes:
+        say(f"note: {note}")
+    gate = [event for event in campaign.ledger.events("gated") if event.deployment == found.deployment]
+    lines = describe_gate(gate[-1].body, options.run) if gate and found.outcome == "ingested" else []
+    first, *others = _describe(found, options.run)
+    for line in (first, *lines, *others):
+        say(line)
+    return 0
+
+
+def _describe(found: Ingested, run: Path) -> list[str]:
+    rows = ", ".join(f"{agent} {num_rows:,}" for agent, num_rows in found.rows.items())
+    if found.outcome == "waiting":
+        arrived, team = len(found.rows), len(found.rows) + len(found.waiting_for)
+        return [
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, no logs of {', '.join(found.waiting_for)} yet; "
+            f"rows: {rows}",
+            "nothing is merged before all are in",
+            f"  next: marline ingest {run} LOGS, or marline ingest {run} --allow-missing to go on without",
+        ]
+    if found.outcome == "repeated":
+        return [
+            f"nothing to do: these logs of deployment {found.deployment} are in already",
+            f"  next: marline status {run}",
+        ]
+    waived = f"; without {', '.join(found.waived)}, who keep policy and data" if found.waived else ""
+    return [f"logs of deployment {found.deployment} are in; rows: {rows}{waived}", f"  next: marline tune {run}"]
+
+
+def tune(options: cli_campaign.Tune) -> int:
+    """`marline tune`."""
+    set_up_jax()
+    campaign = _open(options.run)
+    with _resumable(f"marline tune {options.run}"):
+        say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
+        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+    if options.json:
+        print(jsonlib.dumps({**record, "returns": campaign.returns}, indent=2))
+        return 0
+    number = record["deployment"]
+    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
+    for agent, measured in record["agents"].items():
+        online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
+        parts = [
+            f"{name} {measured[key]:.3g}"
+            for key, name in (("alpha", "alpha"), ("estimated_distance", "distance"))
+            if key in measured
+        ]
+        parts += [f"online share {100 * online:.0f} %"] if math.isfinite(online) else []
+        parts += ["frozen: keeps its policy"] if agent in record.get("frozen", ()) else []
+        say(f"{agent}: {', '.join(parts)}")
+    for agent in record.get("waived", ()):
+        say(f"{agent}: no logs, keeps policy and data")
+    if number == campaign.config.deployments:
+        say(f"all {number} deployments are done")
+        say(f"  next: marline report {options.run}")
+    else:
+        say(f"  next: marline export {options.run}")
+    return 0
+
+
+def rollback(options: cli_campaign.Rollback) -> int:
+    """`marline rollback`."""
+    set_up_jax()
+    event = _open(options.run).rollback(options.to, options.agent)
+    what = f"after deployment {options.to}" if options.to else "after offline training"
+    say(f"{', '.join(event.body['agents'])}: back to the policies {what}; what was logged since stays")
+    say(f"  next: marline export {options.run}")
+    return 0
+
+
+def verify(options: cli_campaign.Verify) -> int:
+    """`marline verify`."""
+    set_up_jax()
+    found = verify_files(options.run)
+    for problem in found.problems:
+        print(f"marline: {problem}", file=sys.stderr)
+    say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
+    if found.problems:
+        return CORRUPTION
+    if options.replay:
+        campaign = _open(options.run)
+        what = f"deployment {campaign.number}" if campaign.number else "the offline training"
+        say(f"training {what} again")
+        same = campaign.replay()
+        for agent, is_same in same.items():
+            say(f"{agent}: {'the same bytes' if is_same else 'OTHER BYTES than in the run'}")
+        if not all(same.values()):
+            versions = campaign.versions
+            print(
+                f"marline: training {what} again gives another result. It was done with {versions}; another version, "
+                "processor or accelerator rounds differently, and nothing else should",
+                file=sys.stderr,
+            )
+            return CORRUPTION
+    say(f"  next: marline status {options.run}")
+    return 0
+
+
+def _open(folder: Path) -> Campaign:
+    campaign = Campaign.open(folder)
+    for note in campaign.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return campaign
+
+
+@contextlib.contextmanager
+def _resumable(command: str) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM: say how to go on, and leave with the status that belongs to it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"\nstopped; what was done is saved. Go on with: {command}", file=sys.stderr)
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None

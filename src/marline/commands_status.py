@@ -1,0 +1,99 @@
+"""What `marline status` prints; imports no JAX, for it answers at once."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from marline.campaign.gates import describe as describe_gate
+from marline.campaign.shift import LIMIT, most_moved
+from marline.campaign.status import Status
+from marline.campaign.status import status as read_status
+from marline.console import say
+
+
+def status(folder: Path, *, json: bool) -> int:
+    """`marline status`."""
+    found = read_status(folder)
+    if json:
+        agents = {agent: its._asdict() for agent, its in found.agents.items()}
+        moved = [shift._asdict() for shift in found.shifts]
+        print(jsonlib.dumps({**found._asdict(), "agents": agents, "shifts": moved}, indent=2))
+        return 0
+    say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
+    say(_line(found))
+    done = found.deployments if found.stage == "done" else found.deployment - 1
+    say(
+        f"budget: {done} of {found.deployments} deployments done, "
+        f"each of at most {found.rows_per_deployment:,} rows per agent"
+    )
+    if found.returns:
+        deployed = ", ".join(f"{number}: {value:.4g}" for number, value in found.returns.items())
+        say(f"mean return of the team as tuned on deployment {deployed}")
+    Console().print(_table(found))
+    if found.shifts:
+        Console().print(_shift_table(found))
+        moved = most_moved(found.shifts)
+        if moved is not None and moved.growth is not None:
+            say(
+                f"the world of {moved.agent} moved most: its distance grew by {100 * (moved.growth - 1):.0f} %; {LIMIT}"
+            )
+    if found.gate is not None:
+        for line in describe_gate(found.gate, folder):
+            say(line)
+    say(f"  next: {found.next}")
+    return 0
+
+
+def _line(found: Status) -> str:
+    number = found.deployment
+    arrived = len(found.agents) - len(found.waiting_for)
+    missing = ", ".join(found.waiting_for)
+    return {
+        "training": f"training offline: {found.updates_done:,} of {found.offline_updates:,} updates are saved",
+        "ready": f"ready for deployment {number}: no bundle of it went out yet",
+        "out": f"deployment {number} is out since {found.out_since}: waiting for its logs. It is safe to switch off.",
+        "waiting": f"deployment {number}: WAITING {arrived}/{len(found.agents)}, no logs of {missing} yet",
+        "ingested": f"deployment {number}: logs are in, and the team is not tuned on them yet",
+        "done": f"all {found.deployments} deployments are done",
+    }[found.stage]
+
+
+def _table(found: Status) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    titles = ("agent", "policy tuned on", "policy that is out", "rows merged", f"rows of deployment {found.deployment}")
+    for title in titles:
+        table.add_column(title, justify="left" if title.startswith(("agent", "policy")) else "right")
+    for agent, its in found.agents.items():
+        tuned_on = f"deployment {its.tuned_on}" if its.tuned_on else "offline logs"
+        out = ", ".join(policy[:12] for policy in its.policies) or "-"
+        rows = "-" if its.rows is None else f"{its.rows:,}"
+        table.add_row(escape(agent), tuned_on, out, f"{its.online_rows:,}", rows)
+    return table
+
+
+def _shift_table(found: Status) -> Table:
+    """The last deployment that each agent was tuned or frozen in."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("agent")
+    for title in ("deployment", "alpha", "distance", "since the first", "effective candidates", "online share"):
+        table.add_column(title, justify="right")
+    for shift in {shift.agent: shift for shift in found.shifts}.values():
+        table.add_row(
+            escape(shift.agent),
+            str(shift.deployment),
+            _number(shift.alpha, "{:.2f}"),
+            _number(shift.distance, "{:.3g}"),
+            _number(shift.growth, "x {:.2f}"),
+            _number(shift.effective_sample_size, "{:.0f}"),
+            _number(shift.online_share, "{:.0%}"),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

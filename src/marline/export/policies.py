@@ -1,0 +1,91 @@
+"""Each kind of policy as an ONNX graph: one observation per row, and everything between it and the action inside."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from marline.algorithms import awac, bcq, bremen, cql, cql_continuous, iql, td3_bc
+from marline.errors import ConfigError
+from marline.export.graph import Graph
+from marline.ops.conservative import FORBIDDEN
+from marline.types import Policy, Spec
+
+OBSERVATION, NOISE, ACTION_MASK, ACTION = "observation", "noise", "action_mask", "action"
+
+
+def to_graph(policy: Policy, spec: Spec, *, rounding: float = 0.0) -> Graph:
+    """A policy whose inputs are `observation` and, where it needs them, `noise` and `action_mask`.
+
+    Observations are fed as they are logged: a normalizer is part of the graph, and so are bounds.
+    Noise is standard normal, drawn anew for every observation; random numbers made inside a graph
+    could not be checked against anything.
+
+    Args:
+        policy: what to translate.
+        spec: sizes of its observation and action.
+        rounding: see `Graph`.
+
+    Raises:
+        ConfigError: nothing here knows this kind of policy.
+    """
+    graph = Graph(rounding=rounding)
+    action = emit(policy, graph, graph.input(OBSERVATION, "float32", spec.observation_size))
+    if spec.discrete:
+        graph.output(action, ACTION, "int64")
+    else:
+        graph.output(action, ACTION, "float32", spec.action_size)
+    return graph
+
+
+@functools.singledispatch
+def emit(policy: Any, graph: Graph, observation: str) -> str:
+    """Add what a policy computes from the value `observation`; returns the name of its action."""
+    known = ", ".join(sorted({kind.__module__.rpartition(".")[2] for kind in emit.registry if kind is not object}))
+    kind = f"{type(policy).__module__}.{type(policy).__qualname__}"
+    raise ConfigError(
+        f"policies of type {kind} cannot be exported; known are those of {known}: register a function for it with "
+        "marline.export.policies.emit"
+    )
+
+
+@emit.register(td3_bc.Policy)
+def _(policy: td3_bc.Policy, graph: Graph, observation: str) -> str:
+    return graph.node("Tanh", graph.mlp(policy.actor.mlp, graph.normalize(policy.normalizer, observation)))
+
+
+@emit.register(awac.Policy)
+@emit.register(iql.Policy)
+@emit.register(bremen.Policy)
+def _(policy: awac.Policy | iql.Policy | bremen.Policy, graph: Graph, observation: str) -> str:
+    return graph.node("Tanh", graph.mlp(policy.actor.mlp, observation))
+
+
+@emit.register(cql_continuous.Policy)
+def _(policy: cql_continuous.Policy, graph: Graph, observation: str) -> str:
+    output = graph.mlp(policy.actor.mlp, observation)
+    start, stop, axis = (graph.constant([bound]) for bound in (0, policy.actor.action_size, -1))
+    return graph.node("Tanh", graph.node("Slice", output, start, stop, axis))  # the mean; the log-std is behind it
+
+
+@emit.register(cql.Policy)
+def _(policy: cql.Policy, graph: Graph, observation: str) -> str:
+    num_actions = policy.network.mlp.layers[-1].bias.shape[0]
+    mask = graph.input(ACTION_MASK, "bool", num_actions)
+    q_values = graph.mlp(policy.network.mlp, observation)
+    return graph.argmax(graph.node("Where", mask, q_values, graph.constant(FORBIDDEN)), axis=-1)
+
+
+@emit.register(bcq.Policy)
+def _(policy: bcq.Policy, graph: Graph, observation: str) -> str:
+    actor, num = policy.proposal.actor, policy.num_candidates
+    noise = graph.input(NOISE, "float32", num, 2 * actor.action_size)
+    every = graph.node("Unsqueeze", observation, graph.constant([1]))
+    every = graph.node("Expand", every, graph.constant([1, num, 1]))  # the observation, once for each candidate
+    latent = graph.clip(noise, -bcq.LATENT_CLIP, bcq.LATENT_CLIP)
+    likely = graph.node("Tanh", graph.mlp(policy.proposal.vae.decoder, graph.concatenate(every, latent)))
+    direction = graph.node("Tanh", graph.mlp(actor.mlp, graph.concatenate(every, likely)))
+    step = graph.node("Mul", graph.constant(actor.max_perturbation), direction)
+    candidates = graph.clip(graph.node("Add", likely, step), -1.0, 1.0)
+    q_values = graph.mlp(policy.critic.mlp, graph.concatenate(every, candidates))  # [batch, candidates, 1]
+    return graph.node("GatherND", candidates, graph.argmax(q_values, axis=1), batch_dims=1)

@@ -1,0 +1,60 @@
+"""Serve the policy beside this file and log what comes of it, as contract.json tells. Needs numpy and onnxruntime."""
+
+import atexit
+import json
+import os
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+class Agent:
+    def __init__(self, logs, folder=Path(__file__).parent, seed=None):
+        self.logs, self.random, self.rows, self.now = Path(logs), np.random.default_rng(seed), [], {}
+        self.contract = json.loads((folder / "contract.json").read_text("utf-8"))
+        self.inputs = {tensor["name"]: tensor for tensor in self.contract["inputs"]}
+        for name, record in self.contract["files"].items():
+            if sha256((folder / name).read_bytes()).hexdigest() != record["sha256"]:
+                sys.exit(f"{folder / name} is not what was exported; copy the bundle again")
+        self.session = onnxruntime.InferenceSession(folder / "policy.onnx", providers=["CPUExecutionProvider"])
+        golden = json.loads((folder / "golden.json").read_text("utf-8"))
+        if not np.allclose(self.run(golden), golden["action"], rtol=0, atol=self.contract["golden"]["tolerance"]):
+            sys.exit(f"the actions of golden.json come out otherwise; do not use {folder} on this machine")
+        os.makedirs(logs, exist_ok=True)
+        atexit.register(lambda: self.rows and self.save())
+
+    def run(self, batch):
+        given = {key: np.array(batch[key], its["dtype"]) for key, its in self.inputs.items()}
+        return np.asarray(self.session.run(None, given)[0])
+
+    def step(self, said):
+        said = {"noise": self.random.standard_normal(self.inputs.get("noise", {"shape": []})["shape"][1:])} | said
+        given = {name: np.asarray_chkfinite(said[name]).reshape(its["shape"][1:]) for name, its in self.inputs.items()}
+        if self.now:
+            came = {"rewards": said["reward"], "terminals": said["terminal"], "timeouts": said["timeout"]}
+            self.rows.append(self.now | came | {f"next_{name}s": value for name, value in given.items()})
+            if said["terminal"] or said["timeout"]:
+                return {"log": self.save()}
+        action = self.run({name: value[None] for name, value in given.items()})[0]
+        self.now = {f"{name}s": value for name, value in given.items()} | {"actions": action}
+        return {"action": action.tolist()}
+
+    def save(self):
+        rows, self.rows, self.now = self.rows, [], {}
+        rows[-1]["timeouts"] = not rows[-1]["terminals"]  # an episode that breaks off was cut
+        number = 1 + max((int(log.stem) for log in self.logs.glob("*.npz")), default=-1)
+        wanted = self.contract["logs"]["arrays"]
+        arrays = {key: np.array([row[key] for row in rows], wanted[key]["dtype"]) for key in wanted}
+        with open(self.logs / f"{number:06d}.partial", "wb", buffering=0) as file:
+            np.savez(file, **arrays, **self.contract["logs"]["stamp"])
+            os.fsync(file.fileno())
+        return str(Path(file.name).rename(self.logs / f"{number:06d}.npz"))
+
+
+if __name__ == "__main__":
+    agent = Agent(sys.argv[1])
+    for line in sys.stdin:
+        print(json.dumps(agent.step(json.loads(line))), flush=True)

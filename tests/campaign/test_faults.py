@@ -1,0 +1,198 @@
+"""What a campaign promises when files are damaged, the disk is full, or processes are killed or meet."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from field import act, contents, copy, offline_logs, policies
+
+from marline import cli
+from marline.campaign.campaign import Campaign
+from marline.campaign.ledger import Ledger
+from marline.campaign.verify import verify
+from marline.data.dataset import save
+from marline.data.files import StorageError
+from marline.errors import ConfigError, CorruptionError
+
+PATIENCE = 900  # seconds before a hanging child is given up
+
+
+def flip(path: Path, place: int | None = None) -> bytes:
+    """Change a bit; returns what was there."""
+    content = path.read_bytes()
+    place = len(content) // 2 if place is None else place
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    return content
+
+
+def test_one_altered_bit_in_any_file_is_found_and_the_file_named(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    run = Campaign.open(folder)
+    bundles = run.export().folder
+    act(bundles, tmp_path / "logs")
+    run.ingest(tmp_path / "logs" / "arm")  # so that something waits
+    assert verify(folder).problems == ()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("run.lock", "ledger.sqlite")]
+    assert len(files) > 40
+    for path in files:
+        before = flip(path)
+        # a manifest names its folder
+        assert any(str(path) in told or str(path.parent) in told for told in verify(folder).problems), path
+        path.write_bytes(before)
+    (folder / "data" / "arm.h5").unlink()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", str(folder)])
+    assert stop.value.code == 3
+    assert "data/arm.h5 is missing; restore a copy" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_replaced_by_a_sound_one_is_found(world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    (home,) = folder.glob("seed-0/otc*/deployment-01")
+    shutil.rmtree(home / "logs")
+    save(home / "logs", offline_logs())
+    assert [told for told in verify(folder).problems if f"{home / 'logs'} is not what the ledger knows" in told]
+
+
+def test_the_ledger_takes_events_and_gives_none_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.events() == []
+    for number in range(3):
+        ledger.append("tuned", number, {"alpha": {"arm\n<b>": 0.5 * number}})
+    assert [event.body["alpha"] for event in ledger.events("tuned")] == [{"arm\n<b>": 0.5 * n} for n in range(3)]
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        for statement in ("DELETE FROM events", "UPDATE events SET kind = 'x'"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
+        connection.execute("DROP TRIGGER no_delete")
+        connection.execute("DELETE FROM events WHERE number = 2")
+        connection.commit()
+    with pytest.raises(CorruptionError, match="event 2 breaks its seal"):
+        ledger.events()
+
+
+def test_an_altered_byte_of_an_event_is_found(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for number in range(3):
+        ledger.append("exported", number, {"policies": {"arm": "0123456789abcdef" * 4}})
+    content = ledger.path.read_bytes()
+    for event in ledger.events():
+        for text in (event.time.encode() + b"exported", b'{"policies"', event.seal.encode()):
+            start = (
+                content.find(text)
+                if text != b'{"policies"'
+                else content.find(text, content.find(event.seal.encode()) - 120)
+            )
+            assert start > 0
+            flip(ledger.path, start + len(text) // 2)
+            with pytest.raises(CorruptionError, match="ledger.sqlite"):
+                ledger.check()
+            ledger.path.write_bytes(content)
+    for torn in range(0, len(content), 4096):
+        ledger.path.write_bytes(content[:torn])
+        if torn == 0:
+            assert ledger.events() == []  # as after a crash before the first event: `verify` says that it is empty
+        else:
+            with pytest.raises(CorruptionError, match="ledger.sqlite"):
+                ledger.check()
+
+
+def test_a_torn_checkpoint_is_made_again_and_torn_logs_are_named(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    (home,) = folder.glob("seed-0/otc*")
+    file = home / "checkpoint-0000001" / "arm" / "learner.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    run = Campaign.open(folder)
+    assert run.number == 0 and run.notes == (
+        f"{home / 'checkpoint-0000001'} is damaged, so what came after the one before it is done again",
+    )
+    run.tune()
+    assert policies(folder, 1) == policies(world / "tuned", 1) and verify(folder).problems == ()
+    assert [event.kind for event in run.ledger.events()].count("tuned") == 1
+
+    logs = home / "deployment-01" / "logs" / "cart.h5"
+    logs.write_bytes(logs.read_bytes()[:-10])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", str(folder)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 3 and "cart.h5" in error and "Traceback" not in error
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """No file may grow beyond this."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_changes_nothing_and_what_was_asked_can_be_asked_again(world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "run", tmp_path / "run")
+    run, before = Campaign.open(folder), contents(folder)
+    for limit in (100, 4096):
+        with full_disk(limit), pytest.raises(StorageError, match="cannot write .*logs.* choose another disk"):
+            run.ingest(world / "logs")
+        assert contents(folder) == before
+    run.ingest(world / "logs")
+    before = contents(folder)
+    with full_disk(100), pytest.raises(StorageError, match="cannot write .*policies"):
+        run.tune()
+    with full_disk(4096), pytest.raises(StorageError, match="cannot use .*ledger.sqlite"):
+        run.rollback(0)
+    assert contents(folder) == before
+    Campaign.open(folder).tune()
+    assert policies(folder, 1) == policies(world / "tuned", 1)
+
+
+def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, world: Path) -> None:
+    folder = tmp_path / "run"
+    options = "--hidden 4 --offline-updates 10000000 --updates 500".split()
+    command = [sys.executable, "-m", "marline", "train", "--run", str(folder)]
+    for sent, status, arguments in (
+        (signal.SIGTERM, 143, [str(world / "run" / "data"), *options]),
+        (signal.SIGINT, 130, []),
+    ):
+        had = checkpoints(folder)
+        process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        deadline = time.monotonic() + PATIENCE
+        while checkpoints(folder) == had and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
+            Campaign.open(folder).rollback(0)
+        last = max(checkpoints(folder))
+        os.kill(process.pid, sent)
+        _, error = process.communicate(timeout=PATIENCE)
+        assert process.returncode == status, error
+        assert f"Go on with: marline train --run {folder}" in error and "Traceback" not in error
+        assert max(checkpoints(folder)) >= last
+    assert verify(folder).problems == ()
+
+
+def checkpoints(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("checkpoint-")) for path in folder.glob("seed-0/offline/checkpoint-*")]
+
+
+def test_killed_at_ten_moments_it_ends_as_if_it_had_been_left_alone() -> None:
+    script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
+    command = [sys.executable, str(script), "--kills", "10", "--by-time", "0", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 kills in" in done.stdout
