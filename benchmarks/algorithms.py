@@ -231,7 +231,7 @@ def jax_corl_side(checkout: Path, data: Transition, hidden: int, name: str) -> i
     create = getattr(module, f"create_{file}_train_state")
     state = create(jax.random.key(0), dataset.observations[0], dataset.actions[0], config)
     actor = state.policy if name == "cql-continuous" else state.actor
-    assert hidden in {x.shape[-1] for x in jax.tree.leaves(actor.params)}
+    assert any(np.shape(x)[-1:] == (hidden,) for x in jax.tree.leaves(actor.params))
     algorithm = getattr(module, kind)
 
     def step(carry: Any, _: jax.Array) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +172,28 @@ def test_an_option_reaches_every_sampler_that_has_it() -> None:
         "otc-embedding": OTC(EmbeddingDistance(hidden=(32, 16), kl_weight=0.5), **fields),
         "otc-two-stage": OTC(TwoStageDistance(compare="next"), **fields),
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)], ids=["TERM", "INT"]
+)
+def test_a_signal_during_garbage_collection_is_not_lost(number: signal.Signals, kind: type[BaseException]) -> None:
+    """Python prints an exception that is raised there, and goes on as if nothing had been."""
+    before = {which: signal.signal(which, cli._stop) for which in (number, signal.SIGALRM)}
+    seen = []
+
+    def callback(phase: str, info: dict[str, int]) -> None:
+        if not seen:
+            seen.append(phase)
+            signal.raise_signal(number)
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(kind):
+            gc.collect()
+            signal.pause()  # until it is looked at again
+    finally:
+        gc.callbacks.remove(callback)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    assert seen

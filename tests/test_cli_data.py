@@ -516,6 +516,7 @@ def test_random_play_is_made_exported_and_read_back(tmp_path: Path, capsys: pyte
         (["make", "cooperative-navigation-2/medium", "--out", "x"], "medium data is made of the robots of MuJoCo"),
         (["make", "hopper-3x1/expert", "--max-steps", "0", "--out", "x"], "--max-steps is 0"),
         (["make", "hopper-3x1/random", "--out", "/"], "exists already; choose another --out"),
+        (["make", "mine:task/random", "--out", "x"], "is code that will be imported and run; add --trust"),
         (["import", "nowhere.h5", "--out", "x"], "does not exist; give D4RL's HDF5"),
         (["import", "a.csv", "--column", "agent", "--out", "x"], "--column 'agent' is not KEY=NAME"),
         (["import", "a.csv", "--spec", "s.json", "--task", "t", "--out", "x"], "give one"),

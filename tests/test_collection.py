@@ -12,7 +12,7 @@ import pytest
 from jaxtyping import Array
 
 from marline import collection
-from marline.collection import collect, collect_random, evaluate, trace
+from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation
@@ -102,6 +102,22 @@ def test_random_play_of_discrete_moves_keeps_to_what_is_allowed() -> None:
         assert 0.0 < np.mean(~dataset.action_masks) < 0.3
         goes_on = ~dataset.timeouts[:-1]
         np.testing.assert_array_equal(dataset.next_action_masks[:-1][goes_on], dataset.action_masks[1:][goes_on])
+
+
+def test_in_turns_only_one_explores_and_logs_what_the_others_will_do() -> None:
+    held = jnp.array([0.5, -0.25])
+    team = {agent: Constant(held) for agent in TASK.agents}
+    for epsilon in (0.0, 0.3, 1.0):
+        logs = collect_in_turns(TASK, team, 600, epsilon=epsilon, key=KEY)
+        check(logs)
+        for log in logs.values():
+            assert len(log) == 600
+            explored = np.any(log.actions != np.asarray(held), axis=1)
+            assert explored.mean() == pytest.approx(epsilon, abs=0.06)
+            other, after = (seen[:, :2] + seen[:, 6:8] for seen in (log.observations, log.next_observations))
+            np.testing.assert_allclose(after, np.clip(other + 0.1 * np.asarray(held), -1, 1), atol=1e-6)
+    first, second = (log.observations[0, 2:6] for log in logs.values())
+    assert not np.array_equal(first, second)  # other episodes in every turn
 
 
 def test_a_seed_fixes_every_bit() -> None:

@@ -35,6 +35,7 @@ def test_a_configuration_survives_json() -> None:
             "control": OnlineMatched(),
         },
         matches={"control": "b"},
+        sequential_exploration=0.1,
     )
     assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
 
@@ -126,6 +127,7 @@ def test_a_control_without_anything_to_match_is_refused() -> None:
         ({"samplers": {}}, "no samplers"),
         ({"updates": 0}, "updates is 0"),
         ({"dataset_size": 0}, "dataset_size is 0"),
+        ({"sequential_exploration": 1.5}, "sequential_exploration is 1.5, but is a probability"),
     ],
 )
 def test_a_configuration_that_cannot_be_run_is_refused(changes: dict[str, object], told: str) -> None:

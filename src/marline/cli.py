@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from marline.errors import CorruptionError, MarlineError
 
 USAGE_ERROR = 2
 CORRUPTION = 3
+MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Run:
     """Rows logged per deployment, as a fraction of the offline rows."""
     evaluation_episodes: int | None = None
     """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
+    sequential_exploration: float | None = None
+    """Let agents collect one after another; in its turn, an agent acts at random with this probability: 0.1 for
+    example. A deployment then costs as many times the steps as there are agents."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; the paper's unless given: 64 64 with BCQ, 256 256 otherwise."""
     algorithm_option: tuple[str, ...] = ()
@@ -201,7 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
     0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
     143 after SIGTERM.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     command: Any = tyro.cli(
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
         prog="marline",
@@ -218,5 +224,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _terminated(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
+def _stop(number: int, frame: Any) -> None:
+    """Leave by an exception, unless this is a callback of the garbage collector, as JAX has one: there it is lost."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    if frame is not None:
+        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise SystemExit(128 + number)

@@ -104,6 +104,9 @@ class Make:
     max_steps: int = 1_000_000
     """Steps of learning after which to give up."""
 
+    trust: bool = False
+    """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
+
     def __call__(self) -> int:
         from marline import commands_make
 

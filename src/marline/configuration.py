@@ -45,6 +45,8 @@ class RunConfig:
         deployments: K.
         updates: L, updates per deployment.
         evaluation_episodes: episodes per evaluation, the same ones for every sampler.
+        sequential_exploration: how often an agent acts at random in its own turn of a deployment; None
+            where all collect at once and nobody explores.
         dataset_size: rows per agent of the generated dataset; None when logs were given.
         data_seed: seed of the generated dataset.
         data_sha256: `dataset.digest` of the logs that were given in place of a generated dataset.
@@ -59,6 +61,7 @@ class RunConfig:
     deployments: int = 10
     updates: int = 2000
     evaluation_episodes: int = 100
+    sequential_exploration: float | None = None
     dataset_size: int | None = None
     data_seed: int = 0
     data_sha256: str | None = None
@@ -69,6 +72,11 @@ class RunConfig:
         for name in positive:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, but must be at least 1")
         require(self.offline_updates >= 0, f"offline_updates is {self.offline_updates}, but cannot be negative")
+        epsilon = self.sequential_exploration
+        require(
+            epsilon is None or 0 <= epsilon <= 1,
+            f"sequential_exploration is {epsilon}, but is a probability, in [0, 1]",
+        )
         size = self.dataset_size
         require(size is None or size >= 1, f"dataset_size is {size}, but must be at least 1")
         require(len(self.seeds) > 0, "no seeds: a run needs at least one")

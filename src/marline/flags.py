@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
@@ -21,7 +23,7 @@ from marline.configuration import (
     with_options,
 )
 from marline.data.dataset import Dataset, digest
-from marline.envs import Simulator, Task, make_task
+from marline.envs import Simulator, Task, World, make_task
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
@@ -43,8 +45,10 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         logs: what `--data` names, found fit for the task.
     """
     task = make_task(options.task)
-    if isinstance(task, Simulator):
-        task.make().close()  # so that what is missing is missed now
+    if isinstance(task, Simulator):  # so that what is missing is missed now
+        task.make().close()
+    elif isinstance(task, World):
+        jax.eval_shape(lambda key: task.reset(key=key), jax.random.key(0))
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     size = GENERATED_ROWS if options.dataset_size is None else options.dataset_size
     require(size >= 1, f"--dataset-size is {size}, but must be at least 1")
@@ -85,6 +89,7 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
         evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
+        sequential_exploration=options.sequential_exploration,
         dataset_size=size if logs is None else None,
         data_seed=options.data_seed,
         data_sha256=None if logs is None else digest(logs),

@@ -31,6 +31,26 @@ class RandomPolicy(eqx.Module):
         return jax.random.uniform(key, (self.spec.action_size,), minval=-1.0, maxval=1.0)
 
 
+class Exploring(eqx.Module):
+    """Acts at random with probability `epsilon`, among the actions allowed, and as `policy` does otherwise."""
+
+    policy: Policy
+    epsilon: Float[Array, ""]
+    spec: Spec = eqx.field(static=True)
+
+    def __call__(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Array:
+        coin_key, random_key = jax.random.split(jax.random.fold_in(key, 1))  # its policy is given the key as it is
+        chosen = self.policy(observation, key=key, action_mask=action_mask)
+        strange = RandomPolicy(self.spec)(observation, key=random_key, action_mask=action_mask)
+        return jnp.where(jax.random.uniform(coin_key) < self.epsilon, strange, chosen)
+
+
 class NumpyPolicy:
     """A policy for code that knows no JAX: arrays in, arrays out, its random stream inside.
 

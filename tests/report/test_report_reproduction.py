@@ -35,7 +35,8 @@ def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
         "--algorithm mabcq --sampler uniform --hidden 32 --algorithm-option optimism=0.25 minimum_weight=1.0",
         "--algorithm bremen --sampler uniform otc-two-stage --algorithm-option cloning_updates=7",
         "--task cooperative-navigation-2-discrete --algorithm cql --sampler uniform classifier-ratio",
-        "--dataset-size 30000 --deployment-fraction 0.0333 --updates 7 --offline-updates 0 --data-seed 3",
+        "--dataset-size 30000 --deployment-fraction 0.0333 --updates 7 --offline-updates 0 --data-seed 3 "
+        "--sequential-exploration 0.25",
     ],
 )
 def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) -> None:

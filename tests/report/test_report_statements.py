@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -159,6 +160,17 @@ def test_runs_are_counted(write_run: WriteRun, tmp_path: Path) -> None:
     assert overview([(run, outcomes(run)) for run in runs], looks(runs)) == [
         "OTC (value) ended above uniform replay in 1 of 2 runs (below in 1) and above its control in 1 of 2 runs "
         "(below in 1)."
+    ]
+
+
+def test_what_collecting_in_turns_cost_is_said(write_run: WriteRun, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", samplers=THREE, seeds=(0,), deployments=3)
+    settings = json.loads((path / "run.json").read_text("utf-8"))
+    (path / "run.json").write_text(json.dumps({**settings, "sequential_exploration": 0.1}), "utf-8")
+    run = read_run(path)
+    assert notes(run, looks([run])) == [
+        "Agents collected one after another, each acting at random with probability 0.1 in its own turn: a deployment "
+        "cost 2 turns of 10,000 rows, 2 times what collecting at once costs; 3 deployments of a team cost 60,000."
     ]
 
 

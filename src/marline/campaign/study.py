@@ -21,7 +21,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import tuning
 from marline.campaign.history import History, Record
-from marline.collection import collect, collect_random, evaluate, trace
+from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.dataset import Dataset
@@ -29,6 +29,7 @@ from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError
+from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy, Spec
@@ -181,8 +182,7 @@ class _Study:
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(world_key(seed, "collection"), number)
-                    of_seed, num_rows = _of_seed(policies, seed), config.rows_per_deployment
-                    logs = collect(self.task, of_seed, num_rows, key=key, deployment=number)
+                    logs = self._collect(_of_seed(policies, seed), key, number)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
@@ -203,6 +203,12 @@ class _Study:
             mean = np.mean([record["return"] for record in measured.values()])
             self.progress(f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates)
             began = time.monotonic()
+
+    def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
+        num_rows, epsilon = self.config.rows_per_deployment, self.config.sequential_exploration
+        if epsilon is None:
+            return collect(self.task, policies, num_rows, key=key, deployment=number)
+        return collect_in_turns(self.task, policies, num_rows, epsilon=epsilon, key=key, deployment=number)
 
     def _history(self, seed: int, name: str) -> History:
         return History(self.folder / f"seed-{seed}" / name)

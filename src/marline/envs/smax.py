@@ -96,7 +96,7 @@ def _battle(task: Smax) -> Any:
     try:
         # its tables, some made when it is imported, must not become tracers of whoever comes first
         with jax.ensure_compile_time_eval(), _silent():
-            from jaxmarl.environments.smax import HeuristicEnemySMAX
+            from jaxmarl.environments.smax import HeuristicEnemySMAX  # pyright: ignore[reportMissingImports]
 
             return HeuristicEnemySMAX(num_allies=task.num_allies, num_enemies=task.num_enemies, max_steps=task.horizon)
     except ImportError as error:

@@ -14,7 +14,12 @@ MIN_EFFECTIVE_ROWS = 5
 
 def notes(run: Run, looks: Mapping[str, Look]) -> list[str]:
     """What bears on every comparison, most important first."""
-    return [*_not_finite(run, looks), *_unfinished(run, looks), *_without_reference(run, looks)]
+    return [
+        *_not_finite(run, looks),
+        *_unfinished(run, looks),
+        *_collected_in_turns(run),
+        *_without_reference(run, looks),
+    ]
 
 
 def remarks(run: Run, looks: Mapping[str, Look]) -> list[str]:
@@ -51,6 +56,20 @@ def _unfinished(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
     for file in run.torn:
         name = shorten(file.relative_to(run.path), 80)
         yield f"The last line of {name} was cut and is left out; marline may still be writing it."
+
+
+def _collected_in_turns(run: Run) -> Iterator[str]:
+    epsilon, num_rows = run.settings.get("sequential_exploration"), run.settings.get("rows_per_deployment")
+    if not isinstance(epsilon, int | float) or not isinstance(num_rows, int):
+        return
+    agents = max((len(line.get("agents", {})) for lines in run.lines.values() for line in lines.values()), default=0)
+    deployments = max((max(lines, default=0) for lines in run.lines.values()), default=0)
+    if agents and deployments:
+        yield (
+            f"Agents collected one after another, each acting at random with probability {epsilon:g} in its own turn: "
+            f"a deployment cost {agents} turns of {num_rows:,} rows, {agents} times what collecting at once costs; "
+            f"{plural(deployments, 'deployment')} of a team cost {agents * num_rows * deployments:,}."
+        )
 
 
 def _degenerate(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:

@@ -48,10 +48,19 @@ def _tokens(run: Run) -> list[str]:
         *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
         *("--sampler", *names, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
+        *_exploration(settings.get("sequential_exploration")),
         *("--hidden", *(str(int(width)) for width in hidden)),
         *_changed("--algorithm-option", _difference(algorithm, _flat(describe(ALGORITHMS[kind]())))),
         *_changed("--sampler-option", _sampler_options(settings["samplers"], names, tuple(hidden))),
     ]
+
+
+def _exploration(epsilon: Any) -> list[str]:
+    if epsilon is None:
+        return []
+    if not isinstance(epsilon, int | float):
+        raise ValueError("no probability")
+    return ["--sequential-exploration", str(epsilon)]
 
 
 def _sampler_options(samplers: Mapping[str, Any], names: list[str], hidden: tuple[int, ...]) -> dict[str, Any]:
