@@ -259,6 +259,9 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
     assert status_ == 0 and "arm: back to the policies after offline training" in printed
+    assert command("report", folder)[0] == 0
+    page = (folder / "report.html").read_text()
+    assert "What happened" in page and "arm back to what came out of deployment 0" in page
     status_, printed, _ = command("verify", folder)
     assert status_ == 0 and "0 problems" in printed
     status_, _, error = command("status", tmp_path)
