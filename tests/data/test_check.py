@@ -203,6 +203,8 @@ def test_next_observations_that_do_not_follow() -> None:
     ends = made.terminals | made.timeouts
     assert warnings(logs(next_observations=with_value(made.next_observations, 9, 7.0))) == []  # an episode's end
     assert ends[9] and not ends[12]
+    rounded = np.nextafter(made.next_observations, np.float32(9))  # as by a program that adds in another order
+    assert warnings(logs(next_observations=rounded)) == []
     assert warnings(logs(next_observations=with_value(made.next_observations, 12, 7.0))) == [
         "the next observation is not the observation of the following row at row 12 and in 1 rows; "
         "fine if rows were shuffled or left out, else episode ends are missing"
