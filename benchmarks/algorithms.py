@@ -158,6 +158,8 @@ def scan_side(step: Any, state: Any, updates_per_step: int) -> interleave.Run:
     def train(carry: Any, steps: jax.Array) -> Any:
         return jax.lax.scan(step, carry, steps)
 
+    # numbers become arrays, as which they come back: otherwise the next call would compile anew
+    state = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(type(x))) if isinstance(x, int | float) else x, state)
     carry = (jax.random.key(0), state)
 
     def run(num_updates: int) -> None:

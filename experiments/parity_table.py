@@ -48,15 +48,16 @@ def difference(ours: list[float], theirs: list[float]) -> str:
 def print_tables(path: Path, measure: str, title: str) -> None:
     table = read(path, measure)
     updates = sorted({done for sides in table.values() for curve in sides.values() for done in curve})
-    header = ["", *map(str, updates), f"marline minus theirs, at {updates[-1]}"]
+    header = ["", *map(str, updates), "marline minus theirs, at the last that both have"]
     print(f"{title}, by number of updates\n")
     for cells in (header, ["---"] * len(header)):
         print("| " + " | ".join(cells) + " |")
     for algorithm, sides in table.items():
         for side, curve in sides.items():
-            cells = [mean_and_half_width(curve[done]) if curve[done] else "" for done in updates]
-            last = "" if side == "marline" else difference(sides["marline"][updates[-1]], curve[updates[-1]])
-            print("| " + " | ".join([f"`{algorithm}`, {side}", *cells, last]) + " |")
+            cells = [mean_and_half_width(curve[done]) if done in curve else "" for done in updates]
+            last = max(sides["marline"].keys() & curve.keys())
+            compared = "" if side == "marline" else difference(sides["marline"][last], curve[last])
+            print("| " + " | ".join([f"`{algorithm}`, {side}", *cells, compared]) + " |")
     print()
 
 

@@ -21,7 +21,6 @@ L = TypeVar("L")
 R = TypeVar("R")
 
 TD_ERROR_EVERY = 100  # updates between two looks at the TD errors of drawn and of uniform rows
-TD_ERROR_ROWS = 512
 LOOK = 1  # sets the stream of such a look apart from that of the draw before it
 
 
@@ -115,9 +114,9 @@ def describe_rows(rows: Int[Array, " batch"], experience: Experience) -> Metrics
 def compare_td_errors(
     critic: Critic, gamma: float, drawn: Transition, experience: Experience, *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean of r + gamma V(s') - Q(s, a), signed, over drawn rows and over uniform rows of B^k."""
+    """Mean of r + gamma V(s') - Q(s, a), signed, over drawn rows and over as many uniform rows of B^k."""
     row_key, drawn_key, uniform_key = jax.random.split(key, 3)
-    rows = rows_with_replacement(0, experience.size, TD_ERROR_ROWS, key=row_key)
+    rows = rows_with_replacement(0, experience.size, drawn.reward.shape[0], key=row_key)
 
     def mean_error(batch: Transition, key: PRNGKeyArray) -> Float[Array, ""]:
         target = batch.reward + gamma * next_values(critic, batch, key=key)

@@ -97,7 +97,9 @@ def test_rows_on_which_rounding_decides_are_left_out() -> None:
 
 
 def test_unknown_and_broken_policies_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"type marline\.policy\.RandomPolicy cannot be exported; known .* bcq, "):
+    with pytest.raises(
+        ConfigError, match=r"type marline\.policy\.RandomPolicy cannot be exported; known .*bcq.Policy, "
+    ):
         to_graph(RandomPolicy(CONTINUOUS), CONTINUOUS)
     policy = policy_of("iql", CONTINUOUS)
     broken = eqx.tree_at(lambda policy: policy.actor.mlp.layers[0].bias, policy, jnp.full(6, jnp.nan))

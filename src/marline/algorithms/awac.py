@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
-from marline.nn.actors import GaussianActor
+from marline.nn.actors import GaussianActor, MeanPolicy
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
 from marline.ops.gaussian import sigmoid_log_std
@@ -33,21 +33,6 @@ class State(NamedTuple):
     actor: Optimized[GaussianActor]
     critic: Optimized[TwinQ]
     target_critic: TwinQ
-
-
-class Policy(eqx.Module):
-    """The mean of pi(.|s)."""
-
-    actor: GaussianActor
-
-    def __call__(
-        self,
-        observation: Float[Array, " obs"],
-        *,
-        key: PRNGKeyArray,
-        action_mask: ActionMask | None = None,
-    ) -> Float[Array, " act"]:
-        return self.actor.mode(observation)
 
 
 class Critic(eqx.Module):
@@ -187,8 +172,8 @@ class AWAC:
         """-mean w log pi(a|s) (2006.09359, Eq. 13)."""
         return weighted_cloning_loss(jax.vmap(actor.log_density)(batch.observation, batch.action), weights)
 
-    def policy(self, state: State) -> Policy:
-        return Policy(state.actor.model)
+    def policy(self, state: State) -> MeanPolicy:
+        return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> Critic:
         return Critic(state.critic.model, state.actor.model, self.num_value_samples)

@@ -7,7 +7,6 @@ import functools
 import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
-from marline.nn.actors import GaussianActor
+from marline.nn.actors import GaussianActor, MeanPolicy
 from marline.nn.dynamics import DynamicsEnsemble, DynamicsScales
 from marline.nn.mlp import MLP
 from marline.nn.occasionally import occasionally
@@ -33,7 +32,7 @@ from marline.ops.trust_region import (
     ridge_fit,
     surrogate_loss,
 )
-from marline.types import ActionMask, Metrics, Transition
+from marline.types import Metrics, Transition
 
 MIN_LOG_STD = -5.0
 RIDGE = 1e-5  # of the linear baseline
@@ -86,21 +85,6 @@ class Rollouts(NamedTuple):
     action: Float[Array, "time rollouts act"]
     reward: Float[Array, "time rollouts"]
     end: Float[Array, "rollouts obs"]
-
-
-class Policy(eqx.Module):
-    """The mean action, without noise."""
-
-    actor: GaussianActor
-
-    def __call__(
-        self,
-        observation: Float[Array, " obs"],
-        *,
-        key: PRNGKeyArray,
-        action_mask: ActionMask | None = None,
-    ) -> Float[Array, " act"]:
-        return self.actor.mode(observation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,8 +328,8 @@ class BREMEN:
         new = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved(fraction), actor)
         return new, kl, accepted
 
-    def policy(self, state: State) -> Policy:
-        return Policy(state.actor.model)
+    def policy(self, state: State) -> MeanPolicy:
+        return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> None:
         """No values are learned."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
-from marline.nn.actors import SquashedGaussianActor
+from marline.nn.actors import MeanPolicy, SquashedGaussianActor
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
 from marline.ops.conservative import sampled_conservative_gap, uniform_log_density
@@ -35,21 +35,6 @@ class SampledActions(NamedTuple):
 
     action: Float[Array, "*batch n act"]
     log_density: Float[Array, "*batch n"]
-
-
-class Policy(eqx.Module):
-    """tanh of the mean."""
-
-    actor: SquashedGaussianActor
-
-    def __call__(
-        self,
-        observation: Float[Array, " obs"],
-        *,
-        key: PRNGKeyArray,
-        action_mask: ActionMask | None = None,
-    ) -> Float[Array, " act"]:
-        return self.actor.mode(observation)
 
 
 class Critic(eqx.Module):
@@ -235,8 +220,8 @@ class ContinuousCQL:
         loss = errors[0] + errors[1] + self.alpha_cql * (gaps[0] + gaps[1])
         return loss, (jnp.mean(q_values[0][:, 0]), gaps[0])
 
-    def policy(self, state: State) -> Policy:
-        return Policy(state.actor.model)
+    def policy(self, state: State) -> MeanPolicy:
+        return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> Critic:
         return Critic(state.critic.model, state.actor.model, self.num_value_samples)

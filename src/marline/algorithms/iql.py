@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
-from marline.nn.actors import GaussianActor
+from marline.nn.actors import GaussianActor, MeanPolicy
 from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
 from marline.nn.v_network import VNetwork
@@ -31,21 +31,6 @@ class State(NamedTuple):
     critic: Optimized[TwinQ]
     value: Optimized[VNetwork]
     target_critic: TwinQ
-
-
-class Policy(eqx.Module):
-    """The mean of pi(.|s)."""
-
-    actor: GaussianActor
-
-    def __call__(
-        self,
-        observation: Float[Array, " obs"],
-        *,
-        key: PRNGKeyArray,
-        action_mask: ActionMask | None = None,
-    ) -> Float[Array, " act"]:
-        return self.actor.mode(observation)
 
 
 class Critic(eqx.Module):
@@ -167,8 +152,8 @@ class IQL:
         """-mean min(exp(beta u), max_weight) log pi(a|s) (Eq. 7)."""
         return weighted_cloning_loss(jax.vmap(actor.log_density)(batch.observation, batch.action), weights)
 
-    def policy(self, state: State) -> Policy:
-        return Policy(state.actor.model)
+    def policy(self, state: State) -> MeanPolicy:
+        return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> Critic:
         return Critic(state.critic.model, state.value.model)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from marline.algorithms import awac, bcq, bremen, cql, cql_continuous, iql, td3_bc
+from marline.algorithms import bcq, cql, td3_bc
 from marline.errors import ConfigError
 from marline.export.graph import Graph
+from marline.nn.actors import MeanPolicy, SquashedGaussianActor
 from marline.ops.conservative import FORBIDDEN
 from marline.types import Policy, Spec
 
@@ -41,12 +42,15 @@ def to_graph(policy: Policy, spec: Spec, *, rounding: float = 0.0) -> Graph:
 @functools.singledispatch
 def emit(policy: Any, graph: Graph, observation: str) -> str:
     """Add what a policy computes from the value `observation`; returns the name of its action."""
-    known = ", ".join(sorted({kind.__module__.rpartition(".")[2] for kind in emit.registry if kind is not object}))
-    kind = f"{type(policy).__module__}.{type(policy).__qualname__}"
+    known = ", ".join(sorted(_name(kind) for kind in emit.registry if kind is not object))
     raise ConfigError(
-        f"policies of type {kind} cannot be exported; known are those of {known}: register a function for it with "
-        "marline.export.policies.emit"
+        f"policies of type {_name(type(policy))} cannot be exported; known are {known}: register a function for it "
+        "with marline.export.policies.emit"
     )
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 @emit.register(td3_bc.Policy)
@@ -54,18 +58,13 @@ def _(policy: td3_bc.Policy, graph: Graph, observation: str) -> str:
     return graph.node("Tanh", graph.mlp(policy.actor.mlp, graph.normalize(policy.normalizer, observation)))
 
 
-@emit.register(awac.Policy)
-@emit.register(iql.Policy)
-@emit.register(bremen.Policy)
-def _(policy: awac.Policy | iql.Policy | bremen.Policy, graph: Graph, observation: str) -> str:
-    return graph.node("Tanh", graph.mlp(policy.actor.mlp, observation))
-
-
-@emit.register(cql_continuous.Policy)
-def _(policy: cql_continuous.Policy, graph: Graph, observation: str) -> str:
+@emit.register(MeanPolicy)
+def _(policy: MeanPolicy, graph: Graph, observation: str) -> str:
     output = graph.mlp(policy.actor.mlp, observation)
-    start, stop, axis = (graph.constant([bound]) for bound in (0, policy.actor.action_size, -1))
-    return graph.node("Tanh", graph.node("Slice", output, start, stop, axis))  # the mean; the log-std is behind it
+    if isinstance(policy.actor, SquashedGaussianActor):  # the log-std is behind the mean
+        start, stop, axis = (graph.constant([bound]) for bound in (0, policy.actor.action_size, -1))
+        output = graph.node("Slice", output, start, stop, axis)
+    return graph.node("Tanh", output)
 
 
 @emit.register(cql.Policy)

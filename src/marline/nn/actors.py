@@ -1,4 +1,4 @@
-"""Policy networks."""
+"""Policy networks, and the policies that several algorithms make of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.nn.mlp import MLP
 from marline.ops.gaussian import clamped_log_std, log_density, squashed_log_density
-from marline.types import Spec
+from marline.types import ActionMask, Spec
 
 
 class DeterministicActor(eqx.Module):
@@ -91,3 +91,18 @@ class SquashedGaussianActor(eqx.Module):
         log_std = clamped_log_std(free_log_std)
         unsquashed = mean + jnp.exp(log_std) * noise
         return jnp.tanh(unsquashed), squashed_log_density(unsquashed, noise, log_std)
+
+
+class MeanPolicy(eqx.Module):
+    """The mode of pi(.|s), without noise: what a stochastic actor is deployed as."""
+
+    actor: GaussianActor | SquashedGaussianActor
+
+    def __call__(
+        self,
+        observation: Float[Array, " obs"],
+        *,
+        key: PRNGKeyArray,
+        action_mask: ActionMask | None = None,
+    ) -> Float[Array, " act"]:
+        return self.actor.mode(observation)
