@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from marline import cli
+from marline.envs import TASKS
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -114,6 +115,41 @@ def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(catalogue["pairs"]["bcq"]) == catalogue["samplers"].keys()
     assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {"otc-value", "otc-value-literal"}
     assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()
+
+
+def test_every_task_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["list", *arguments])
+        assert stop.value.code == 0
+        return capsys.readouterr().out
+
+    tasks = json.loads(shown("tasks", "--json"))["tasks"]
+    assert tasks.keys() == TASKS.keys()
+    for facts in tasks.values():
+        assert list(facts) == ["what", "agents", "horizon", "reward", "source", "our decisions", "needs"]
+        assert all(facts.values())
+    assert tasks["hopper-3x1"]["agents"] == "3: each sees 11 numbers, acts by 1 in [-1, 1]"
+    assert tasks["smax-5m_vs_6m"]["agents"] == "5: each sees 140 numbers, acts by 11 choices"
+    assert "is not comparable" in tasks["smax-5m_vs_6m"]["source"]
+    assert "smax-5m_vs_6m" in shown("tasks")
+    assert json.loads(shown("samplers", "--json")).keys() == {"samplers"}
+
+
+def test_playing_at_random_and_filming(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("PIL", reason="moving pictures need: pip install 'marline[video]'")
+    task = ["--task", "cooperative-navigation-2", "--episodes", "2", "--json"]
+    found = []
+    for video in ([], ["--video", str(tmp_path / "film.webp")]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["play", *task, *video])
+        assert stop.value.code == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, filmed = found
+    assert plain["returns"] == filmed["returns"] and len(plain["returns"]) == 2
+    assert (tmp_path / "film.webp").stat().st_size > 1000
+    assert "either a run directory or a --task" in refuse(capsys, "play")
+    assert "--episodes is 0" in refuse(capsys, "play", "--task", "predator-prey", "--episodes", "0")
 
 
 def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[str]) -> None:

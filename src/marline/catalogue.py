@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from marline.algorithms import ALGORITHMS, BREMEN
+from marline.envs import (
+    CooperativeNavigation,
+    DriftingNavigation,
+    MultiAgentMujoco,
+    PredatorPrey,
+    Smax,
+    StarCraft,
+    Task,
+)
 from marline.samplers import OTC, SAMPLERS
 
 
@@ -40,3 +51,76 @@ SAMPLER_LINES = {
     "online-matched": "control of an OTC sampler: as many fresh rows, distances ignored (ours)",
 }
 assert SAMPLER_LINES.keys() == SAMPLERS.keys()
+
+
+class TaskFacts(NamedTuple):
+    """What a person wants to know of a task beyond what it says itself.
+
+    Attributes:
+        reward: of a step; every agent gets the same.
+        source: where the task comes from.
+        ours: what the sources leave open, and is decided here.
+        needs: what must be installed beside marline.
+    """
+
+    reward: str
+    source: str
+    ours: str
+    needs: str = "nothing more"
+
+
+_FACTS: dict[type[Any], TaskFacts] = {
+    CooperativeNavigation: TaskFacts(
+        "minus the sum over landmarks of the distance to the nearest agent",
+        "Lowe et al. 2017; OTC paper, Figs. 6b, 7, 8",
+        "arena [-1, 1]^2, horizon, observations, no collisions; random play returns -112 an episode at N = 4; "
+        "the discrete moves",
+    ),
+    PredatorPrey: TaskFacts(
+        "1 if any predator ends a step within 0.1 of the prey (predator-prey-each: 1 for each that does)",
+        "Lowe et al. 2017; OTC paper, Fig. 6a",
+        "arena, horizon, observations, and the prey's rule: 0.15 straight away from the nearest predator",
+    ),
+    DriftingNavigation: TaskFacts(
+        "10 at the landmark, which ends the episode",
+        "OTC paper, 4.5, Fig. 6c",
+        "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
+    ),
+    MultiAgentMujoco: TaskFacts(
+        "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
+        "de Witt et al. 2020; Gymnasium; OTC paper, Table 1, Figs. 3-5",
+        "actuators in blocks in the order of the model; everyone sees the whole state; v4, the nearest to D4RL's logs",
+        "pip install 'marline[mujoco]'",
+    ),
+    Smax: TaskFacts(
+        "share of all enemies' health shot away, and 1 for a victory; at most 2",
+        "Rutherford et al. 2024 (JaxMARL); stands in for OTC paper, Fig. 6d, and is not comparable to it",
+        "nothing: JaxMARL's rules as they come, with its heuristic enemy",
+        "pip install 'marline[smac]'",
+    ),
+    StarCraft: TaskFacts(
+        "damage, 10 a kill and 200 a victory, scaled so that 20 is the most",
+        "Samvelyan et al. 2019; OTC paper, Fig. 6d",
+        "a failure of the game cuts the episode; battles are not fixed by a seed, for the game takes none between them",
+        "StarCraft II 4.10, SMAC_Maps, and pip install git+https://github.com/oxwhirl/smac.git",
+    ),
+}
+
+
+def describe_task(task: Task) -> dict[str, str]:
+    """A task of the catalogue for people: name of each fact, and the fact."""
+    facts = _FACTS[type(task)]
+    sizes = {}
+    for agent, spec in task.specs.items():
+        acts = f"{spec.action_size} choices" if spec.discrete else f"{spec.action_size} in [-1, 1]"
+        sizes.setdefault(f"sees {spec.observation_size} numbers, acts by {acts}", []).append(agent)
+    spaces = "; ".join(f"each {what}" if len(sizes) == 1 else f"{', '.join(who)} {what}" for what, who in sizes.items())
+    return {
+        "what": task.description,
+        "agents": f"{len(task.agents)}: {spaces}",
+        "horizon": f"{task.horizon} steps",
+        "reward": facts.reward,
+        "source": facts.source,
+        "our decisions": facts.ours,
+        "needs": facts.needs,
+    }

@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
@@ -107,6 +107,35 @@ class Resume:
 
 
 @dataclasses.dataclass(frozen=True)
+class Play:
+    """Play episodes with a team of a run, or at random, and film them."""
+
+    run: Positional[Path | None] = None
+    """Run directory; without one, the agents of --task act at random."""
+    task: str | None = None
+    """Task, where there is no run, as `marline run` takes it."""
+    trust: bool = False
+    """Import and run the code that the task names, where that is MODULE:FUNCTION."""
+    sampler: str | None = None
+    """Which team, where the run compares several."""
+    seed: int | None = None
+    """The same; without a run, the seed of what happens."""
+    deployment: int | None = None
+    """The last one that the team was tuned on, 0 for the offline team; the last there is unless given."""
+    episodes: int = 3
+    """How many episodes."""
+    video: Path | None = None
+    """Film them into this .gif, .webp or .png, all of which can move."""
+    json: bool = False
+    """Print as JSON."""
+
+    def __call__(self) -> int:
+        from marline import commands
+
+        return commands.play(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Write one self-contained HTML page about one or more runs, finished or not."""
 
@@ -160,13 +189,15 @@ class Export:
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
+    what: Positional[Literal["all", "tasks", "algorithms", "samplers"]] = "all"
+    """Only these; `tasks` tells more: agents, spaces, horizon, reward, source, and what we decided."""
     json: bool = False
     """Print as JSON."""
 
     def __call__(self) -> int:
         from marline import commands
 
-        return commands.list_catalogue(json=self.json)
+        return commands.list_catalogue(self.what, json=self.json)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +217,7 @@ Command = (
     Annotated[Demo, subcommand("demo")]
     | Annotated[Run, subcommand("run")]
     | Annotated[Resume, subcommand("resume")]
+    | Annotated[Play, subcommand("play")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Export, subcommand("export")]

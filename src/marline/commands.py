@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 from rich.console import Console
@@ -17,13 +17,15 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline import envs
+from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
+from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
-from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, works_with
+from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
+from marline.collection import rollout
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, say
 from marline.data import dataset
@@ -33,6 +35,8 @@ from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import require
 from marline.flags import configure
+from marline.policy import RandomPolicy
+from marline.rollout import Policies
 from marline.runtime import set_up_jax
 from marline.types import AgentID
 
@@ -69,15 +73,70 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 
 def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
     """`marline resume`."""
-    path = folder / "run.json"
-    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
-    config = RunConfig.read(path)
+    config = _config_of(folder)
     if config.task is not None:
         if trust:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
     return _finish(folder, config, json=json)
+
+
+def _config_of(folder: Path) -> RunConfig:
+    path = folder / "run.json"
+    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
+    return RunConfig.read(path)
+
+
+def play(options: cli.Play) -> int:
+    """`marline play`."""
+    require(
+        (options.run is None) != (options.task is None),
+        "name either a run directory or a --task, whose agents are played",
+    )
+    require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
+    if options.video is not None:
+        film.require_filmable(options.video)
+    config = None if options.run is None else _config_of(options.run)
+    name = options.task if config is None else config.task
+    require(name is not None, f"{options.run} has no task: its deployments happen outside")
+    assert name is not None
+    if options.trust:
+        envs.trust(name)
+    task = make_task(name)
+    set_up_jax()
+    if config is None or options.run is None:
+        who, number, seed = "at random", -1, options.seed or 0
+        team: Policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
+    else:
+        seed = chosen(options.seed, config.seeds, "seed")
+        who = None if options.deployment == 0 else chosen(options.sampler, tuple(config.samplers), "sampler")
+        sizes = dataset.outline(options.run / "data")
+        number, _, team = read_policies(options.run / f"seed-{seed}", config, sizes, who, options.deployment)
+        who = f"{who} after deployment {number}" if number else "the offline team"
+    key, deployment = study.world_key(seed, "evaluation"), number + 1  # the next one's world, where it drifts
+    returns: list[float] = []
+    say(f"{name}: {who}, seed {seed}", quiet=options.json)
+
+    def episodes() -> Iterator[film.Frame]:
+        for number in range(options.episodes):
+            frames, total = film.film(task, team, key=key, episode=number, deployment=deployment)
+            returns.append(total)
+            say(f"  episode {number}: return {total:.2f}, {len(frames)} frames", quiet=options.json)
+            yield from frames
+
+    if options.video is not None:
+        film.save(options.video, episodes())
+        say(f"  video: {options.video}", quiet=options.json)
+    else:
+        played = rollout(task, team, options.episodes, key=key, deployment=deployment)
+        returns = played.returns.tolist()
+        for number, total in enumerate(returns):
+            say(f"  episode {number}: return {total:.2f}", quiet=options.json)
+    if options.json:
+        video = None if options.video is None else str(options.video)
+        print(jsonlib.dumps({"task": name, "team": who, "seed": seed, "returns": returns, "video": video}))
+    return 0
 
 
 def demo(folder: Path) -> int:
@@ -196,24 +255,39 @@ def export(options: cli.Export) -> int:
     return 0
 
 
-def list_catalogue(*, json: bool) -> int:
+def list_catalogue(what: str, *, json: bool) -> int:
     """`marline list`."""
-    catalogue = {
+    everything = {
         "tasks": {name: task.description for name, task in TASKS.items()},
         "algorithms": ALGORITHM_LINES,
         "samplers": SAMPLER_LINES,
     }
+    catalogue: dict[str, Any] = everything if what == "all" else {what: everything[what]}
+    if what == "tasks":
+        catalogue = {what: {name: describe_task(task) for name, task in TASKS.items()}}
     if json:
-        print(jsonlib.dumps({**catalogue, "pairs": {name: works_with(name) for name in ALGORITHMS}}, indent=2))
+        pairs = {"pairs": {name: works_with(name) for name in ALGORITHMS}}
+        print(jsonlib.dumps(catalogue | (pairs if what in ("all", "algorithms") else {}), indent=2))
         return 0
     console = Console()
     for title, entries in catalogue.items():
+        if what == "tasks":
+            _print_tasks(console, entries)
+            continue
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, line in entries.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
     say("next: marline run --task cooperative-navigation-4 --sampler otc-value uniform online-matched --run runs/first")
     return 0
+
+
+def _print_tasks(console: Console, tasks: Mapping[str, Mapping[str, str]]) -> None:
+    for name, facts in tasks.items():
+        table = Table(title=escape(name), title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for fact, text in facts.items():
+            table.add_row(escape(fact), escape(text))
+        console.print(table)
 
 
 def doctor(*, json: bool) -> int:

@@ -61,7 +61,7 @@ def train(options: cli_campaign.Train) -> int:
 
 def export(options: cli.Export) -> int:
     """`marline export` of a campaign: the policies to deploy now."""
-    from marline.campaign.exporting import chosen
+    from marline.campaign.teams import chosen
 
     campaign = _open(options.run)
     chosen(options.seed, (campaign.seed,), "seed")

@@ -162,7 +162,8 @@ def _show(
         if num_before is None:
             num_before = num_steps
             doing = f"going on after {num_steps:,} steps" if num_steps else "learning"
-            say(f"{doing} in {folder}, until a return of {target:.0f}; a kill does no harm")
+            if first_reaching(evaluations, target) is None:
+                say(f"{doing} in {folder}, until a return of {target:.0f}; a kill does no harm")
             continue
         rate = (num_steps - num_before) / (time.monotonic() - began)
         left = (options.max_steps - num_steps) / rate / 60

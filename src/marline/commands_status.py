@@ -32,8 +32,8 @@ def status(folder: Path, *, json: bool) -> int:
         f"each of at most {found.rows_per_deployment:,} rows per agent"
     )
     if found.returns:
-        deployed = ", ".join(f"{number}: {value:.4g}" for number, value in found.returns.items())
-        say(f"mean return of the team as tuned on deployment {deployed}")
+        deployed = ", ".join(f"{number + 1}: {value:.4g}" for number, value in found.returns.items())
+        say(f"mean return per episode in deployment {deployed}")
     Console().print(_table(found))
     if found.shifts:
         Console().print(_shift_table(found))

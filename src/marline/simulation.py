@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,13 @@ from marline.types import AgentID, Spec, Transition
 
 
 def play(
-    task: Simulator, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, first_episode: int = 0
+    task: Simulator,
+    policies: Policies,
+    num_episodes: int,
+    *,
+    key: PRNGKeyArray,
+    first_episode: int = 0,
+    watch: Callable[[Environment], None] | None = None,
 ) -> Rollout:
     """Play episodes `first_episode`, `first_episode` + 1, ...; what happens in each depends on its number and the key.
 
@@ -28,6 +34,7 @@ def play(
         num_episodes: how many are played.
         key: consumed by environments and policies.
         first_episode: number of the first.
+        watch: is shown an environment after its reset and after every step; with several episodes, in turns.
     """
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
     batch = _Batch(task)
@@ -38,7 +45,7 @@ def play(
     while len(finished) < num_episodes:
         free = [seat for seat in range(task.num_environments) if seat not in running]
         for seat, number in zip(free, waiting, strict=False):
-            running[seat] = _Game(task, _environment(task, seat), number, words)
+            running[seat] = _Game(task, _environment(task, seat), number, words, watch)
         for seat, game in running.items():
             batch.see(seat, game)
         actions = batch.act(dict(policies), key)
@@ -61,21 +68,32 @@ def play(
 class _Game:
     """One episode: while it runs, what happened step by step; afterwards, the rows of each agent."""
 
-    def __init__(self, task: Simulator, environment: Environment, number: int, entropy: list[int]) -> None:
+    def __init__(
+        self,
+        task: Simulator,
+        environment: Environment,
+        number: int,
+        entropy: list[int],
+        watch: Callable[[Environment], None] | None,
+    ) -> None:
         self.number, self.time = number, 0
-        self._task, self._environment = task, environment
+        self._task, self._environment, self._watch = task, environment, watch
         seed = np.random.SeedSequence([*entropy, number]).generate_state(1)
         self.now = environment.reset(seed=int(seed[0]))
         self.present = [agent for agent in task.agents if agent in self.now.observations]  # nobody once it is over
         self._steps = [self.now]
         self._actions: list[Actions] = []
         self._lengths = dict.fromkeys(self.present, 0)
+        if watch is not None:
+            watch(environment)
 
     def step(self, actions: Actions) -> None:
         self.now = self._environment.step(actions)
         self.time += 1
         self._steps.append(self.now)
         self._actions.append(actions)
+        if self._watch is not None:
+            self._watch(self._environment)
         if self.time >= self._task.horizon:
             self._leave(self.present)
         elif self.now.terminated or self.now.truncated:

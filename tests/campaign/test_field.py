@@ -222,7 +222,7 @@ def test_the_ledger_follows_the_files_and_processes_follow_each_other(world: Pat
     folder = copy(world / "tuned", tmp_path / "run")
     stale, run = Campaign.open(folder), Campaign.open(folder)
     run.rollback(0)
-    with pytest.raises(ConfigError, match="another process went on .* open it again"):
+    with pytest.raises(ConfigError, match="has changed since it was opened here; open it again"):
         stale.rollback(1)
     # as if it had been killed before any event: what files tell is entered again, and nothing twice
     (folder / "ledger.sqlite").unlink()
@@ -259,6 +259,9 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
     assert status_ == 0 and "arm: back to the policies after offline training" in printed
+    assert command("report", folder)[0] == 0
+    page = (folder / "report.html").read_text()
+    assert "What happened" in page and "arm back to what came out of deployment 0" in page
     status_, printed, _ = command("verify", folder)
     assert status_ == 0 and "0 problems" in printed
     status_, _, error = command("status", tmp_path)

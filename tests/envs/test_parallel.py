@@ -147,6 +147,23 @@ def test_an_agent_without_any_choice_may_do_anything() -> None:
     assert shown.action_masks["temp"].all() and not shown.action_masks["clerk"].all()
 
 
+def test_what_does_not_render_says_so() -> None:
+    with pytest.raises(ConfigError, match="gave NoneType in place of an image; make it with render_mode='rgb_array'"):
+        RunningEnvironment(Office()).render()
+
+    class Pictures(Office):
+        def render(self) -> Any:
+            return np.full((4, 6, 4), 7, np.uint8)
+
+    class Broken(Office):
+        def render(self) -> Any:
+            raise NotImplementedError
+
+    assert RunningEnvironment(Pictures()).render().shape == (4, 6, 3)
+    with pytest.raises(ConfigError, match=r"does not render here \(NotImplementedError\)"):
+        RunningEnvironment(Broken()).render()
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
         cli.main(list(arguments))

@@ -57,7 +57,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
         updates=10,
         rows_per_deployment=20,
     )
-    with pytest.raises(ConfigError, match="is not trained yet; export it when"):
+    with pytest.raises(ConfigError, match="is not trained yet; wait until"):
         export(run.folder)
     run.train()
     run.tune(logs(20))

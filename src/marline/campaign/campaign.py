@@ -605,16 +605,17 @@ class Campaign:
         with writing(self.folder):
             require(
                 self._state() == self._seen,
-                f"another process went on with {self.folder} since it was opened here; open it again",
+                f"{self.folder} has changed since it was opened here; open it again",
             )
             self._is_writing = True
             try:
                 self._reconcile()
+                self._seen = self._state()
                 yield
                 self._reconcile()
+                self._seen = self._state()
             finally:
                 self._is_writing = False
-                self._seen = self._state()
 
     def _reconcile(self) -> None:
         if self._number:

@@ -6,22 +6,18 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
-from marline.algorithms import Algorithm
-from marline.campaign.history import History
+from marline.campaign.teams import chosen, read_policies
 from marline.configuration import RunConfig
 from marline.data import dataset
-from marline.data.experience import Experience
 from marline.data.hdf5 import read_arrays
 from marline.data.manifest import require_intact
-from marline.errors import ConfigError, require, require_name
+from marline.errors import require, require_name
 from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, write_bundle
 from marline.tuning import algorithm_of
-from marline.types import AgentID, Policy, Spec
+from marline.types import AgentID, Policy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +91,7 @@ def export(
     for agent in agents:
         require_name(agent, sizes, "agent")
     sizes = {agent: size for agent, size in sizes.items() if not agents or agent in agents}
-    number, home, policies = _policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
+    number, home, policies = read_policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
     exported = bundle_team(
         folder,
         config,
@@ -144,51 +140,6 @@ def bundle_team(
         for agent, policy in policies.items()
     }
     return Exported(logs_of, out, bundles)
-
-
-def chosen(value: Any, known: tuple[Any, ...], kind: str) -> Any:
-    """`value` if it is known, the only one there is if it is None."""
-    names = ", ".join(map(str, known))
-    if value is None:
-        require(len(known) == 1, f"the run has several {kind}s; choose one with --{kind}: {names}")
-        return known[0]
-    require(value in known, f"the run has no {kind} {value!r}; choose one with --{kind}: {names}")
-    return value
-
-
-def _policies(
-    folder: Path,
-    config: RunConfig,
-    sizes: Mapping[AgentID, tuple[Spec, int]],
-    sampler: str | None,
-    deployment: int | None,
-) -> tuple[int, Path, dict[AgentID, Policy]]:
-    """The number of the deployment they were tuned on, the folder they belong to, and policies by agent."""
-    offline = History(folder / "offline")
-    if config.offline_updates not in offline.steps():
-        raise ConfigError(f"the team in {folder} is not trained yet; export it when its offline training is over")
-    history = offline if sampler is None else History(folder / sampler)
-    done = max((record["deployment"] for record in history.records()), default=0)
-    number = done if deployment is None else deployment
-    require(0 <= number <= done, f"the team in {history.folder} was tuned on deployments up to {done}, not on {number}")
-    algorithms = {agent: algorithm_of(config.algorithm, agent) for agent in sizes}
-    learners = {agent: _learner(algorithms[agent], config, *size) for agent, size in sizes.items()}
-    if number == 0:
-        trained = offline.checkpointed_learners(config.offline_updates, learners)
-        return 0, offline.folder, {agent: algorithms[agent].policy(trained[agent]) for agent in sizes}
-    shapes = {agent: jax.eval_shape(algorithms[agent].policy, learners[agent]) for agent in sizes}
-    return number, history.deployment(number), history.load_policies(number, shapes)
-
-
-def _learner(algorithm: Algorithm[Any], config: RunConfig, spec: Spec, num_rows: int) -> Any:
-    """The shapes of a learner."""
-    outline = Experience.outline(
-        spec,
-        num_offline=num_rows,
-        num_deployments=config.deployments,
-        rows_per_deployment=config.rows_per_deployment,
-    )
-    return jax.eval_shape(lambda rows, key: algorithm.init(rows, key=key), outline, jax.random.key(0))
 
 
 def _experienced(folder: Path, agent: AgentID) -> Experienced:

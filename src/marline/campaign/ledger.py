@@ -59,7 +59,7 @@ class Event(NamedTuple):
     Attributes:
         number: counted from 1.
         time: in UTC, ISO 8601.
-        kind: created, trained, exported, waiting, ingested, tuned, rolled-back or gated.
+        kind: created, trained, foreseen, exported, waiting, ingested, gated, tuned or rolled-back.
         deployment: the one that it belongs to; 0 is the offline team.
         body: what else there is to say.
         seal: over this event and all before it.

@@ -29,6 +29,7 @@ from marline.types import AgentID, Spec
 
 STAMPS = ("agent", "deployment", "policy_sha256")
 _LARGEST_STAMP = 4096  # bytes
+_LARGEST_EPISODE = 1 << 30  # bytes, unpacked: a small file may claim to be any size
 
 
 class Stamp(NamedTuple):
@@ -189,6 +190,8 @@ def _stamp(file: Path) -> Stamp:
         with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
             require_keys([name.removesuffix(".npy") for name in sizes], STAMPS, str(file))
+            if sum(sizes.values()) > _LARGEST_EPISODE:
+                raise DataError(f"{file} unpacks to {sum(sizes.values()):,} bytes; log episodes of at most 1 GiB")
             values = {}
             for key in STAMPS:
                 if sizes[f"{key}.npy"] > _LARGEST_STAMP:

@@ -45,9 +45,10 @@ def create(folder: Path, config: RunConfig) -> None:
     if path.exists():
         different = config.difference(RunConfig.read(path))
         if different:
+            command = "status" if config.task is None else "resume"
             raise ConfigError(
                 f"{folder} already holds another run ({'; '.join(different)}); "
-                f"choose another --run, or go on with that one: marline resume {folder}"
+                f"choose another --run, or go on with that one: marline {command} {folder}"
             )
         return
     if folder.exists() and any(folder.iterdir()):
@@ -120,7 +121,7 @@ class _Study:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
-                f"go on with it in Python: marline.Campaign.open({str(folder)!r})"
+                f"see how it goes on: marline status {folder}"
             )
         self.folder, self.config, self.data, self.seeds, self.progress = folder, config, data, seeds, progress
         self.task: Task = make_task(config.task)

@@ -10,7 +10,7 @@ from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
-from marline.envs.task import Actions, Drifting, Environment, Simulator, Task, TimeStep, World
+from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
 from marline.errors import ConfigError, require_name
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
@@ -70,6 +70,7 @@ __all__ = [
     "PredatorPrey",
     "Smax",
     "StarCraft",
+    "Rendering",
     "Simulator",
     "Task",
     "TimeStep",

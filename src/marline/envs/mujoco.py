@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -73,7 +75,8 @@ class MultiAgentMujoco:
         try:
             module = importlib.import_module(f"gymnasium.envs.mujoco.{MODULES[self.robot]}_v{self.version}")
             with _quiet():
-                robot = getattr(module, f"{self.robot}Env")()
+                # the mode costs nothing until something is rendered
+                robot = getattr(module, f"{self.robot}Env")(render_mode="rgb_array", width=320, height=240)
         except ImportError as error:
             raise ConfigError(
                 f"{self.robot} needs Gymnasium and MuJoCo, and {error.name or 'one of them'} is not there: "
@@ -100,6 +103,17 @@ class RunningRobot:
             dict.fromkeys(self._agents, float(reward)),
             self._agents if terminated else (),
         )
+
+    def render(self) -> np.ndarray:
+        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            os.environ.setdefault("MUJOCO_GL", "egl")  # which needs no screen
+        try:
+            return self._robot.render()
+        except Exception as error:  # of whichever library draws
+            raise ConfigError(
+                f"MuJoCo cannot draw here ({type(error).__name__}: {error}); install EGL or OSMesa, and set "
+                "MUJOCO_GL to egl or osmesa"
+            ) from error
 
     def close(self) -> None:
         self._robot.close()

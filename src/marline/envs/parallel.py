@@ -147,6 +147,19 @@ class RunningEnvironment:
         self._present = [agent for agent in self._present if agent not in ended and agent not in cut]
         return step
 
+    def render(self) -> np.ndarray:
+        try:
+            frame = self._parallel.render()
+        except Exception as error:  # PettingZoo's own says no more than NotImplementedError
+            told = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise ConfigError(f"{self._parallel} does not render here ({told})") from error
+        require(
+            isinstance(frame, np.ndarray) and frame.ndim == 3,
+            f"render() of {self._parallel} gave {type(frame).__name__} in place of an image; "
+            "make it with render_mode='rgb_array'",
+        )
+        return np.asarray(frame[:, :, :3], np.uint8)
+
     def close(self) -> None:
         self._parallel.close()
 
@@ -188,6 +201,9 @@ class _Alone:
         if result[2] or result[3]:
             self.agents = []
         return tuple({ONLY_AGENT: part} for part in result)
+
+    def render(self) -> Any:
+        return self._environment.render()
 
     def close(self) -> None:
         self._environment.close()

@@ -109,6 +109,15 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class Rendering(Protocol):
+    """A running environment that shows itself."""
+
+    def render(self) -> np.ndarray:
+        """What it looks like now, `[height, width, 3]` in uint8; `ConfigError` says why it cannot be seen."""
+        ...
+
+
+@runtime_checkable
 class Simulator(Task, Protocol):
     """A task that is stepped from Python, one environment after the other; hashable, and cheap to make."""
 
