@@ -134,7 +134,7 @@ def test_a_team_deployed_outside_has_returns_where_they_are_known(write_run: Wri
     assert run.task == "own logs"
     assert run.curve("otc-value", 0) == {0: -3.0}
     assert run.diagnostic("otc-value", 0, "alpha") == {1: {"a": 1.5}}
-    assert headlines([path])[0] == "own logs: Nothing has been deployed yet: the offline team returns −3.0 over 1 seed."
+    assert headlines([path])[0] == "own logs: Only the offline team was out so far: it returned −3.0 per episode."
     write_report([path], tmp_path / "report.html")
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from marline.errors import DataError
 from marline.types import Spec, Transition
 
+CACHE_LINE = 16  # in numbers of 4 bytes
 ROW_MULTIPLE = 8  # columns are padded to whole cache-line fractions: one gather fetches a row
 
 
@@ -37,7 +38,7 @@ class Experience(eqx.Module):
     @staticmethod
     def create(offline: Transition, spec: Spec, *, num_deployments: int, rows_per_deployment: int) -> Experience:
         """Place offline transitions on the device, with room for every deployment to come."""
-        return _empty(jnp.asarray(pack(offline, spec)), spec, num_deployments, rows_per_deployment)
+        return _empty(jax.device_put(pack(offline, spec)), spec, num_deployments, rows_per_deployment)
 
     @staticmethod
     def outline(spec: Spec, *, num_offline: int, num_deployments: int, rows_per_deployment: int) -> Experience:
@@ -127,10 +128,17 @@ def pack(transition: Transition, spec: Spec) -> Float[np.ndarray, "n width"]:
     fields = transition._asdict()
     layout = columns(spec)
     num_rows = np.shape(transition.reward)[0]
-    rows = np.zeros((num_rows, row_width(spec)), np.float32)
+    rows = _aligned_zeros(num_rows, row_width(spec))
     for name, where in layout.items():
         rows[:, where] = np.asarray(fields[name], np.float32).reshape(num_rows, -1)
     return rows
+
+
+def _aligned_zeros(num_rows: int, width: int) -> Float[np.ndarray, "n width"]:
+    """Memory that JAX takes as it is on a CPU, where it would copy what does not start at a cache line."""
+    memory = np.zeros(num_rows * width + CACHE_LINE, np.float32)
+    start = -(memory.ctypes.data // memory.itemsize) % CACHE_LINE
+    return memory[start : start + num_rows * width].reshape(num_rows, width)
 
 
 def unpack(rows: Float[Array, "*n width"], spec: Spec) -> Transition:

@@ -76,7 +76,8 @@ def _facts(run: Run) -> str:
         ("dataset_size", "offline rows"),
         ("evaluation_episodes", "evaluation episodes"),
     ):
-        if type(value := run.settings.get(name)) is int:
+        evaluated = run.settings["task"] is not None or name != "evaluation_episodes"
+        if evaluated and type(value := run.settings.get(name)) is int:
             facts.append(f"{value:,} {what}")
     return " · ".join(facts)
 

@@ -230,6 +230,8 @@ def _only_offline(run: Run) -> str:
     if not returns:
         return "Nothing has been measured yet."
     mean = number(sum(returns.values()) / len(returns), digits(list(returns.values())))
+    if run.settings["task"] is None:  # a team in the real world is measured where it is deployed
+        return f"Only the offline team was out so far: it returned {mean} per episode."
     return f"Nothing has been deployed yet: the offline team returns {mean} over {_seeds(list(returns))}."
 
 
