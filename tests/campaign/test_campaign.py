@@ -93,7 +93,7 @@ def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) 
     for wrong, told in [
         ({"arm": good["arm"]}, "'cart' is missing"),
         ({**good, "crane": good["arm"]}, "'crane' is not of this team"),
-        ({"arm": good["cart"], "cart": good["cart"]}, "agent 'arm'"),
+        ({"arm": good["cart"], "cart": good["cart"]}, 'agent "arm"'),
         (logs(1, ROWS + 1), "41 rows, but the campaign planned at most 40"),
         ({**good, "arm": broken}, "row 7"),
         ({"arm": good["arm"], "cart": logs(1, ROWS - 1)["cart"]}, "cart"),

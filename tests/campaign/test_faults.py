@@ -18,9 +18,11 @@ import pytest
 from field import act, contents, copy, offline_logs, policies
 
 from marline import cli
+from marline.campaign import study
 from marline.campaign.campaign import Campaign
 from marline.campaign.ledger import Ledger
 from marline.campaign.verify import verify
+from marline.configuration import RunConfig
 from marline.data.dataset import save
 from marline.data.files import StorageError
 from marline.errors import ConfigError, CorruptionError
@@ -188,6 +190,16 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
 
 def checkpoints(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("checkpoint-")) for path in folder.glob("seed-0/offline/checkpoint-*")]
+
+
+def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Path) -> None:
+    config = RunConfig.read(world / "run" / "run.json")
+    (tmp_path / ".run.json.0123456789abcdef.partial").mkdir()
+    study.create(tmp_path, config)
+    assert RunConfig.read(tmp_path / "run.json") == config
+    (tmp_path / "run.json").rename(tmp_path / "notes.txt")
+    with pytest.raises(ConfigError, match="is not empty and not a run directory"):
+        study.create(tmp_path, config)
 
 
 def test_killed_at_ten_moments_it_ends_as_if_it_had_been_left_alone() -> None:

@@ -134,5 +134,5 @@ def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path) -> None
     file.write_bytes(data)
     process = marline("resume", str(run))
     output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
+    assert process.returncode == 3
     assert "agent_0.h5" in output and "Traceback" not in output

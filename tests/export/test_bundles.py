@@ -170,7 +170,7 @@ def serve(python: list[str], bundle: Path, folder: Path, steps: Iterable[dict[st
 
 
 def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list[str], tmp_path: Path) -> None:
-    bundle = campaign.export(tmp_path / "out").folders["arm"]
+    bundle = Campaign.open(campaign.folder).export(tmp_path / "out").folders["arm"]
     assert len((bundle / "run_policy.py").read_text().splitlines()) < 60
     observations = logs(50)["arm"].observations.tolist()
 

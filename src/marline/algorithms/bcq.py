@@ -62,8 +62,7 @@ class Policy(eqx.Module):
         self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
     ) -> Float[Array, " act"]:
         candidates = self.proposal(observation, self.num_candidates, key=key)
-        q_values = jax.vmap(self.critic, in_axes=(None, 0))(observation, candidates)
-        return candidates[jnp.argmax(q_values)]
+        return candidates[jnp.argmax(self.critic.of_many(observation, candidates))]
 
 
 class Critic(eqx.Module):
@@ -81,7 +80,7 @@ class Critic(eqx.Module):
         self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
     ) -> Float[Array, ""]:
         candidates = self.proposal(observation, self.num_candidates, key=key)
-        q_values = jax.vmap(self.network, in_axes=(None, 0))(observation, candidates)
+        q_values = self.network.of_many(observation, candidates)
         return jnp.max(q_values) if self.reduce == "max" else jnp.mean(q_values)
 
 
@@ -217,7 +216,7 @@ class BCQ:
 
         def values(observation: Float[Array, " obs"], key: PRNGKeyArray) -> tuple[Array, Array]:
             candidates = proposal(observation, self.num_target_candidates, key=key)
-            return jax.vmap(state.target_critic, in_axes=(None, 0))(observation, candidates)
+            return state.target_critic.of_many(observation, candidates)
 
         return jax.vmap(values)(observation, jax.random.split(key, observation.shape[0]))
 

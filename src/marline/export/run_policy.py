@@ -27,8 +27,7 @@ class Agent:
         atexit.register(lambda: self.rows and self.save())
 
     def run(self, batch):
-        given = {key: np.array(batch[key], its["dtype"]) for key, its in self.inputs.items()}
-        return np.asarray(self.session.run(None, given)[0])
+        return np.array(self.session.run(None, {k: np.array(batch[k], t["dtype"]) for k, t in self.inputs.items()})[0])
 
     def step(self, said):
         said = {"noise": self.random.standard_normal(self.inputs.get("noise", {"shape": []})["shape"][1:])} | said

@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jinja2
 from markupsafe import Markup
@@ -20,6 +20,7 @@ from marline.report.sections import section
 from marline.report.statements import overview
 
 
+@runtime_checkable
 class Moment(Protocol):
     """What happened in a campaign: `campaign.timeline` makes them."""
 
