@@ -96,7 +96,7 @@ def check(options: cli_data.Check) -> int:
     if options.html is not None:
         say(f"  page: {options.html}")
     if not errors:
-        say(f"  next: marline run --data {options.folder} --task NAME --run runs/first")
+        say(f"  next: marline run --data {options.folder} --task {options.task or 'NAME'} --run runs/first")
     return FOUND_ERRORS if errors else 0
 
 
