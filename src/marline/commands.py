@@ -150,8 +150,8 @@ def demo(folder: Path) -> int:
         seeds=(0, 1, 2, 3),
         dataset_size=100_000,
         rows_per_deployment=1000,
-        offline_updates=3000,
-        deployments=4,
+        offline_updates=2500,
+        deployments=3,
         updates=250,
     )
     set_up_jax()
