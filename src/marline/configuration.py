@@ -124,7 +124,8 @@ class RunConfig:
             require(isinstance(document, dict), "it holds no JSON object")
             return RunConfig.from_json(document)
         except (ConfigError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
-            raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise CorruptionError(f"{path} is not the configuration of a run: {reason}") from error
 
     def difference(self, other: RunConfig) -> list[str]:
         """Lines that name every option in which two configurations differ."""
