@@ -133,6 +133,8 @@ class Campaign:
         folder: str | Path, logs: Mapping[AgentID, Dataset], config: RunConfig, source: str = "given logs"
     ) -> Campaign:
         """`create`, from a configuration; `logs` were checked."""
+        for agent in logs:  # before anything is written
+            require_file_name(agent, "agent", DataError)
         study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
