@@ -120,9 +120,12 @@ class RunConfig:
     def read(path: Path) -> RunConfig:
         """The configuration in `path`; `CorruptionError` when it is not one."""
         try:
-            return RunConfig.from_json(json.loads(path.read_text("utf-8")))
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
+            document = json.loads(path.read_text("utf-8"))
+            require(isinstance(document, dict), "it holds no JSON object")
+            return RunConfig.from_json(document)
+        except (ConfigError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CorruptionError(f"{path} is not the configuration of a run: {reason}") from error
 
     def difference(self, other: RunConfig) -> list[str]:
         """Lines that name every option in which two configurations differ."""

@@ -23,6 +23,7 @@ from marline.report.records import read_run
 WriteRun = Callable[..., Path]
 HOSTILE = '"><img src=x onerror=alert(1)>\n&amp;%{y}`|'
 OTC = {"type": "OTC", "distance": "value"}
+CONTROL = "http://127.0.0.1:9/control"  # asked for by the harness, to see that requests are seen
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -210,24 +211,25 @@ def test_names_and_numbers_for_people() -> None:
 def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_path: Path) -> None:
     page = write_report([write_hostile(write_run, tmp_path / "run")], tmp_path / "report.html")
     source = html.escape(page.read_text("utf-8"))
-    # as narrow as a phone, where something too wide would show
-    frame = f'<iframe width="390" height="900" srcdoc="{source}"></iframe>'
-    # after the load event, by which the frame has run its scripts; and until all is drawn, or for 10 s
+    # as narrow as a phone, where something too wide would show, and as wide as a screen
+    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{source}"></iframe>' for width in (390, 1280))
+    # after the load event, by which the frames have run their scripts; and until all is drawn, or for 10 s
     measure = """addEventListener("load", () => {
-        const frame = document.querySelector("iframe"), page = frame.contentDocument;
-        const plots = [...page.querySelectorAll("[data-figure]")];
-        const drawn = () => plots.filter((plot) => plot.querySelector(".trace path")).length;
-        frame.contentWindow.dispatchEvent(new Event("beforeprint"));
+        const frames = [...document.querySelectorAll("iframe")];
+        const plots = (frame) => [...frame.contentDocument.querySelectorAll("[data-figure]")];
+        const drawn = (frame) => plots(frame).filter((plot) => plot.querySelector(".trace path")).length;
+        for (const frame of frames) frame.contentWindow.dispatchEvent(new Event("beforeprint"));
         let left = 100;
         const timer = setInterval(() => {
-            if (--left && drawn() < plots.length) return;
+            if (--left && frames.some((frame) => drawn(frame) < plots(frame).length)) return;
             clearInterval(timer);
-            const needed = page.documentElement.scrollWidth;
-            document.body.textContent = JSON.stringify([frame.clientWidth, needed, plots.length, drawn()]);
+            const needed = (frame) => frame.contentDocument.documentElement.scrollWidth;
+            const found = frames.map((frame) => [frame.clientWidth, needed(frame), plots(frame).length, drawn(frame)]);
+            document.body.textContent = JSON.stringify(found);
         }, 100);
     })"""
-    harness = tmp_path / "harness.html"
-    harness.write_text(f"<!doctype html><body>{frame}<script>{measure}</script></body>", "utf-8")
+    harness, requests = tmp_path / "harness.html", tmp_path / "requests.json"
+    harness.write_text(f"<!doctype html><body>{frames}<img src={CONTROL}><script>{measure}</script></body>", "utf-8")
     done = subprocess.run(
         [
             str(CHROMIUM),
@@ -237,6 +239,9 @@ def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_
             "--disable-dev-shm-usage",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--enable-logging=stderr",
+            "--disable-background-networking",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--log-net-log={requests}",
             "--window-size=1800,1000",
             "--virtual-time-budget=20000",
             "--dump-dom",
@@ -249,7 +254,12 @@ def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_
     )
     found = re.search(r"<body>(\[.*\])</body>", done.stdout)
     assert found is not None, done.stderr[-2000:]
-    width, needed, plots, drawn = json.loads(found[1])
-    assert (width, plots, drawn) == (390, 12, 12)
-    assert needed <= width
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    for expected, (width, needed, plots, drawn) in zip((390, 1280), json.loads(found[1]), strict=True):
+        assert (width, plots, drawn) == (expected, 12, 12)
+        assert needed <= width
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line and CONTROL not in line]
+    assert not complaints
+    # of what was asked for on behalf of a page, and not by the browser itself
+    log = requests.read_text("utf-8", "replace")
+    asked = re.findall(r'\{site=file://[^}]*\}","url":"((?:https?|wss?):[^"]*)"', log)
+    assert set(asked) == {CONTROL}

@@ -15,7 +15,7 @@ from marline.campaign import study
 from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
 from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
-from marline.campaign.ledger import Event, Ledger
+from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import lineage
 from marline.campaign.lock import writing
 from marline.campaign.looking import look
@@ -133,6 +133,8 @@ class Campaign:
         folder: str | Path, logs: Mapping[AgentID, Dataset], config: RunConfig, source: str = "given logs"
     ) -> Campaign:
         """`create`, from a configuration; `logs` were checked."""
+        for agent in logs:  # before anything is written
+            require_file_name(agent, "agent", DataError)
         study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
         folder = Path(folder)
         study.create(folder, config)
@@ -146,6 +148,8 @@ class Campaign:
         folder = Path(folder)
         path = folder / "run.json"
         require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+        # one altered digit is a sound configuration too, and would train other policies
+        require_same_configuration(path, Ledger(folder).events())
         config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,

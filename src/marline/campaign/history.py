@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_bytes
+from marline.data.files import atomic_bytes, read_lines
 from marline.errors import CorruptionError
 from marline.types import AgentID
 
@@ -46,9 +46,14 @@ class History:
         return sorted(int(path.name.removeprefix("checkpoint-")) for path in found)
 
     def records(self) -> list[Record]:
-        """One measurement per deployment so far."""
+        """One measurement per deployment so far; `CorruptionError` where a line is damaged."""
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        records: list[Record] = []
+        for line in read_lines(path):
+            if not isinstance(line, dict) or type(line.get("deployment")) is not int:
+                raise CorruptionError(f"{path} holds a line that is no measurement; restore a copy")
+            records.append(line)
+        return records
 
     def save(self, step: int, members: Members, records: list[Record]) -> None:
         """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
@@ -81,7 +86,11 @@ class History:
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
         records = self.records_at(step)
-        if records != self.records():
+        try:
+            is_same = records == self.records()
+        except CorruptionError:
+            is_same = False
+        if not is_same:
             self._write_records(records)
 
     def intact_steps(self) -> list[int]:

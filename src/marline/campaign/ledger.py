@@ -15,11 +15,11 @@ import datetime
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.data.files import StorageError, to_json
+from marline.data.files import StorageError, sha256_file, to_json
 from marline.errors import ConfigError, CorruptionError
 
 FILE = "ledger.sqlite"
@@ -149,9 +149,17 @@ class Ledger:
                 raise StorageError(
                     f"cannot use {self.path}: {error}; free some space, or look for another program that uses it"
                 ) from error
-            raise CorruptionError(f"{self.path} is no ledger, or is damaged ({error}); restore a copy") from error
+            reason = str(error).partition(" with text")[0]  # which is whatever the file holds
+            raise CorruptionError(f"{self.path} is no ledger, or is damaged ({reason}); restore a copy") from error
         except (ValueError, RecursionError) as error:
             raise CorruptionError(f"{self.path} holds an event that is not JSON ({error}); restore a copy") from error
+
+
+def require_same_configuration(path: Path, events: Iterable[Event]) -> None:
+    """Raise `CorruptionError` unless run.json is what the campaign was started with, as far as its ledger tells."""
+    for event in events:
+        if event.kind == "created" and event.body["run.json"] != sha256_file(path):
+            raise CorruptionError(f"{path} is not what the campaign was started with: it was altered; restore a copy")
 
 
 def _seal(before: str, *content: object) -> str:

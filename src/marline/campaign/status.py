@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.ledger import Event, Ledger
+from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.shift import Shift, shifts
-from marline.data.manifest import read_sealed
+from marline.data.manifest import read_sealed, require_file_name
 from marline.errors import CorruptionError, require
 
 if TYPE_CHECKING:  # it would import JAX
@@ -78,6 +78,8 @@ def status(folder: Path) -> Status:
     """
     path = folder / "run.json"
     require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+    events = Ledger(folder).events()
+    require_same_configuration(path, events)
     try:
         settings = json.loads(path.read_text("utf-8"))
         require(
@@ -85,11 +87,13 @@ def status(folder: Path) -> Status:
             f"{folder} deploys in a simulator; see how it does with: marline report {folder}",
         )
         (sampler,), (seed,) = settings["samplers"], settings["seeds"]
-        num_deployments, offline_updates = settings["deployments"], settings["offline_updates"]
-    except (ValueError, LookupError, TypeError) as error:
+        num_deployments, offline_updates = int(settings["deployments"]), int(settings["offline_updates"])
+        algorithm, rows_per_deployment = _algorithm(settings["algorithm"]), int(settings["rows_per_deployment"])
+        require_file_name(sampler, "sampler", CorruptionError)
+        require_file_name(str(seed), "seed", CorruptionError)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
     offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
-    events = Ledger(folder).events()
     rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
     trained = (offline / f"checkpoint-{offline_updates:07d}").exists()
     done = _last_step(home)
@@ -106,12 +110,12 @@ def status(folder: Path) -> Status:
     tuned_on = lineage(rows, records if trained else [], events)[-1]
     return Status(
         run=str(folder),
-        algorithm=_algorithm(settings["algorithm"]),
+        algorithm=algorithm,
         sampler=sampler,
         stage=stage,
         deployment=min(done + 1, num_deployments),
         deployments=num_deployments,
-        rows_per_deployment=settings["rows_per_deployment"],
+        rows_per_deployment=rows_per_deployment,
         updates_done=_last_step(offline),
         offline_updates=offline_updates,
         returns={record["deployment"]: record["return"] for record in records if "return" in record},
@@ -172,11 +176,7 @@ def _last_step(folder: Path) -> int:
 
 def _records(folder: Path, step: int) -> list[dict[str, Any]]:
     """The measurements that a checkpoint carries."""
-    path = folder / f"checkpoint-{step:07d}" / "manifest.json"
-    try:
-        return json.loads(path.read_text("utf-8"))["records"]
-    except (OSError, ValueError, LookupError) as error:
-        raise CorruptionError(f"{path} is damaged ({error}); restore it from a copy") from error
+    return read_sealed(folder / f"checkpoint-{step:07d}" / "manifest.json", "marline checkpoint", 1)["records"]
 
 
 def _algorithm(described: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from marline.configuration import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import sha256_file
 from marline.data.manifest import Manifest, read_sealed, verify_files
-from marline.errors import MarlineError, require
+from marline.errors import CorruptionError, MarlineError, require
 
 
 class Verified(NamedTuple):
@@ -120,5 +120,5 @@ def _histories(folder: Path) -> list[History]:
 def _lines(history: History) -> list[Any] | None:
     try:
         return history.records()
-    except (ValueError, OSError):
+    except CorruptionError:
         return None

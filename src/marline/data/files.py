@@ -132,7 +132,7 @@ def read_lines(path: Path) -> list[object]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             values.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptionError(
                 f"{path}, line {number} is not JSON ({error}): the file was altered since; restore a copy"
             ) from error
