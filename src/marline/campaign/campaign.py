@@ -28,7 +28,7 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
-from marline.data.manifest import FileRecord
+from marline.data.manifest import FileRecord, require_file_name
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
 from marline.policy import NumpyPolicy
