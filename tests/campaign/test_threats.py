@@ -66,7 +66,7 @@ class Exploit:
         return os.mkdir, (str(self.folder),)
 
 
-def arrays_of(agent: str = "arm") -> dict[str, np.ndarray]:
+def arrays_of(agent: str = "arm") -> dict[str, Any]:
     """An episode as bundles log it."""
     seen, done = SIZES["arm"]
     return {
