@@ -14,9 +14,10 @@ import pytest
 
 from marline import cli
 from marline.envs import TASKS
+from marline.errors import DAMAGED, USAGE_ERROR
 
 
-def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = cli.USAGE_ERROR) -> str:
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = USAGE_ERROR) -> str:
     """Run a command that must exit with this status; returns what it wrote to standard error."""
     with pytest.raises(SystemExit) as stop:
         cli.main(list(arguments))
@@ -88,9 +89,9 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not a run directory" in refuse(capsys, "resume", str(tmp_path))
     (tmp_path / "run.json").write_text("{}")
-    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path), status=cli.CORRUPTION)
+    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path), status=DAMAGED)
     (tmp_path / "run.json").write_text('{"schema": 1, "algorithm": {"type": "os.system"}}')
-    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path), status=cli.CORRUPTION)
+    assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path), status=DAMAGED)
 
 
 def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

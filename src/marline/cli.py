@@ -14,10 +14,8 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
-from marline.errors import CorruptionError, MarlineError
+from marline.errors import DAMAGED, USAGE_ERROR, CorruptionError, MarlineError
 
-USAGE_ERROR = 2
-CORRUPTION = 3
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
 
@@ -241,6 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     command: Any = tyro.cli(
+        # tyro's marker is used as a generic type, which a type checker cannot follow through a union
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
         prog="marline",
         description=__import__("marline").__doc__,
@@ -250,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = command()
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
-        status = CORRUPTION if isinstance(error, CorruptionError) else USAGE_ERROR
+        status = DAMAGED if isinstance(error, CorruptionError) else USAGE_ERROR
     except BrokenPipeError:
         status = 0
     sys.exit(status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,12 +21,13 @@ from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
+from marline.campaign.run_directory import require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.collection import rollout
 from marline.configuration import RunConfig, select_samplers
-from marline.console import ProgressDisplay, say
+from marline.console import ProgressDisplay, resumable, say
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
@@ -42,8 +42,6 @@ from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli
-
-INTERRUPTED = 130
 
 
 def run(options: cli.Run) -> int:
@@ -73,19 +71,13 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 
 def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
     """`marline resume`."""
-    config = _config_of(folder)
+    config = RunConfig.read(require_run(folder))
     if config.task is not None:
         if trust:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
     return _finish(folder, config, json=json)
-
-
-def _config_of(folder: Path) -> RunConfig:
-    path = folder / "run.json"
-    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
-    return RunConfig.read(path)
 
 
 def play(options: cli.Play) -> int:
@@ -97,7 +89,7 @@ def play(options: cli.Play) -> int:
     require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
     if options.video is not None:
         film.require_filmable(options.video)
-    config = None if options.run is None else _config_of(options.run)
+    config = None if options.run is None else RunConfig.read(require_run(options.run))
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
     assert name is not None
@@ -162,19 +154,14 @@ def demo(folder: Path) -> int:
 def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
-    try:
-        with writing(folder):
-            shares = workers.plan(
-                config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            )
-            updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
-            say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
-            with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
-                workers.run(folder, config, shares, progress.advance)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
-        print(f"\nstopped; everything so far is saved. Go on with: marline resume {folder}", file=sys.stderr)
-        return int(status or 0)
+    with resumable(f"marline resume {folder}"), writing(folder):
+        shares = workers.plan(
+            config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+        updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
+        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
+        with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
+            workers.run(folder, config, shares, progress.advance)
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as jsonlib
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +15,15 @@ from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
 from marline.campaign.verify import verify as verify_files
-from marline.console import ProgressDisplay, say
+from marline.console import ProgressDisplay, resumable, say
 from marline.data.check import check
+from marline.errors import DAMAGED
 from marline.flags import configure_campaign
 from marline.runtime import set_up_jax
 from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli, cli_campaign
-
-INTERRUPTED, CORRUPTION = 130, 3
 
 
 def train(options: cli_campaign.Train) -> int:
@@ -43,7 +41,7 @@ def train(options: cli_campaign.Train) -> int:
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
     with (
-        _resumable(f"marline train --run {options.run}"),
+        resumable(f"marline train --run {options.run}"),
         ProgressDisplay([("updates", updates)]) as display,
     ):
         shown = 0
@@ -109,7 +107,7 @@ def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
 def ingest(options: cli_campaign.Ingest) -> int:
     """`marline ingest`."""
     set_up_jax()
-    with _resumable(f"marline ingest {options.run} LOGS"):
+    with resumable(f"marline ingest {options.run} LOGS"):
         campaign = _open(options.run)
         found = campaign.ingest(
             options.logs,
@@ -154,7 +152,7 @@ def tune(options: cli_campaign.Tune) -> int:
     """`marline tune`."""
     set_up_jax()
     campaign = _open(options.run)
-    with _resumable(f"marline tune {options.run}"):
+    with resumable(f"marline tune {options.run}"):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
         record = campaign.tune(agents=options.agent, freeze=options.freeze)
     if options.json:
@@ -200,7 +198,7 @@ def verify(options: cli_campaign.Verify) -> int:
         print(f"marline: {problem}", file=sys.stderr)
     say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
     if found.problems:
-        return CORRUPTION
+        return DAMAGED
     if options.replay:
         campaign = _open(options.run)
         what = f"deployment {campaign.number}" if campaign.number else "the offline training"
@@ -215,7 +213,7 @@ def verify(options: cli_campaign.Verify) -> int:
                 "processor or accelerator rounds differently, and nothing else should",
                 file=sys.stderr,
             )
-            return CORRUPTION
+            return DAMAGED
     say(f"  next: marline status {options.run}")
     return 0
 
@@ -225,13 +223,3 @@ def _open(folder: Path) -> Campaign:
     for note in campaign.notes:
         print(f"note: {note}", file=sys.stderr)
     return campaign
-
-
-@contextlib.contextmanager
-def _resumable(command: str) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM: say how to go on, and leave with the status that belongs to it."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        print(f"\nstopped; what was done is saved. Go on with: {command}", file=sys.stderr)
-        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None

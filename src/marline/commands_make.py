@@ -15,7 +15,7 @@ from marline.behaviour_policy.folder import first_reaching, policy_folder, read_
 from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy
 from marline.behaviour_policy.training import Evaluation, Training
 from marline.collection import collect
-from marline.console import say
+from marline.console import resumable, say
 from marline.data import dataset
 from marline.data.checkpoints import read_manifest
 from marline.data.dataset import Dataset
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from marline import cli_data
 
 SIZE = 1_000_000
-INTERRUPTED = 130
 
 
 class Made(NamedTuple):
@@ -140,11 +139,8 @@ def _train(training: Training, kind: str, options: cli_data.Make) -> tuple[Path,
     """Learn up to the return of a kind of data; the folder, and the number of the evaluation that reached it."""
     folder = options.training or options.out.with_name(f"{options.out.name}.training")
     target = SHARES[kind] * EXPERT_RETURNS[training.robot]
-    try:
+    with resumable("the same command, from the last evaluation"):
         evaluations = _show(train(folder, training, target, max_steps=options.max_steps), folder, target, options)
-    except KeyboardInterrupt:
-        say("stopped; all up to the last evaluation is saved, and the same command goes on from there")
-        raise SystemExit(INTERRUPTED) from None
     number = first_reaching(evaluations, target)
     assert number is not None  # else it would not have ended
     return folder, number

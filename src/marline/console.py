@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from marline.errors import INTERRUPTED
 
 _console = Console(highlight=False)
 
@@ -16,6 +20,16 @@ def say(line: str, *, quiet: bool = False) -> None:
     """Print a line; it may hold any name that comes from data."""
     if not quiet:
         _console.print(escape(line), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM: say by which command it goes on, and leave with the status that belongs to it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"\nstopped; what was done is saved. Go on with: {command}", file=sys.stderr)
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
 
 
 class ProgressDisplay:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# exit statuses of the command line, beside 0 and 1
+USAGE_ERROR, DAMAGED, INTERRUPTED = 2, 3, 130
+
 
 class MarlineError(Exception):
     """Something the user can mend; the message names the thing, the rule and the fix."""

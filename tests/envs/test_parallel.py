@@ -191,7 +191,9 @@ def test_code_is_imported_only_when_trusted(
     assert "unknown name in their_module 'eggs'" in refused(
         capsys, "run", "--run", "r", "--trust", "--task", "their_module:eggs"
     )
-    assert "cannot be imported here" in refused(capsys, "run", "--run", "r", "--trust", "--task", "no_such_module:x")
+    assert "call marline where no_such_module.py is" in refused(
+        capsys, "run", "--run", "r", "--trust", "--task", "no_such_module:x"
+    )
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [
         "imported",
         "old",

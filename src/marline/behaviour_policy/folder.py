@@ -23,6 +23,7 @@ from marline.behaviour_policy.training import JOINT, Evaluation, Lesson, Played,
 from marline.data import dataset
 from marline.data.checkpoints import load_checkpoint, read_manifest, save_checkpoint
 from marline.data.files import atomic_json, to_json
+from marline.data.scratch import is_scratch
 from marline.errors import ConfigError, MarlineError
 from marline.nn.actors import SquashedGaussianActor
 
@@ -135,7 +136,11 @@ def _lesson(folder: Path, number: int) -> Path:
 def _only_writer(folder: Path, training: Training) -> Iterator[None]:
     """The folder of this training, made if it is not there, and nobody else in it."""
     description = folder / "training.json"
-    if folder.exists() and not description.exists() and any(path.name != "lock" for path in folder.iterdir()):
+    if (
+        folder.exists()
+        and not description.exists()
+        and not all(path.name == "lock" or is_scratch(path) for path in folder.iterdir())
+    ):
         raise ConfigError(f"{folder} is not empty and holds no training; choose another --training")
     folder.mkdir(parents=True, exist_ok=True)
     try:

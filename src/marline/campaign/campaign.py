@@ -21,6 +21,7 @@ from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.run_directory import require_run
 from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
@@ -146,8 +147,7 @@ class Campaign:
     def open(folder: str | Path) -> Campaign:
         """Go on with the campaign in a run directory."""
         folder = Path(folder)
-        path = folder / "run.json"
-        require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+        path = require_run(folder)
         # one altered digit is a sound configuration too, and would train other policies
         require_same_configuration(path, Ledger(folder).events())
         config = RunConfig.read(path)

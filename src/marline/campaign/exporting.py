@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from marline.campaign.run_directory import require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.hdf5 import read_arrays
 from marline.data.manifest import require_intact
-from marline.errors import require, require_name
+from marline.errors import require_name
 from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, write_bundle
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy
@@ -81,8 +82,7 @@ def export(
         MarlineError: a translated policy acts otherwise than the original; nothing is written.
         StorageError: the disk is full or the folder may not be written.
     """
-    path = folder / "run.json"
-    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline run")
+    path = require_run(folder)
     config = RunConfig.read(path)
     seed = chosen(seed, config.seeds, "seed")
     if deployment != 0:

@@ -21,7 +21,7 @@ from marline.data.dataset import Dataset, from_arrays
 from marline.data.decentralize import import_log
 from marline.data.files import open_regular
 from marline.data.formats import open_log
-from marline.data.formats.flat import npz_blocks
+from marline.data.formats.flat import DAMAGED_ARCHIVE, npz_blocks
 from marline.data.formats.log import joined
 from marline.data.layout import by_number, first_row, logs_of, require_keys
 from marline.errors import CorruptionError, DataError
@@ -80,7 +80,7 @@ def read_logs(
     """
     path = Path(source)
     if not path.exists():
-        raise DataError(f"{path} does not exist; give the folder with the logs that came back")
+        raise DataError(f"{path} does not exist; give the folder with the logs, a file or folder per agent")
     folders = _bundle_folders(path)
     if folders:
         return _from_bundles(path, folders, specs)
@@ -198,7 +198,7 @@ def _stamp(file: Path) -> Stamp:
                     raise DataError(f"{file}: the stamp {key} has {sizes[f'{key}.npy']} bytes; log with run_policy.py")
                 with archive.open(f"{key}.npy") as member:
                     values[key] = np.lib.format.read_array(member, allow_pickle=False)
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise CorruptionError(f"{file} is no NPZ file, or is cut or altered ({error}); copy it again") from error
     kinds = {"agent": "U", "deployment": "iu", "policy_sha256": "U"}
     for key, value in values.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import exported_policies, lineage
+from marline.campaign.run_directory import require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.manifest import read_sealed, require_file_name
 from marline.errors import CorruptionError, require
@@ -76,8 +77,7 @@ def status(folder: Path) -> Status:
         ConfigError: there is no campaign in the folder.
         CorruptionError: a file is damaged.
     """
-    path = folder / "run.json"
-    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+    path = require_run(folder)
     events = Ledger(folder).events()
     require_same_configuration(path, events)
     try:

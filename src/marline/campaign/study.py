@@ -27,7 +27,7 @@ from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
-from marline.data.scratch import SUFFIX
+from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError
 from marline.rollout import Policies
@@ -53,7 +53,7 @@ def create(folder: Path, config: RunConfig) -> None:
             )
         return
     # what a writer left that was killed before there was a run.json is no content
-    if folder.exists() and any(not path.name.endswith(SUFFIX) for path in folder.iterdir()):
+    if folder.exists() and not all(map(is_scratch, folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_json(path, config.to_json())

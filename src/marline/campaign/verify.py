@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.reconciling import list_sha256
+from marline.campaign.run_directory import require_run
 from marline.configuration import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import sha256_file
 from marline.data.manifest import Manifest, read_sealed, verify_files
-from marline.errors import CorruptionError, MarlineError, require
+from marline.errors import CorruptionError, MarlineError
 
 
 class Verified(NamedTuple):
@@ -30,8 +31,7 @@ def verify(folder: Path) -> Verified:
     Raises:
         ConfigError: there is no campaign in the folder.
     """
-    path = folder / "run.json"
-    require(path.is_file(), f"{folder} is not a run directory: it has no run.json; start one with: marline train")
+    path = require_run(folder)
     problems: list[str] = []
     num_files, events = 1, []
 

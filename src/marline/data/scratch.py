@@ -48,6 +48,11 @@ def _make_locked(path: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
+def is_scratch(path: Path) -> bool:
+    """Whether a path is a scratch directory by its name: of a writer at work, or of one that was killed."""
+    return path.name.startswith(".") and path.name.endswith(SUFFIX)
+
+
 def _remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(SUFFIX)}")
     for name in os.listdir(path.parent):

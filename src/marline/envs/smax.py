@@ -96,6 +96,7 @@ def _battle(task: Smax) -> Any:
     try:
         # its tables, some made when it is imported, must not become tracers of whoever comes first
         with jax.ensure_compile_time_eval(), _silent():
+            # an extra, which the machine that checks types need not have
             from jaxmarl.environments.smax import HeuristicEnemySMAX  # pyright: ignore[reportMissingImports]
 
             return HeuristicEnemySMAX(num_allies=task.num_allies, num_enemies=task.num_enemies, max_steps=task.horizon)

@@ -26,8 +26,11 @@ def load(name: str) -> Task:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"task {name!r}: {module_name} cannot be imported here ({error})") from error
-    except Exception as error:
+        raise ConfigError(
+            f"task {name!r}: {module_name} cannot be imported ({error}); call marline where "
+            f"{module_name.partition('.')[0]}.py is, or install what is missing"
+        ) from error
+    except Exception as error:  # it is the user's code, which may raise anything
         raise ConfigError(f"task {name!r}: {module_name} fails when imported: {_told(error)}") from error
     public = [word for word in vars(module) if not word.startswith("_")]
     require_name(attribute, public, f"name in {module_name}")
@@ -39,7 +42,7 @@ def load(name: str) -> Task:
         made = found()
     except MarlineError:
         raise
-    except Exception as error:
+    except Exception as error:  # and so may this
         raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {_told(error)}") from error
     if isinstance(made, Task):
         return made

@@ -20,6 +20,7 @@ class Optimized(eqx.Module, Generic[M]):
 
     @staticmethod
     def create(model: M, optimizer: optax.GradientTransformation) -> Optimized[M]:
+        # optax says ArrayTree, of which a module is one, though its type does not say so
         return Optimized(model, optimizer.init(model))  # pyright: ignore[reportArgumentType]
 
     def step(self, gradient: M, optimizer: optax.GradientTransformation) -> Optimized[M]:

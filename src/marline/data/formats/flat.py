@@ -17,6 +17,9 @@ from marline.data.layout import OPTIONAL, REQUIRED, require_keys, require_one_le
 from marline.errors import CorruptionError, DataError
 from marline.types import AgentID
 
+# What zipfile and NumPy say of a damaged NPZ file.
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError)
+
 _LONGEST_HEADER = 10_000  # bytes that describe an array; NumPy's own limit
 
 
@@ -36,7 +39,7 @@ def npz_blocks(path: Path, agent: AgentID | None) -> Iterator[Block]:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield from _npz_blocks(archive, path, agent)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
+        except DAMAGED_ARCHIVE as error:
             raise CorruptionError(f"{path} is no NPZ file, or is cut or altered ({error}); save it again") from error
 
 
