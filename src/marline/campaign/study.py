@@ -99,11 +99,29 @@ def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> Non
         dataset.save(folder / "data", logs, {"source": source})
 
 
+def place_data(folder: Path, config: RunConfig) -> dict[AgentID, Experience]:
+    """The offline logs on the device. No other copy is kept: of large logs it would be most of what a run takes."""
+    data = prepare_data(folder, config)
+    experiences: dict[AgentID, Experience] = {}
+    for agent in list(data):
+        experiences |= tuning.place(
+            {agent: data.pop(agent)},
+            config.algorithm,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+    return experiences
+
+
 def run_seeds(
-    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
+    folder: Path,
+    config: RunConfig,
+    experiences: Mapping[AgentID, Experience],
+    seeds: Sequence[int],
+    progress: Progress,
 ) -> None:
     """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
-    study = _Study(folder, config, data, tuple(seeds), progress)
+    study = _Study(folder, config, experiences, tuple(seeds), progress)
     team = study.offline()
     for name in config.samplers:
         study.tune(team, name)
@@ -116,7 +134,7 @@ class _Study:
         self,
         folder: Path,
         config: RunConfig,
-        data: Mapping[AgentID, Dataset],
+        experiences: Mapping[AgentID, Experience],
         seeds: tuple[int, ...],
         progress: Progress,
     ) -> None:
@@ -125,20 +143,14 @@ class _Study:
                 f"{folder} has no task to deploy in, its deployments happen outside; "
                 f"see how it goes on: marline status {folder}"
             )
-        self.folder, self.config, self.data, self.seeds, self.progress = folder, config, data, seeds, progress
+        self.folder, self.config, self.seeds, self.progress = folder, config, seeds, progress
         self.task: Task = make_task(config.task)
-        self.agents = tuple(data)
+        self.experiences, self.agents = experiences, tuple(experiences)
 
     def offline(self) -> Team:
         """The offline teams, trained or read from disk."""
         config = self.config
-        team = untrained = tuning.recruit(
-            self.data,
-            config.algorithm,
-            seeds=self.seeds,
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
+        team = untrained = tuning.recruit_on(self.experiences, config.algorithm, seeds=self.seeds)
         histories = {seed: self._history(seed, "offline") for seed in self.seeds}
         done = _common_step(histories)
         if done is not None:

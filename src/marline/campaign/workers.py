@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -18,10 +18,8 @@ import jax
 from marline import envs
 from marline.campaign import study
 from marline.configuration import RunConfig
-from marline.data.dataset import Dataset
 from marline.errors import MarlineError
 from marline.population import compile_ahead
-from marline.types import AgentID
 
 Progress = Callable[[int, str, int], None]  # worker, what is going on, updates just done
 
@@ -40,16 +38,14 @@ def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progre
     Raises:
         MarlineError: what a worker reported, after the others were stopped; the run can be resumed.
     """
-    data = study.prepare_data(folder, config)
     if len(shares) == 1:
-        _run_share(folder, config, data, shares[0], lambda text, done: progress(0, text, done))
+        _run_share(folder, config, shares[0], lambda text, done: progress(0, text, done))
         return
+    sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # on all cores, once; each worker would compile all of it on one core
         progress(0, "compiling", 0)
-        sizes = {agent: (logs.spec, len(logs)) for agent, logs in data.items()}
         compile_ahead(study.rehearse(config, sizes), len(shares))
-    del data
     context = multiprocessing.get_context("spawn")
     trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
     processes: dict[Connection, SpawnProcess] = {}
@@ -101,8 +97,7 @@ def _work(folder: Path, seeds: list[int], number: int, parent: Connection, trust
         if trusted is not None:
             envs.trust(trusted)
         config = RunConfig.read(folder / "run.json")
-        data = study.prepare_data(folder, config)
-        _run_share(folder, config, data, seeds, lambda text, done: parent.send(("progress", text, done)))
+        _run_share(folder, config, seeds, lambda text, done: parent.send(("progress", text, done)))
         parent.send(("done", "", 0))
     except MarlineError as error:
         parent.send(("error", str(error), 0))
@@ -117,13 +112,8 @@ def _die_with(parent: Connection) -> None:
         os._exit(1)
 
 
-def _run_share(
-    folder: Path,
-    config: RunConfig,
-    data: Mapping[AgentID, Dataset],
-    seeds: Sequence[int],
-    progress: study.Progress,
-) -> None:
+def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int], progress: study.Progress) -> None:
+    experiences = study.place_data(folder, config)
     together = jax.default_backend() != "cpu"
     for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        study.run_seeds(folder, config, data, group, progress)
+        study.run_seeds(folder, config, experiences, group, progress)
