@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.campaign.forking import begin_importing
 from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
 from marline.errors import DAMAGED, USAGE_ERROR, CorruptionError, MarlineError
@@ -30,6 +31,7 @@ class Demo:
     """Where the run directory goes."""
 
     def __call__(self) -> int:
+        begin_importing()
         from marline import commands
 
         return commands.demo(self.run)
@@ -82,6 +84,7 @@ class Run:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
+        begin_importing()
         from marline import commands
 
         return commands.run(self)
@@ -99,6 +102,7 @@ class Resume:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
+        begin_importing()
         from marline import commands
 
         return commands.resume(self.run, trust=self.trust, json=self.json)
