@@ -29,13 +29,19 @@ from marline.types import Critic, Metrics, Spec, Transition
 S = TypeVar("S")
 Rows = Int[Array, " n"]
 References = Int[Array, " m"]
+Floors = Float[Array, ""]
 
 
 class Features(NamedTuple):
-    """Of each row: what is matched, and what is compared."""
+    """Of each row: what is matched, and what is compared; None where that is the same."""
 
     state_action: Float[Array, "n e"]
-    next_state: Float[Array, "n f"]
+    next_state: Float[Array, "n f"] | None = None
+
+    @property
+    def compared(self) -> Float[Array, "n f"]:
+        """What is compared, under its name or that of what is matched."""
+        return self.state_action if self.next_state is None else self.next_state
 
 
 @runtime_checkable
@@ -59,8 +65,11 @@ class Distance(Protocol[S]):
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
-        """Features of the rows to be drawn from and of the online rows they are matched with."""
+    ) -> tuple[Features, Features, Floors]:
+        """Features of the rows to be drawn from and of the online rows they are matched with.
+
+        Last, how many divisors were too small and were floored.
+        """
         ...
 
 
@@ -94,7 +103,7 @@ class ValueDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         if critic is None:
             raise ConfigError("d_q compares values, and this algorithm learns none; use otc-embedding or otc-two-stage")
         batch = experience[jnp.concatenate([candidates, references])]
@@ -110,7 +119,7 @@ class ValueDistance:
             for q, side, mean, scale in zip((q_values[:split], q_values[split:]), sides, means, scaled_by, strict=True)
         )
         floors = sum(floor_binds(scale, mean) for scale, mean in zip(scaled_by, means, strict=True))
-        return first, second, {"floors": jnp.asarray(floors, jnp.float32)}
+        return first, second, jnp.asarray(floors, jnp.float32)
 
 
 class EmbeddingState(NamedTuple):
@@ -208,9 +217,9 @@ class EmbeddingDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         first, second = state.embeddings[candidates], state.embeddings[references]
-        return Features(first, first), Features(second, second), {}
+        return Features(first), Features(second), jnp.float32(0.0)
 
     def _embed(
         self, state: EmbeddingState, experience: Experience, start: Int[Array, ""] | int, num: int
@@ -263,14 +272,14 @@ class TwoStageDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         first, second = (
             Features(state.state_action(state_action), state.next_state(next_state))
             for state_action, next_state in (
                 self._raw(experience[rows], experience.spec) for rows in (candidates, references)
             )
         )
-        return first, second, {}
+        return first, second, jnp.float32(0.0)
 
     def _raw(self, batch: Transition, spec: Spec) -> tuple[Float[Array, "n e"], Float[Array, "n f"]]:
         action = one_hot_action(batch.action, spec)
