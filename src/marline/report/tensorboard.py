@@ -22,9 +22,10 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
         ConfigError: tensorboardX is not installed.
     """
     try:
-        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
-        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportMissingImports]
-        from tensorboardX.record_writer import RecordWriter  # pyright: ignore[reportMissingImports]
+        # protobuf makes both classes when they are imported, where no type checker sees them
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import RecordWriter
     except ImportError as error:
         raise ConfigError(
             f"writing TensorBoard logs needs tensorboardX, and {error.name or 'it'} is not there: "
