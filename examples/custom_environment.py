@@ -1,4 +1,4 @@
-"""An environment of your own as a task: two thermostats share a house, and each room also warms the other.
+"""An environment of your own as a task: two thermostats share a house, and each room warms the other.
 
     python examples/custom_environment.py                      # random logs, offline training, three deployments
     cd examples && marline run --task custom_environment:make_env --trust --algorithm cql \\
@@ -21,7 +21,7 @@ HEAT = np.array([0.0, 1.0, 3.0])  # degrees that off, low and high add per step
 
 
 class House(ParallelEnv):
-    """Each thermostat sees its room and chooses off, low or high; both are paid for comfort, less what heating costs."""
+    """Each thermostat sees its room and chooses off, low or high; both are paid for comfort less the price of heat."""
 
     metadata = {"name": "house"}
     possible_agents = ["north", "south"]
