@@ -16,7 +16,7 @@ from readable_rows import CRITIC, joined, random_rows
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError
-from marline.samplers import OTC, EmbeddingDistance
+from marline.samplers import OTC, EmbeddingDistance, ValueDistance, distances
 from marline.samplers.distances import Distance, Features
 from marline.samplers.otc import Plan, State
 from marline.types import Critic
@@ -163,3 +163,15 @@ def test_what_cannot_be_is_refused() -> None:
         fast(refresh_every=0)
     with pytest.raises(ConfigError, match="draw is 'stratified'"):
         fast(draw="stratified")
+
+
+def test_many_rows_are_valued_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    experience = joined(random_rows(300, 0), random_rows(12, 1))
+    rows, online = jnp.concatenate([jnp.arange(30), jnp.arange(300, 305)]), jnp.arange(300, 312)
+    at_once = ValueDistance().features((), experience, CRITIC, rows, online, key=KEY)
+    monkeypatch.setattr(distances, "VALUED_AT_ONCE", 10)
+    in_blocks = ValueDistance().features((), experience, CRITIC, rows, online, key=KEY)
+    for few, many in zip(jax.tree.leaves(at_once), jax.tree.leaves(in_blocks), strict=True):
+        np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-6)
+    first, second, _ = in_blocks
+    assert np.array_equal(first.compared[30:35], second.compared[:5])  # a row is at distance 0 from itself

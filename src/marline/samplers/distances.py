@@ -31,6 +31,8 @@ Rows = Int[Array, " n"]
 References = Int[Array, " m"]
 Floors = Float[Array, ""]
 
+VALUED_AT_ONCE = 4096
+
 
 class Features(NamedTuple):
     """Of each row: what is matched, and what is compared; None where that is the same."""
@@ -106,9 +108,7 @@ class ValueDistance:
     ) -> tuple[Features, Features, Floors]:
         if critic is None:
             raise ConfigError("d_q compares values, and this algorithm learns none; use otc-embedding or otc-two-stage")
-        batch = experience[jnp.concatenate([candidates, references])]
-        q_values = jax.vmap(critic.q)(batch.observation, batch.action)
-        values = next_values(critic, batch, key=key)
+        q_values, values = _values(critic, experience, jnp.concatenate([candidates, references]), key=key)
         split = candidates.shape[0]
         sides = [values[:split], values[split:]]
         means = [jnp.mean(values)] * 2 if self.mean == "common" else [jnp.mean(side) for side in sides]
@@ -120,6 +120,24 @@ class ValueDistance:
         )
         floors = sum(floor_binds(scale, mean) for scale, mean in zip(scaled_by, means, strict=True))
         return first, second, jnp.asarray(floors, jnp.float32)
+
+
+def _values(
+    critic: Critic, experience: Experience, rows: Rows, *, key: PRNGKeyArray
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Q(s, a) and V(s') of rows; of many, a block at a time, for V may take several actions of each."""
+
+    def block(rows: Rows, key: PRNGKeyArray) -> tuple[Array, Array]:
+        batch = experience[rows]
+        return jax.vmap(critic.q)(batch.observation, batch.action), next_values(critic, batch, key=key)
+
+    num_rows = rows.shape[0]
+    if num_rows <= VALUED_AT_ONCE:
+        return block(rows, key)
+    num_blocks = -(-num_rows // VALUED_AT_ONCE)
+    blocks = jnp.pad(rows, (0, num_blocks * VALUED_AT_ONCE - num_rows)).reshape(num_blocks, VALUED_AT_ONCE)
+    q_values, values = jax.lax.map(lambda now: block(*now), (blocks, jax.random.split(key, num_blocks)))
+    return q_values.reshape(-1)[:num_rows], values.reshape(-1)[:num_rows]
 
 
 class EmbeddingState(NamedTuple):
