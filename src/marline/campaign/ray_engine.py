@@ -119,9 +119,9 @@ class _Run:
                 self._read(stream)
 
     def stop(self) -> None:
-        """End what is under way."""
+        """Interrupt what is under way, for the connection may be somebody's who goes on using it."""
         for stream in self._running:
-            self._ray.cancel(stream, force=True)
+            self._ray.cancel(stream)
 
     def _needs(self, part: Part) -> set[Part]:
         if part.sampler is None:
