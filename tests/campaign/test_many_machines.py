@@ -51,6 +51,7 @@ PATIENCE = 60  # seconds before what does not happen is given up
 @pytest.fixture(scope="module", autouse=True)
 def two_workers() -> Iterator[str]:
     """The address of a cluster of this machine alone."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # or its workers would yield to all that the machine does
     with cluster.undisturbed():
         context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield context.address_info["address"]
