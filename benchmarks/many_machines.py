@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import interleave
-import ray
 
 from marline.algorithms import TD3BC
 from marline.campaign import cluster, study
@@ -25,6 +24,7 @@ from marline.configuration import RunConfig
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, Uniform
 
+ray = cluster.require_ray()
 CALLS = 200
 BLOCK = 64 << 20  # bytes
 

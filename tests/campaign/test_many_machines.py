@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -205,6 +206,19 @@ def kill_when_there(site: Site, place: str) -> threading.Thread:
 def last_policy(run: str | Path, agent: str) -> str:
     file = Path(run, "seed-0", "otc", "deployment-02", "policies", f"{agent}.safetensors")
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "ray://10.0.0.1:10001", ":6379", "10.0.0.1:redis"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not HOST:PORT"):
+        make_engine("ray", address)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at 127.0.0.1:{port} .*ray start --head"):
+        make_engine("ray", f"127.0.0.1:{port}")
 
 
 def test_a_machine_that_is_not_in_the_cluster_is_named(tmp_path: Path) -> None:
