@@ -9,6 +9,7 @@ machine is lost starts again from what had come back.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from marline.campaign.history import History
 from marline.campaign.parcels import Parcel
 from marline.configuration import RunConfig
 from marline.data.dataset import Dataset
+from marline.data.scratch import scratch_directory
 from marline.errors import MarlineError
 from marline.types import AgentID
 
@@ -134,7 +136,12 @@ class _Run:
         order = Order(part, self._config, given, self._trusted, cluster.versions())
         # no retries of Ray's own: it would begin with what was given at first, we begin with what came back since
         work = self._ray.remote(_stream).options(
-            num_cpus=1, num_returns="streaming", max_retries=0, name=part.place, runtime_env=cluster.environment()
+            num_cpus=1,
+            num_returns="streaming",
+            max_retries=0,
+            name=part.place,
+            runtime_env=cluster.environment(),
+            _generator_backpressure_num_objects=1,  # a worker waits until its last news was read
         )
         self._running[work.remote(order, self._data)] = part
 
@@ -179,12 +186,14 @@ def _work(order: Order, data: Mapping[AgentID, Dataset]) -> Iterator[News]:
     cluster.require_versions(order.versions)
     if order.trusted is not None:
         envs.trust(order.trusted)
-    with tempfile.TemporaryDirectory(prefix="marline-") as scratch:
+    # which also removes what a killed worker left behind
+    with scratch_directory(Path(tempfile.gettempdir(), f"marline-{os.getuid()}")) as scratch:
+        scratch.chmod(0o700)  # in a folder that others read too
         for place, given in order.given.items():
-            parcels.unpack(History(Path(scratch, place)), given)
-        outbox = parcels.Outbox(History(Path(scratch, order.part.place)))
+            parcels.unpack(History(scratch / place), given)
+        outbox = parcels.Outbox(History(scratch / order.part.place))
         text, updates = "", 0
-        for text, done in study.run_part(Path(scratch), order.config, data, *order.part):
+        for text, done in study.run_part(scratch, order.config, data, *order.part):
             updates += done
             yield News(text, updates, outbox.collect())
         yield News(text, updates, outbox.collect())
