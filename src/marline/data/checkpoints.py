@@ -69,7 +69,7 @@ def save_checkpoint(
         for name, data in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        write_sealed(folder / MANIFEST, KIND, SCHEMA, {**manifest, "versions": _versions()}, records)
+        write_sealed(folder / MANIFEST, KIND, SCHEMA, {**manifest, "versions": versions()}, records)
 
 
 def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], Manifest]:
@@ -191,7 +191,8 @@ def _file_name(name: str) -> str:
     return f"{name}.safetensors"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What numbers depend on: versions of marline, JAX and Python."""
     return {
         "marline": importlib.metadata.version("marline"),
         "jax": jax.__version__,
