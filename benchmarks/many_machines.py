@@ -103,12 +103,25 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=4000, help="offline; half as many per deployment")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--only", choices=["scaling", "overheads"])
     parser.add_argument("--quick", action="store_true", help="a small version")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.updates, options.rows = 1, 400, 10_000
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # as nice as the local engine's
     set_up_jax()
+    if options.only != "overheads":
+        print_scaling(options)
+    if options.only != "scaling":
+        start(2)
+        try:
+            interleave.print_table(["", "ms"], [[name, f"{ms:.2f}"] for name, ms in overheads().items()])
+        finally:
+            ray.shutdown()
+    print(f"load of the machine now: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def print_scaling(options: argparse.Namespace) -> None:
     config = configure(options)
     sides: dict[str, Callable[[], float]] = {
         "Ray, 1 worker": lambda: over_ray(1, config),
@@ -125,12 +138,7 @@ def main() -> None:
     interleave.print_table(["", "s on the wall"], rows)
     print(f"1 worker over 2: {interleave.spread(interleave.ratios(rounds, one, two), '{:.2f}')}")
     print(f"Ray over local, both with 2: {interleave.spread(interleave.ratios(rounds, two, local), '{:.2f}')}")
-    print(f"load of the machine now: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
-    start(2)
-    try:
-        interleave.print_table(["", "ms"], [[name, f"{ms:.2f}"] for name, ms in overheads().items()])
-    finally:
-        ray.shutdown()
+    print()
 
 
 if __name__ == "__main__":
