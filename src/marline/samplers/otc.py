@@ -104,7 +104,7 @@ class OTC:
     num_estimate: int = 10_000
     match: Literal["minibatch", "refresh"] = "minibatch"
     refresh_every: int = 1000
-    num_groups: int = 8
+    num_groups: int = 128
 
     def __post_init__(self) -> None:
         if isinstance(self.distance, str):
