@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -68,8 +67,8 @@ def over_ray(num_cpus: int, config: RunConfig) -> float:
         ray.shutdown()
 
 
-def overheads() -> dict[str, float]:
-    """Median milliseconds of what Ray does for us, each answer awaited before the next call."""
+def overheads() -> dict[str, list[float]]:
+    """Milliseconds of what Ray does for us, each answer awaited before the next call."""
 
     def nothing(_: object = None) -> None: ...
 
@@ -80,21 +79,21 @@ def overheads() -> dict[str, float]:
     began = time.perf_counter()
     nobody = ray.remote(Nobody).remote()
     ray.get(nobody.nothing.remote())
-    found = {"an actor's start": 1e3 * (time.perf_counter() - began)}
+    found = {"an actor's start": [1e3 * (time.perf_counter() - began)]}
     ray.get(task.remote())
-    found["a task"] = median_ms(lambda: ray.get(task.remote()), CALLS)
-    found["a call of an actor"] = median_ms(lambda: ray.get(nobody.nothing.remote()), CALLS)
-    found["64 MiB into the store and to a worker"] = median_ms(lambda: ray.get(task.remote(ray.put(block))), 9)
+    found["a task"] = milliseconds(lambda: ray.get(task.remote()), CALLS)
+    found["a call of an actor"] = milliseconds(lambda: ray.get(nobody.nothing.remote()), CALLS)
+    found["64 MiB into the store and to a worker"] = milliseconds(lambda: ray.get(task.remote(ray.put(block))), 9)
     return found
 
 
-def median_ms(call: Callable[[], object], times: int) -> float:
+def milliseconds(call: Callable[[], object], times: int) -> list[float]:
     taken = []
     for _ in range(times):
         began = time.perf_counter()
         call()
         taken.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(taken)
+    return taken
 
 
 def main() -> None:
@@ -103,12 +102,27 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=4000, help="offline; half as many per deployment")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--only", choices=["scaling", "overheads"])
     parser.add_argument("--quick", action="store_true", help="a small version")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.updates, options.rows = 1, 400, 10_000
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # as nice as the local engine's
     set_up_jax()
+    if options.only != "overheads":
+        print_scaling(options)
+    if options.only != "scaling":
+        start(2)
+        try:
+            interleave.print_table(
+                ["", "ms"], [[name, interleave.spread(ms, "{:.2f}")] for name, ms in overheads().items()]
+            )
+        finally:
+            ray.shutdown()
+    print(f"load of the machine now: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def print_scaling(options: argparse.Namespace) -> None:
     config = configure(options)
     sides: dict[str, Callable[[], float]] = {
         "Ray, 1 worker": lambda: over_ray(1, config),
@@ -125,12 +139,7 @@ def main() -> None:
     interleave.print_table(["", "s on the wall"], rows)
     print(f"1 worker over 2: {interleave.spread(interleave.ratios(rounds, one, two), '{:.2f}')}")
     print(f"Ray over local, both with 2: {interleave.spread(interleave.ratios(rounds, two, local), '{:.2f}')}")
-    print(f"load of the machine now: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
-    start(2)
-    try:
-        interleave.print_table(["", "ms"], [[name, f"{ms:.2f}"] for name, ms in overheads().items()])
-    finally:
-        ray.shutdown()
+    print()
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 def run(options: cli.Run) -> int:
     """`marline run`."""
+    engine = make_engine(options.engine, options.address)
     if options.trust:
         envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
-    engine = make_engine(options.engine, options.address)
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
