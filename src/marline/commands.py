@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
+from marline.campaign.diverging import sentence, stops
+from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
 from marline.campaign.run_directory import require_run
@@ -33,7 +36,7 @@ from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import require
+from marline.errors import DIVERGED, require
 from marline.flags import configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -165,15 +168,28 @@ def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")
+    diverged = list(_diverged(folder, config))
+    for line in diverged:
+        print(f"marline: {line}", file=sys.stderr)
+    status = DIVERGED if diverged else 0
     if json:
         print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
-        return 0
+        return status
     for line in reporting.headlines([folder]):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
     say(f"  next:   marline report {folder} -o page.html    marline run --help")
-    return 0
+    return status
+
+
+def _diverged(folder: Path, config: RunConfig) -> Iterator[str]:
+    """A sentence for every learner of a study that left the finite numbers."""
+    for seed in config.seeds:
+        for name in ("offline", *config.samplers):
+            for stop in stops(History(folder / f"seed-{seed}" / name).records()):
+                if (stop.deployment == 0) == (name == "offline"):  # all records begin with a copy of the offline one
+                    yield f"seed {seed}, {name}: {sentence(stop, folder)}"
 
 
 def _label(seeds: Iterable[int]) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marline.campaign.diverging import sentence
 from marline.campaign.gates import describe as describe_gate
 from marline.campaign.shift import LIMIT, most_moved
 from marline.campaign.status import Status
@@ -22,7 +23,8 @@ def status(folder: Path, *, json: bool) -> int:
     if json:
         agents = {agent: its._asdict() for agent, its in found.agents.items()}
         moved = [shift._asdict() for shift in found.shifts]
-        print(jsonlib.dumps({**found._asdict(), "agents": agents, "shifts": moved}, indent=2))
+        diverged = [stop._asdict() for stop in found.diverged]
+        print(jsonlib.dumps({**found._asdict(), "agents": agents, "shifts": moved, "diverged": diverged}, indent=2))
         return 0
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
     say(_line(found))
@@ -42,6 +44,8 @@ def status(folder: Path, *, json: bool) -> int:
             say(
                 f"the world of {moved.agent} moved most: its distance grew by {100 * (moved.growth - 1):.0f} %; {LIMIT}"
             )
+    for stop in found.diverged:
+        say(sentence(stop, folder))
     if found.gate is not None:
         for line in describe_gate(found.gate, folder):
             say(line)

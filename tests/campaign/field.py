@@ -14,6 +14,7 @@ from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.samplers import OTC
+from marline.tuning import Algorithms
 
 SIZES = {"arm": (3, 2), "cart": (5, 1), "lift": (3, 2)}
 EPISODES, STEPS = 2, 5
@@ -40,11 +41,11 @@ def offline_logs() -> dict[str, Dataset]:
     return logs
 
 
-def create(folder: Path) -> Campaign:
+def create(folder: Path, algorithm: Algorithms | None = None) -> Campaign:
     return Campaign.create(
         folder,
         offline_logs(),
-        algorithm=TD3BC(hidden=(4,)),
+        algorithm=algorithm or TD3BC(hidden=(4,)),
         sampler=OTC("value", num_candidates=8, num_references=8, batch_size=4, num_estimate=8),
         deployments=2,
         offline_updates=4,
@@ -54,17 +55,27 @@ def create(folder: Path) -> Campaign:
 
 
 def act(
-    bundles: Path, logs: Path, agents: Collection[str] = tuple(SIZES), *, seed: int = 0, episodes: int = EPISODES
+    bundles: Path,
+    logs: Path,
+    agents: Collection[str] = tuple(SIZES),
+    *,
+    seed: int = 0,
+    episodes: int = EPISODES,
+    broken_sensor: str | None = None,
 ) -> None:
-    """Let bundles act by their own script, each agent in a world of its own, with rewards that all share."""
+    """Let bundles act by their own script, each agent in a world of its own, with rewards that all share.
+
+    One of them may see a million million times what there is.
+    """
     for agent in agents:
         server = runpy.run_path(str(bundles / agent / "run_policy.py"))["Agent"](logs / agent, bundles / agent)
         random, rewards = np.random.default_rng([seed, SIZES[agent][0]]), np.random.default_rng(seed)
+        scale = 1e12 if agent == broken_sensor else 1.0
         for _ in range(episodes):
-            server.step({"observation": random.normal(size=SIZES[agent][0])})
+            server.step({"observation": scale * random.normal(size=SIZES[agent][0])})
             for step in range(STEPS):
                 came = {"reward": rewards.normal(), "terminal": False, "timeout": step == STEPS - 1}
-                server.step({"observation": random.normal(size=SIZES[agent][0]), **came})
+                server.step({"observation": scale * random.normal(size=SIZES[agent][0]), **came})
 
 
 def copy(run: Path, to: Path) -> Path:
@@ -82,3 +93,11 @@ def policies(folder: Path, number: int) -> dict[str, str]:
     """Hashes of what came out of a deployment."""
     (home,) = folder.glob(f"seed-0/otc*/deployment-{number:02d}/policies")
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in home.glob("*.safetensors")}
+
+
+def flip(path: Path, place: int | None = None) -> bytes:
+    """Change a bit; returns what was there."""
+    content = path.read_bytes()
+    place = len(content) // 2 if place is None else place
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    return content

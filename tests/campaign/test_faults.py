@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from field import act, contents, copy, offline_logs, policies
+from field import act, contents, copy, flip, offline_logs, policies
 
 from marline import cli
 from marline.campaign import study
@@ -28,14 +28,6 @@ from marline.data.files import StorageError
 from marline.errors import ConfigError, CorruptionError
 
 PATIENCE = 900  # seconds before a hanging child is given up
-
-
-def flip(path: Path, place: int | None = None) -> bytes:
-    """Change a bit; returns what was there."""
-    content = path.read_bytes()
-    place = len(content) // 2 if place is None else place
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    return content
 
 
 def test_one_altered_bit_in_any_file_is_found_and_the_file_named(

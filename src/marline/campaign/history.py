@@ -6,6 +6,8 @@
     deployment-03/learners/   the same with critics and optimizers, where a team may be rolled back to it
     deployment-03/waiting/    logs of some agents, until those of the others are in
     deployment-03/bundles/    the same for machines without JAX, where they were exported
+    deployment-03/diverged/   of each agent that left the finite numbers, the batch with which it did; in the offline
+                              history beside the checkpoints
     metrics.jsonl         a line per deployment, 0 being the offline team
 
 Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
@@ -26,6 +28,7 @@ from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, read_lines
+from marline.divergence import Divergence
 from marline.errors import CorruptionError
 from marline.types import AgentID
 
@@ -55,9 +58,15 @@ class History:
             records.append(line)
         return records
 
-    def save(self, step: int, members: Members, records: list[Record]) -> None:
-        """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
-        checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), {"step": step, "records": records})
+    def save(
+        self, step: int, members: Members, records: list[Record], stopped: Mapping[AgentID, Record] | None = None
+    ) -> None:
+        """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes.
+
+        `stopped` are agents that diverged before the checkpoint and are to be trained no further.
+        """
+        entries = {"step": step, "records": records, **({"stopped": stopped} if stopped else {})}
+        checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(self.checkpoint(old))
@@ -82,6 +91,10 @@ class History:
     def records_at(self, step: int) -> list[Record]:
         """The measurements up to checkpoint `step`, which it carries itself."""
         return checkpoints.read_manifest(self.checkpoint(step))["records"]
+
+    def stopped_at(self, step: int) -> dict[AgentID, Record]:
+        """The agents that diverged before checkpoint `step`, as they were given to `save`."""
+        return checkpoints.read_manifest(self.checkpoint(step)).get("stopped", {})
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
@@ -139,6 +152,14 @@ class History:
         named = {f"{agent}/learner": template for agent, template in templates.items()}
         trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), named)
         return {agent: trees[f"{agent}/learner"] for agent in templates}
+
+    def save_divergence(self, home: Path, agent: AgentID, divergence: Divergence) -> Record:
+        """Keep the batch with which an agent diverged, in the folder of its phase; returns what to remember of it."""
+        folder = home / "diverged" / agent
+        entry = {"update": divergence.update, "reason": divergence.reason, "kept": divergence.kept}
+        checkpoints.save_checkpoint(folder, {"batch": dict(divergence.batch)}, {"agent": agent, **entry})
+        # from the run directory, which may move
+        return {**entry, "batch": str(folder.relative_to(self.folder.parents[1]) / "batch.safetensors")}
 
     def deployment(self, number: int) -> Path:
         """The folder of a deployment."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marline.campaign.diverging import Stop, stops
 from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.run_directory import require_run
@@ -48,6 +49,7 @@ class Status(NamedTuple):
         waiting_for: agents whose logs are to come while others wait.
         out_since: when the last bundles went out, if any for the next deployment.
         shifts: how the world of each agent moved, deployment by deployment.
+        diverged: who left the finite numbers and keeps an earlier policy.
         gate: how the team that is being replaced did against the one before it, once its logs are in.
         next: the command to give now.
     """
@@ -66,6 +68,7 @@ class Status(NamedTuple):
     waiting_for: tuple[AgentID, ...]
     out_since: str | None
     shifts: tuple[Shift, ...]
+    diverged: tuple[Stop, ...]
     gate: dict[str, Any] | None
     next: str
 
@@ -100,7 +103,9 @@ def status(folder: Path) -> Status:
     for number in range(1, done + 1):
         for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
             rows[agent] += num_rows
-    records = _records(home, done) if done else [{"deployment": 0, "agents": {}}]
+    records = [{"deployment": 0, "agents": {}}]
+    if done or trained:
+        records = _records(home, done) if done else _records(offline, offline_updates)
     following = home / f"deployment-{done + 1:02d}"
     ingested = (following / "logs").exists()
     arrived = following / ("logs" if ingested else "waiting")
@@ -126,6 +131,7 @@ def status(folder: Path) -> Status:
         waiting_for=tuple(agent for agent in rows if agent not in there) if stage == "waiting" else (),
         out_since=_out_since(events, done + 1) if out else None,
         shifts=tuple(shifts(events)),
+        diverged=tuple(stops(records)),
         gate=_gate(events, done + 1),
         next=_next(stage, folder),
     )

@@ -145,17 +145,27 @@ class _Study:
             team = untrained = _restore(untrained, histories, done)
         self.progress("offline training", done or 0)
         last = saved = done or 0
-        for done, team, _ in tuning.pretrain(
-            untrained, config.algorithm, num_updates=config.offline_updates, first_update=last, chunk=config.updates
+        stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
+        for step in tuning.pretrain(
+            untrained,
+            config.algorithm,
+            num_updates=config.offline_updates,
+            first_update=last,
+            chunk=config.updates,
+            stopped=[(seed, agent) for seed, agents in stopped.items() for agent in agents],
         ):
+            team, done = step.team, step.updates
+            for (seed, agent), its in step.diverged.items():
+                stopped[seed][agent] = histories[seed].save_divergence(histories[seed].folder, agent, its)
             self.progress("offline training", done - last)
             last = done
             if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
                 saved = done
-                self._save(team, histories, done, {seed: [] for seed in self.seeds})
+                self._save(team, histories, done, {seed: [] for seed in self.seeds}, stopped)
         if not all(history.records() for history in histories.values()):
-            measured = self._evaluate(team, 0, {}, 0.0)
-            self._save(team, histories, config.offline_updates, {seed: [measured[seed]] for seed in self.seeds})
+            measured = self._evaluate(team, 0, {}, 0.0, stopped)
+            records = {seed: [measured[seed]] for seed in self.seeds}
+            self._save(team, histories, config.offline_updates, records, stopped)
         return team
 
     def tune(self, team: Team, name: str) -> None:
@@ -193,8 +203,12 @@ class _Study:
         campaign = tuning.run(
             team, deploy, config.algorithm, sampler, num_updates=config.updates, deployments=remaining
         )
-        for number, team, metrics in campaign:
-            measured = self._evaluate(team, number, metrics, time.monotonic() - began)
+        for number, team, metrics, diverged in campaign:
+            stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
+            for (seed, agent), its in diverged.items():
+                home = histories[seed].deployment(number)
+                stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
+            measured = self._evaluate(team, number, metrics, time.monotonic() - began, stopped)
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
             policies = tuning.policies(team, config.algorithm)
             for seed, history in histories.items():
@@ -233,12 +247,21 @@ class _Study:
             memory = state.sampler
             for record in self._history(seed, self.config.matches[name]).records()[1:]:
                 drawn = record["agents"][agent]
+                if "share_offline" not in drawn:  # it diverged with the first update
+                    continue
                 shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
                 memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
             prescribed[seed, agent] = state._replace(sampler=memory)
         return prescribed
 
-    def _evaluate(self, team: Team, number: int, metrics: tuning.Summary, seconds: float) -> dict[int, Record]:
+    def _evaluate(
+        self,
+        team: Team,
+        number: int,
+        metrics: tuning.Summary,
+        seconds: float,
+        stopped: Mapping[int, Mapping[AgentID, Record]],
+    ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
         records = {}
         for seed in self.seeds:
@@ -252,14 +275,20 @@ class _Study:
                 "mean_abs_action": result.mean_abs_action,
                 "seconds": round(seconds, 3),
                 "agents": {agent: metrics[seed, agent] for agent in self.agents if (seed, agent) in metrics},
+                **({"diverged": stopped[seed]} if stopped[seed] else {}),
             }
         return records
 
     def _save(
-        self, team: Team, histories: Mapping[int, History], step: int, records: Mapping[int, list[Record]]
+        self,
+        team: Team,
+        histories: Mapping[int, History],
+        step: int,
+        records: Mapping[int, list[Record]],
+        stopped: Mapping[int, Mapping[AgentID, Record]] | None = None,
     ) -> None:
         for seed, history in histories.items():
-            history.save(step, _of_seed(team, seed), records[seed])
+            history.save(step, _of_seed(team, seed), records[seed], (stopped or {}).get(seed))
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}

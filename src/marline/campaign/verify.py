@@ -87,6 +87,8 @@ def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manif
             for name in ("policies", "learners"):
                 if (home / name).exists():
                     yield home / name, checkpoints.read_manifest
+            for batch in sorted((home / "diverged").glob("*")):
+                yield batch, checkpoints.read_manifest
             for contract in sorted((home / "bundles").glob("*/contract.json")):
                 yield contract.parent, _read_contract
 
