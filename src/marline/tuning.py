@@ -28,7 +28,7 @@ LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
-Summary = dict[LearnerID, dict[str, float]]
+Summary = dict[LearnerID, dict[str, Any]]  # numbers by name, and lists of them
 Diverged = Mapping[LearnerID, Divergence]
 Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
 
@@ -211,7 +211,8 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
     begun = _map_learners(begin_deployment, algorithm, team, keys, sampler=sampler)
     adapted = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
-    return adapted, {learner: {name: float(x) for name, x in begun[learner][1].items()} for learner in team}
+    measured = jax.device_get({learner: metrics for learner, (_, metrics) in begun.items()})
+    return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
 def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:

@@ -63,8 +63,12 @@ def test_an_agent_that_diverges_when_tuned_keeps_its_policy_and_the_others_go_on
     there = status(run.folder)
     assert there.diverged == (stop,) and there.agents["cart"].tuned_on == 0 and there.stage == "ready"
     assert "DIVERGED" in command(capsys, "status", run.folder)[1]
-    assert json.loads(command(capsys, "status", run.folder, "--json")[1])["diverged"][0]["agent"] == "cart"
+    told = json.loads(command(capsys, "status", run.folder, "--json")[1])
+    assert told["diverged"][0]["agent"] == "cart"
+    for shift in told["shifts"]:  # who diverged has its distances told, too
+        assert len(shift["histogram"]) == len(told["distance_edges"]) + 1 and sum(shift["histogram"]) == 8
     page = run.report().read_text()
+    assert "Distances of cart" in page
     assert "cart of seed 0 in deployment 1 left the finite numbers" in page and "cart DIVERGED at update" in page
     assert run.replay() == dict.fromkeys(SIZES, True)
     assert verify(run.folder).problems == ()

@@ -25,6 +25,7 @@ from marline.types import AgentID
 MEASURED = (
     "alpha",
     "estimated_distance",
+    "distance_histogram",
     "effective_sample_size",
     "share_offline",
     "share_earlier",

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require, require_name
+from marline.ops.histogram import histogram
 from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar
 from marline.ops.prioritization import (
     adapted_alpha,
@@ -98,7 +99,7 @@ class OTC:
         """Take in D^k, estimate the mean distance, and adapt the exponent (Eq. 4) from the second deployment on."""
         memory, metrics = self._distance.begin_deployment(state.distance, experience)
         state = state._replace(distance=memory)
-        mean_distance = self._mean_distance(state, experience, critic, key=key)
+        mean_distance, counts = self._estimate_distances(state, experience, critic, key=key)
         first = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
         raw, used = state.alpha_raw, state.alpha
         if self.adaptive and self.alpha > 0:
@@ -111,6 +112,7 @@ class OTC:
             "alpha_raw": raw,
             "alpha": used,
             "estimated_distance": mean_distance,
+            "distance_histogram": counts,
             "effective_sample_size": effective_sample_size(probabilities),
         }
 
@@ -164,10 +166,10 @@ class OTC:
             return best_match_scalar(queries, online, key=key, excluded=excluded)
         return best_match(first.state_action, second.state_action, key=key, excluded=excluded)
 
-    def _mean_distance(
+    def _estimate_distances(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
-    ) -> Float[Array, ""]:
-        """Dbar_k: the mean over rows of B^k of the distance to their match in all of D^k."""
+    ) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
+        """Distances of rows of B^k to their match in all of D^k: their mean Dbar_k, and their histogram."""
         candidate_key, reference_key, match_key, value_key = jax.random.split(key, 4)
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
@@ -177,13 +179,16 @@ class OTC:
             state.distance, experience, critic, candidates, references, key=value_key
         )
 
-        def block_mean(block: tuple[Features, Array, PRNGKeyArray]) -> Float[Array, ""]:
+        def of_block(block: tuple[Features, Array, PRNGKeyArray]) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
             features, rows, key = block
-            matches = self._match(features, second, rows, references, key=key)
-            return jnp.mean(_next_state_distances(features, second, matches))
+            distances = _next_state_distances(
+                features, second, self._match(features, second, rows, references, key=key)
+            )
+            return jnp.mean(distances), histogram(distances)
 
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, block, *x.shape[1:]), (first, candidates))
-        return jnp.mean(jax.lax.map(block_mean, (*blocks, jax.random.split(match_key, num_blocks))))
+        means, counts = jax.lax.map(of_block, (*blocks, jax.random.split(match_key, num_blocks)))
+        return jnp.mean(means), jnp.sum(counts, axis=0)
 
 
 def _next_state_distances(first: Features, second: Features, matches: Int[Array, " n"]) -> Float[Array, " n"]:
