@@ -95,13 +95,15 @@ class Resume:
     """Run directory."""
     trust: bool = False
     """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
+    strict: bool = False
+    """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
         from marline import commands
 
-        return commands.resume(self.run, trust=self.trust, json=self.json)
+        return commands.resume(self.run, trust=self.trust, strict=self.strict, json=self.json)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import os
 import platform
@@ -20,10 +21,12 @@ import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study, workers
+from marline.campaign.campaign import NOT_IDENTICAL
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
+from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
@@ -31,12 +34,12 @@ from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, wor
 from marline.collection import rollout
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, resumable, say
-from marline.data import dataset
+from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import DIVERGED, require
+from marline.errors import DIVERGED, CorruptionError, require
 from marline.flags import configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -54,6 +57,10 @@ def run(options: cli.Run) -> int:
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
+    if not (options.run / "run.json").exists():
+        specs = make_task(options.task).specs
+        num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
+        require_room(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
@@ -72,7 +79,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
 
 
-def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
+def resume(folder: Path, *, trust: bool = False, strict: bool = False, json: bool = False) -> int:
     """`marline resume`."""
     config = RunConfig.read(require_run(folder))
     if config.task is not None:
@@ -80,7 +87,22 @@ def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
+    different = _other_versions(folder)
+    told = f"{folder} was made with {'; '.join(different)}; {NOT_IDENTICAL}"
+    require(not (strict and different), told)
+    if different:
+        print(f"note: {told}", file=sys.stderr)
     return _finish(folder, config, json=json)
+
+
+def _other_versions(folder: Path) -> list[str]:
+    """How what wrote the checkpoints of a run differs from what runs here."""
+    manifests = sorted(folder.glob(f"seed-*/*/checkpoint-*/{checkpoints.MANIFEST}"))
+    different: list[str] = []
+    for path in manifests:
+        with contextlib.suppress(CorruptionError):  # which a resumed run makes again
+            different += checkpoints.other_versions(checkpoints.read_manifest(path.parent))
+    return list(dict.fromkeys(different))
 
 
 def play(options: cli.Play) -> int:

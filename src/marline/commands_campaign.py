@@ -32,7 +32,7 @@ def train(options: cli_campaign.Train) -> int:
     """`marline train`."""
     set_up_jax()
     if options.logs is None:
-        campaign = _open(options.run)
+        campaign = _open(options.run, strict=options.strict)
     else:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in (*received.notes, *check(received.logs)):
@@ -163,7 +163,7 @@ def _describe(found: Ingested, run: Path) -> list[str]:
 def tune(options: cli_campaign.Tune) -> int:
     """`marline tune`."""
     set_up_jax()
-    campaign = _open(options.run)
+    campaign = _open(options.run, strict=options.strict)
     with (
         resumable(f"marline tune {options.run}"),
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
@@ -235,8 +235,8 @@ def verify(options: cli_campaign.Verify) -> int:
     return 0
 
 
-def _open(folder: Path) -> Campaign:
-    campaign = Campaign.open(folder)
+def _open(folder: Path, *, strict: bool = False) -> Campaign:
+    campaign = Campaign.open(folder, strict=strict)
     for note in campaign.notes:
         print(f"note: {note}", file=sys.stderr)
     return campaign

@@ -23,13 +23,14 @@ from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
 from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
-from marline.data.checkpoints import read_manifest, tree_sha256
+from marline.data.checkpoints import other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord, require_file_name
 from marline.envs import Task
@@ -42,6 +43,7 @@ from marline.types import AgentID, Policy
 if TYPE_CHECKING:
     from marline.campaign.exporting import Exported
 
+NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
 Logs = Mapping[AgentID, Dataset | Arrays]
@@ -59,7 +61,7 @@ class Campaign:
         config: what the run is.
         agents: the team, in the order of its logs.
         ledger: what happened so far.
-        notes: what was found damaged and is made again, one sentence each.
+        notes: what was found damaged and is made again, or was made with other versions, one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -82,6 +84,7 @@ class Campaign:
         self._number = 0
         self._is_writing = False
         self.notes: tuple[str, ...] = ()
+        self._other_versions: list[str] = []
         self._resume()
         self._seen = self._state()
 
@@ -138,16 +141,24 @@ class Campaign:
         """`create`, from a configuration; `logs` were checked."""
         for agent in logs:  # before anything is written
             require_file_name(agent, "agent", DataError)
-        study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
+        sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
+        study.rehearse(config, sizes)
         folder = Path(folder)
+        if not (folder / "run.json").exists():
+            require_room(folder, config, sizes)
         study.create(folder, config)
         with writing(folder):
             study.keep_data(folder, logs, source)
         return Campaign.open(folder)
 
     @staticmethod
-    def open(folder: str | Path) -> Campaign:
-        """Go on with the campaign in a run directory."""
+    def open(folder: str | Path, *, strict: bool = False) -> Campaign:
+        """Go on with the campaign in a run directory.
+
+        Args:
+            folder: the run directory.
+            strict: refuse to where results would not be bit-identical, instead of a note in `notes`.
+        """
         folder = Path(folder)
         path = require_run(folder)
         # one altered digit is a sound configuration too, and would train other policies
@@ -157,7 +168,11 @@ class Campaign:
             len(config.samplers) == 1 and len(config.seeds) == 1,
             f"{folder} compares several samplers or seeds; go on with it by: marline resume {folder}",
         )
-        return Campaign(folder, config, study.prepare_data(folder, config))
+        campaign = Campaign(folder, config, study.prepare_data(folder, config))
+        told = f"{folder} was made with {'; '.join(campaign._other_versions)}; {NOT_IDENTICAL}"
+        require(not (strict and campaign._other_versions), told)
+        campaign.notes += (told,) if campaign._other_versions else ()
+        return campaign
 
     @property
     def number(self) -> int:
@@ -588,6 +603,9 @@ class Campaign:
             self.notes += tuple(
                 f"{path} is damaged, so what came after the one before it is done again" for path in lost
             )
+        if done > 0 or offline > 0:
+            last = self._history.checkpoint(done) if done > 0 else self._offline.checkpoint(offline)
+            self._other_versions = other_versions(read_manifest(last))
         if done > 0 or offline >= self.config.offline_updates:
             self._team, self._number = self._team_after(done), done
 

@@ -25,6 +25,7 @@ from typing import Any
 from jaxtyping import PyTree
 
 from marline.agent import AgentState
+from marline.campaign.measurements import require_records, require_stopped
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, read_lines
@@ -51,12 +52,7 @@ class History:
     def records(self) -> list[Record]:
         """One measurement per deployment so far; `CorruptionError` where a line is damaged."""
         path = self.folder / "metrics.jsonl"
-        records: list[Record] = []
-        for line in read_lines(path):
-            if not isinstance(line, dict) or type(line.get("deployment")) is not int:
-                raise CorruptionError(f"{path} holds a line that is no measurement; restore a copy")
-            records.append(line)
-        return records
+        return require_records(path, read_lines(path))
 
     def save(
         self, step: int, members: Members, records: list[Record], stopped: Mapping[AgentID, Record] | None = None
@@ -90,11 +86,13 @@ class History:
 
     def records_at(self, step: int) -> list[Record]:
         """The measurements up to checkpoint `step`, which it carries itself."""
-        return checkpoints.read_manifest(self.checkpoint(step))["records"]
+        folder = self.checkpoint(step)
+        return require_records(folder, checkpoints.read_manifest(folder).get("records"))
 
     def stopped_at(self, step: int) -> dict[AgentID, Record]:
         """The agents that diverged before checkpoint `step`, as they were given to `save`."""
-        return checkpoints.read_manifest(self.checkpoint(step)).get("stopped", {})
+        folder = self.checkpoint(step)
+        return require_stopped(folder, checkpoints.read_manifest(folder).get("stopped", {}))
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""

@@ -29,7 +29,7 @@ from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
-from marline.errors import ConfigError, CorruptionError
+from marline.errors import ConfigError, CorruptionError, require
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
@@ -37,6 +37,7 @@ from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
 Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
+MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
@@ -81,6 +82,13 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
     Returns:
         Its programs, to be compiled.
     """
+    for agent, (_, num_rows) in sizes.items():
+        planned = num_rows + config.deployments * config.rows_per_deployment
+        require(
+            planned < MOST_ROWS,
+            f"{planned:,} rows are planned for agent {agent!r}, and rows are counted in 32 bits; plan fewer than "
+            f"{MOST_ROWS:,}: fewer deployments, or fewer rows in each",
+        )
     outlines = {
         agent: Experience.outline(
             spec,

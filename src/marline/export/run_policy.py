@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from onnxruntime import InferenceSession
 
 
 class Agent:
@@ -22,7 +22,7 @@ class Agent:
             if sha256((folder / name).read_bytes()).hexdigest() != record["sha256"]:
                 sys.exit(f"{folder / name} is not what was exported; copy the bundle again")
         self.inputs = {tensor["name"]: tensor for tensor in self.contract["inputs"]}
-        self.session = onnxruntime.InferenceSession(folder / "policy.onnx", providers=["CPUExecutionProvider"])
+        self.session = InferenceSession((folder / "policy.onnx").read_bytes(), providers=["CPUExecutionProvider"])
         golden = json.loads((folder / "golden.json").read_text("utf-8"))
         if not np.allclose(self.run(golden), golden["action"], rtol=0, atol=self.contract["golden"]["tolerance"]):
             sys.exit(f"the actions of golden.json come out otherwise; do not use {folder} on this machine")
