@@ -114,7 +114,11 @@ def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cooperative-navigation-4" in catalogue["tasks"]
     assert catalogue["algorithms"].keys() == catalogue["pairs"].keys() >= {"td3-bc", "bcq"}
     assert set(catalogue["pairs"]["bcq"]) == catalogue["samplers"].keys()
-    assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {"otc-value", "otc-value-literal"}
+    assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {
+        "otc-value",
+        "otc-value-literal",
+        "otc-value-refresh",
+    }
     assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()
 
 

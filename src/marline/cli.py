@@ -149,6 +149,8 @@ class Report:
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
     """Also write the figure of returns, as SVG."""
+    tensorboard: Path | None = None
+    """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
     """Draw only these samplers in the figure."""
     json: bool = False

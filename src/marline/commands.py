@@ -233,6 +233,8 @@ def report(options: cli.Report) -> int:
         reporting.write_summary(runs, options.summary)
     if options.figure:
         reporting.write_figure(runs, options.figure, samplers=options.sampler)
+    if options.tensorboard:
+        reporting.write_tensorboard(runs, options.tensorboard)
     if options.json:
         print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
         return 0

@@ -40,11 +40,12 @@ class Known:
 
     def features(
         self, state: Array, experience: Experience, critic: Any, candidates: Array, references: Array, *, key: Array
-    ) -> tuple[Features, Features, Mapping[str, Array]]:
+    ) -> tuple[Features, Features, Array]:
         scale = jnp.array(self.scales)[state - 1]
         distance = scale * candidates if self.by_row else jnp.full(candidates.shape, scale)
         nothing = jnp.zeros((references.shape[0], 1))
-        return Features(jnp.zeros((candidates.shape[0], 1)), distance[:, None]), Features(nothing, nothing), {}
+        first = Features(jnp.zeros((candidates.shape[0], 1)), distance[:, None])
+        return first, Features(nothing, nothing), jnp.float32(0.0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
