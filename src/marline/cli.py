@@ -103,6 +103,8 @@ class Resume:
     """Where to compute; it need not be where the run began."""
     address: str | None = None
     """HOST:PORT of the Ray cluster, as for `marline run`."""
+    strict: bool = False
+    """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -243,8 +245,8 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit status.
 
-    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
-    143 after SIGTERM.
+    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 4 where an agent
+    diverged and the others went on; 130 after Ctrl-C, 143 after SIGTERM.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

@@ -29,7 +29,7 @@ from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
-from marline.errors import ConfigError, CorruptionError
+from marline.errors import ConfigError, CorruptionError, require
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
@@ -37,6 +37,7 @@ from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
 Step = tuple[str, int]  # what is going on, and how many updates were just done
+MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
@@ -81,6 +82,13 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
     Returns:
         Its programs, to be compiled.
     """
+    for agent, (_, num_rows) in sizes.items():
+        planned = num_rows + config.deployments * config.rows_per_deployment
+        require(
+            planned < MOST_ROWS,
+            f"{planned:,} rows are planned for agent {agent!r}, and rows are counted in 32 bits; plan fewer than "
+            f"{MOST_ROWS:,}: fewer deployments, or fewer rows in each",
+        )
     outlines = {
         agent: Experience.outline(
             spec,
@@ -148,18 +156,28 @@ class _Study:
         last, team = self._offline_so_far(histories)
         yield "offline training", last
         saved = last
+        stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
         training = tuning.pretrain(
-            team, config.algorithm, num_updates=config.offline_updates, first_update=last, chunk=config.updates
+            team,
+            config.algorithm,
+            num_updates=config.offline_updates,
+            first_update=last,
+            chunk=config.updates,
+            stopped=[(seed, agent) for seed, agents in stopped.items() for agent in agents],
         )
-        for done, team, _ in training:
+        for step in training:
+            team, done = step.team, step.updates
+            for (seed, agent), its in step.diverged.items():
+                stopped[seed][agent] = histories[seed].save_divergence(histories[seed].folder, agent, its)
             yield "offline training", done - last
             last = done
             if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
                 saved = done
-                self._save(team, histories, done, {seed: [] for seed in self.seeds})
+                self._save(team, histories, done, {seed: [] for seed in self.seeds}, stopped)
         if not all(history.records() for history in histories.values()):
-            measured = self._evaluate(team, 0, {}, 0.0)
-            self._save(team, histories, config.offline_updates, {seed: [measured[seed]] for seed in self.seeds})
+            measured = self._evaluate(team, 0, {}, 0.0, stopped)
+            records = {seed: [measured[seed]] for seed in self.seeds}
+            self._save(team, histories, config.offline_updates, records, stopped)
         return team
 
     def trained(self) -> Team:
@@ -217,8 +235,12 @@ class _Study:
         for number in remaining:
             yield f"{name}: deployment {number} of {config.deployments}", 0
             began = time.monotonic()
-            _, team, metrics = next(campaign)
-            measured = self._evaluate(team, number, metrics, time.monotonic() - began)
+            _, team, metrics, diverged = next(campaign)
+            stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
+            for (seed, agent), its in diverged.items():
+                home = histories[seed].deployment(number)
+                stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
+            measured = self._evaluate(team, number, metrics, time.monotonic() - began, stopped)
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
             policies = tuning.policies(team, config.algorithm)
             for seed, history in histories.items():
@@ -256,12 +278,21 @@ class _Study:
             memory = state.sampler
             for record in self._history(seed, self.config.matches[name]).records()[1:]:
                 drawn = record["agents"][agent]
+                if "share_offline" not in drawn:  # it diverged with the first update
+                    continue
                 shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
                 memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
             prescribed[seed, agent] = state._replace(sampler=memory)
         return prescribed
 
-    def _evaluate(self, team: Team, number: int, metrics: tuning.Summary, seconds: float) -> dict[int, Record]:
+    def _evaluate(
+        self,
+        team: Team,
+        number: int,
+        metrics: tuning.Summary,
+        seconds: float,
+        stopped: Mapping[int, Mapping[AgentID, Record]],
+    ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
         records = {}
         for seed in self.seeds:
@@ -275,14 +306,20 @@ class _Study:
                 "mean_abs_action": result.mean_abs_action,
                 "seconds": round(seconds, 3),
                 "agents": {agent: metrics[seed, agent] for agent in self.agents if (seed, agent) in metrics},
+                **({"diverged": stopped[seed]} if stopped[seed] else {}),
             }
         return records
 
     def _save(
-        self, team: Team, histories: Mapping[int, History], step: int, records: Mapping[int, list[Record]]
+        self,
+        team: Team,
+        histories: Mapping[int, History],
+        step: int,
+        records: Mapping[int, list[Record]],
+        stopped: Mapping[int, Mapping[AgentID, Record]] | None = None,
     ) -> None:
         for seed, history in histories.items():
-            history.save(step, _of_seed(team, seed), records[seed])
+            history.save(step, _of_seed(team, seed), records[seed], (stopped or {}).get(seed))
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}

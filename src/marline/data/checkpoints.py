@@ -107,6 +107,15 @@ def read_manifest(directory: Path | str) -> Manifest:
     return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
 
 
+def other_versions(manifest: Manifest) -> list[str]:
+    """How what wrote a checkpoint differs from what runs here, as far as a bit of a result may: JAX, and the device."""
+    now, then = versions(), manifest.get("versions")
+    then = then if isinstance(then, dict) else {}
+    return [
+        f"{name} {then[name]}, not {now[name]}" for name in ("jax", "device") if then.get(name, now[name]) != now[name]
+    ]
+
+
 def tree_sha256(tree: PyTree) -> str:
     """SHA-256 of the file that a tree is stored as."""
     return hashlib.sha256(_serialize("tree", tree)).hexdigest()
@@ -196,5 +205,6 @@ def versions() -> dict[str, str]:
     return {
         "marline": importlib.metadata.version("marline"),
         "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
     }

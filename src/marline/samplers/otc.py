@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from marline.data.experience import Experience
 from marline.errors import require, require_name
 from marline.nn.occasionally import occasionally
+from marline.ops.histogram import histogram
 from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar, nearest_distances
 from marline.ops.prioritization import (
     adapted_alpha,
@@ -146,7 +147,7 @@ class OTC:
         """Take in D^k, estimate the mean distance, and adapt the exponent (Eq. 4) from the second deployment on."""
         memory, metrics = self._distance.begin_deployment(state.distance, experience)
         state = state._replace(distance=memory)
-        mean_distance = self._mean_distance(state, experience, critic, key=key)
+        mean_distance, counts = self._estimate_distances(state, experience, critic, key=key)
         first = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
         raw, used = state.alpha_raw, state.alpha
         if self.adaptive and self.alpha > 0:
@@ -160,6 +161,7 @@ class OTC:
             "alpha_raw": raw,
             "alpha": used,
             "estimated_distance": mean_distance,
+            "distance_histogram": counts,
             "effective_sample_size": effective_sample_size(probabilities),
         }
 
@@ -269,10 +271,10 @@ class OTC:
         distances = jnp.sum(absolute_difference(first.compared, second.compared[matches]), axis=1)
         return _Matched(distances, references[matches] == candidates)
 
-    def _mean_distance(
+    def _estimate_distances(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
-    ) -> Float[Array, ""]:
-        """Dbar_k: the mean over rows of B^k of the distance to their match in all of D^k."""
+    ) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
+        """Distances of rows of B^k to their match in all of D^k: their mean Dbar_k, and their histogram."""
         candidate_key, reference_key, match_key, value_key = jax.random.split(key, 4)
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
@@ -282,12 +284,14 @@ class OTC:
             state.distance, experience, critic, candidates, references, key=value_key
         )
 
-        def block_mean(block: tuple[Features, Array, PRNGKeyArray]) -> Float[Array, ""]:
+        def of_block(block: tuple[Features, Array, PRNGKeyArray]) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
             features, rows, key = block
-            return jnp.mean(self._match(features, second, rows, references, key=key).distances)
+            distances = self._match(features, second, rows, references, key=key).distances
+            return jnp.mean(distances), histogram(distances)
 
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, block, *x.shape[1:]), (first, candidates))
-        return jnp.mean(jax.lax.map(block_mean, (*blocks, jax.random.split(match_key, num_blocks))))
+        means, counts = jax.lax.map(of_block, (*blocks, jax.random.split(match_key, num_blocks)))
+        return jnp.mean(means), jnp.sum(counts, axis=0)
 
 
 def _measured(accepted: Accepted, floors: Float[Array, ""]) -> Metrics:
