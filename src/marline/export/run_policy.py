@@ -17,7 +17,7 @@ class Agent:
         text = (folder / "contract.json").read_bytes()
         seal = text.rpartition(b'"seal": "')[2][:64]  # the SHA-256 of the text with zeros in its place
         is_intact = sha256(text.replace(seal, b"0" * 64)).hexdigest().encode() == seal
-        self.contract = json.loads(text) if is_intact else {"files": {"contract.json": {"sha256": "that of no file"}}}
+        self.contract = json.loads(text if is_intact else b'{"files": {"contract.json": {"sha256": "of no file"}}}')
         for name, record in self.contract["files"].items():
             if sha256((folder / name).read_bytes()).hexdigest() != record["sha256"]:
                 sys.exit(f"{folder / name} is not what was exported; copy the bundle again")
