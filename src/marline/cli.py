@@ -78,6 +78,10 @@ class Run:
     """Options of samplers and of OTC's distances, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
     data_seed: int = 0
     """Seed of the offline logs."""
+    engine: Literal["local", "ray"] = "local"
+    """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
+    address: str | None = None
+    """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -95,6 +99,10 @@ class Resume:
     """Run directory."""
     trust: bool = False
     """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
+    engine: Literal["local", "ray"] = "local"
+    """Where to compute; it need not be where the run began."""
+    address: str | None = None
+    """HOST:PORT of the Ray cluster, as for `marline run`."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
@@ -103,7 +111,7 @@ class Resume:
     def __call__(self) -> int:
         from marline import commands
 
-        return commands.resume(self.run, trust=self.trust, strict=self.strict, json=self.json)
+        return commands.resume(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,10 @@ from rich.table import Table
 import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
-from marline.campaign import study, workers
+from marline.campaign import study
 from marline.campaign.campaign import NOT_IDENTICAL
 from marline.campaign.diverging import sentence, stops
+from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 def run(options: cli.Run) -> int:
     """`marline run`."""
+    engine = make_engine(options.engine, options.address)
     if options.trust:
         envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
@@ -64,7 +66,8 @@ def run(options: cli.Run) -> int:
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
-    return _finish(options.run, config, json=options.json)
+        del logs  # which the run directory holds now
+    return _finish(options.run, config, engine, json=options.json)
 
 
 def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
@@ -79,20 +82,21 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
 
 
-def resume(folder: Path, *, trust: bool = False, strict: bool = False, json: bool = False) -> int:
+def resume(options: cli.Resume) -> int:
     """`marline resume`."""
-    config = RunConfig.read(require_run(folder))
+    config = RunConfig.read(require_run(options.run))
     if config.task is not None:
-        if trust:
+        if options.trust:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
-    different = _other_versions(folder)
-    told = f"{folder} was made with {'; '.join(different)}; {NOT_IDENTICAL}"
-    require(not (strict and different), told)
+    engine = make_engine(options.engine, options.address)
+    different = _other_versions(options.run)
+    told = f"{options.run} was made with {'; '.join(different)}; {NOT_IDENTICAL}"
+    require(not (options.strict and different), told)
     if different:
         print(f"note: {told}", file=sys.stderr)
-    return _finish(folder, config, json=json)
+    return _finish(options.run, config, engine, json=options.json)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -173,20 +177,18 @@ def demo(folder: Path) -> int:
     )
     set_up_jax()
     study.create(folder, config)
-    return _finish(folder, config, json=False)
+    return _finish(folder, config, make_engine("local"), json=False)
 
 
-def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
+def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
     with resumable(f"marline resume {folder}"), writing(folder):
-        shares = workers.plan(
-            config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        shares = engine.plan(config.seeds)
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
         with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
-            workers.run(folder, config, shares, progress.advance)
+            engine.run(folder, config, shares, progress.advance)
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")

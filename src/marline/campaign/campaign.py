@@ -202,6 +202,11 @@ class Campaign:
         return ", ".join(f"{name} {version}" for name, version in versions.items())
 
     @property
+    def records(self) -> list[Record]:
+        """What was measured: of the offline team, then of each deployment tuned on."""
+        return self._records()
+
+    @property
     def returns(self) -> list[float]:
         """Mean logged return of each team deployed so far, the offline team first."""
         return [record["return"] for record in self._records() if "return" in record]
@@ -482,10 +487,8 @@ class Campaign:
         return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
     def _simulated(self, task: Task) -> Robots:
-        team = self._policies()
-        number, num_rows = self._number + 1, self.config.rows_per_deployment
-        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
-        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
+        team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
+        return lambda _: simulate(task, team, number, seed=self.seed, num_rows=num_rows)
 
     def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
         number = self._number + 1
@@ -734,6 +737,14 @@ class Campaign:
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+def simulate(
+    task: Task, policies: Mapping[AgentID, Policy], number: int, *, seed: int, num_rows: int
+) -> dict[AgentID, Dataset]:
+    """What deployment `number` of a team brings where a task stands in place of robots: the same each time."""
+    key = jax.random.fold_in(study.world_key(seed, "collection"), number)
+    return collect(task, policies, num_rows, key=key, deployment=number)
 
 
 def _files(checkpoint: Path) -> Mapping[str, FileRecord]:

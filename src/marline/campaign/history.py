@@ -6,6 +6,7 @@
     deployment-03/learners/   the same with critics and optimizers, where a team may be rolled back to it
     deployment-03/waiting/    logs of some agents, until those of the others are in
     deployment-03/bundles/    the same for machines without JAX, where they were exported
+    trajectories.json     an episode of the team before the first deployment and after the last
     deployment-03/diverged/   of each agent that left the finite numbers, the batch with which it did; in the offline
                               history beside the checkpoints
     metrics.jsonl         a line per deployment, 0 being the offline team
@@ -34,6 +35,7 @@ from marline.errors import CorruptionError
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
+TRAJECTORIES = "trajectories.json"
 Record = dict[str, Any]
 Members = Mapping[AgentID, AgentState]
 
@@ -64,8 +66,21 @@ class History:
         entries = {"step": step, "records": records, **({"stopped": stopped} if stopped else {})}
         checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove all checkpoints but the last two."""
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(self.checkpoint(old))
+
+    def published(self) -> list[Path]:
+        """Folders and files that were published by a rename each, those of a deployment in the order of that."""
+        checkpoints = [self.checkpoint(step) for step in self.steps()]
+        kinds = ("logs", "diverged/*", "policies")
+        deployed = [path for kind in kinds for path in sorted(self.folder.glob(f"deployment-*/{kind}"))]
+        deployed += sorted(self.folder.glob("diverged/*"))
+        files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / "metrics.jsonl"]
+        return [path for path in (*deployed, *files) if path.exists()]
 
     def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
         """Learners and sampler memories of checkpoint `step`, given members of the same shapes.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import tuning
-from marline.campaign.history import History, Record
+from marline.campaign.history import TRAJECTORIES, History, Record
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import RunConfig
 from marline.data import dataset
@@ -36,7 +36,7 @@ from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
-Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
+Step = tuple[str, int]  # what is going on, and how many updates were just done
 MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
@@ -107,65 +107,84 @@ def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> Non
         dataset.save(folder / "data", logs, {"source": source})
 
 
+def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
+    """The offline logs on the device. `data` is emptied, for a second copy of large logs is most of what a run takes."""
+    experiences: dict[AgentID, Experience] = {}
+    for agent in list(data):
+        experiences |= tuning.place(
+            {agent: data.pop(agent)},
+            config.algorithm,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+    return experiences
+
+
 def run_seeds(
-    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int], progress: Progress
-) -> None:
+    folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
+) -> Iterator[Step]:
     """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
-    study = _Study(folder, config, data, tuple(seeds), progress)
-    team = study.offline()
+    study = _Study(folder, config, experiences, tuple(seeds))
+    team = yield from study.offline()
     for name in config.samplers:
-        study.tune(team, name)
+        yield from study.tune(team, name)
+
+
+def run_part(
+    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seed: int, sampler: str | None
+) -> Iterator[Step]:
+    """Run or finish one sampler of one seed, or its offline training, without which no sampler can begin.
+
+    Args:
+        folder: has what the part builds on: for a sampler the offline team, for a control also what it matches.
+        config: of the study.
+        data: the offline logs.
+        seed: of the learners.
+        sampler: its name; None is the offline training.
+    """
+    study = _Study(folder, config, place_data(config, dict(data)), (seed,))
+    if sampler is None:
+        yield from study.offline()
+    else:
+        yield from study.tune(study.trained(), sampler)
 
 
 class _Study:
     """The seeds of one process."""
 
     def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        data: Mapping[AgentID, Dataset],
-        seeds: tuple[int, ...],
-        progress: Progress,
+        self, folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: tuple[int, ...]
     ) -> None:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
                 f"see how it goes on: marline status {folder}"
             )
-        self.folder, self.config, self.data, self.seeds, self.progress = folder, config, data, seeds, progress
+        self.folder, self.config, self.seeds = folder, config, seeds
         self.task: Task = make_task(config.task)
-        self.agents = tuple(data)
+        self.experiences, self.agents = experiences, tuple(experiences)
 
-    def offline(self) -> Team:
+    def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
         config = self.config
-        team = untrained = tuning.recruit(
-            self.data,
-            config.algorithm,
-            seeds=self.seeds,
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
         histories = {seed: self._history(seed, "offline") for seed in self.seeds}
-        done = _common_step(histories)
-        if done is not None:
-            team = untrained = _restore(untrained, histories, done)
-        self.progress("offline training", done or 0)
-        last = saved = done or 0
+        last, team = self._offline_so_far(histories)
+        yield "offline training", last
+        saved = last
         stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
-        for step in tuning.pretrain(
-            untrained,
+        training = tuning.pretrain(
+            team,
             config.algorithm,
             num_updates=config.offline_updates,
             first_update=last,
             chunk=config.updates,
             stopped=[(seed, agent) for seed, agents in stopped.items() for agent in agents],
-        ):
+        )
+        for step in training:
             team, done = step.team, step.updates
             for (seed, agent), its in step.diverged.items():
                 stopped[seed][agent] = histories[seed].save_divergence(histories[seed].folder, agent, its)
-            self.progress("offline training", done - last)
+            yield "offline training", done - last
             last = done
             if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
                 saved = done
@@ -176,17 +195,29 @@ class _Study:
             self._save(team, histories, config.offline_updates, records, stopped)
         return team
 
-    def tune(self, team: Team, name: str) -> None:
+    def trained(self) -> Team:
+        """The offline teams, which must be on disk."""
+        done, team = self._offline_so_far({seed: self._history(seed, "offline") for seed in self.seeds})
+        if done != self.config.offline_updates:
+            raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
+        return team
+
+    def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int, Team]:
+        untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
+        done = _common_step(histories)
+        return (0, untrained) if done is None else (done, _restore(untrained, histories, done))
+
+    def tune(self, team: Team, name: str) -> Iterator[Step]:
         """K deployments under one sampler, from the offline teams."""
         config, sampler = self.config, self.config.samplers[name]
         histories = {seed: self._history(seed, name) for seed in self.seeds}
         records = {seed: self._history(seed, "offline").records() for seed in self.seeds}
         start, done = team, _common_step(histories)
         if done == config.deployments:
-            self.progress(f"{name}: done before", config.deployments * config.updates)
+            yield f"{name}: done before", config.deployments * config.updates
             return
         if done is None:
-            self.progress(f"{name}: preparing", 0)
+            yield f"{name}: preparing", 0
             done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
         else:
             templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
@@ -195,10 +226,9 @@ class _Study:
                 team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
             team = _restore(team, histories, done)
             records = {seed: history.records() for seed, history in histories.items()}
-            self.progress(f"{name}: resumed", done * config.updates)
+            yield f"{name}: resumed", done * config.updates
 
         def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
-            self.progress(f"{name}: deployment {number} of {config.deployments}", 0)
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(world_key(seed, "collection"), number)
@@ -206,12 +236,14 @@ class _Study:
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
-        began = time.monotonic()
         remaining = range(done + 1, config.deployments + 1)
         campaign = tuning.run(
             team, deploy, config.algorithm, sampler, num_updates=config.updates, deployments=remaining
         )
-        for number, team, metrics, diverged in campaign:
+        for number in remaining:
+            yield f"{name}: deployment {number} of {config.deployments}", 0
+            began = time.monotonic()
+            _, team, metrics, diverged = next(campaign)
             stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
             for (seed, agent), its in diverged.items():
                 home = histories[seed].deployment(number)
@@ -225,8 +257,7 @@ class _Study:
                     self._save_trajectories(start, team, seed, history)
             self._save(team, histories, number, records)
             mean = np.mean([record["return"] for record in measured.values()])
-            self.progress(f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates)
-            began = time.monotonic()
+            yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
     def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
         num_rows, epsilon = self.config.rows_per_deployment, self.config.sequential_exploration
@@ -304,7 +335,7 @@ class _Study:
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
             traces[when] = trace(self.task, of_seed, key=world_key(seed, "evaluation"), deployment=number + 1)
-        atomic_json(history.folder / "trajectories.json", traces)
+        atomic_json(history.folder / TRAJECTORIES, traces)
 
 
 def world_key(seed: int, purpose: str) -> PRNGKeyArray:

@@ -1,14 +1,15 @@
-"""Seeds side by side: one process per core on a CPU, one program for all on an accelerator."""
+"""The engine of one machine, seeds side by side: a process per core on a CPU, one program for all on an accelerator."""
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -17,39 +18,39 @@ import jax
 
 from marline import envs
 from marline.campaign import study
+from marline.campaign.engine import Progress
 from marline.configuration import RunConfig
-from marline.data.dataset import Dataset
 from marline.errors import MarlineError
 from marline.population import compile_ahead
-from marline.types import AgentID
-
-Progress = Callable[[int, str, int], None]  # worker, what is going on, updates just done
 
 
-def plan(seeds: Sequence[int], num_cores: int) -> list[list[int]]:
-    """Which worker runs which seeds."""
-    if jax.default_backend() != "cpu":
-        return [list(seeds)]
-    num_workers = min(num_cores, len(seeds))
-    return [list(seeds[worker::num_workers]) for worker in range(num_workers)]
+@dataclasses.dataclass(frozen=True)
+class LocalEngine:
+    """Each share of the seeds goes to a process of its own."""
+
+    def plan(self, seeds: Sequence[int]) -> list[list[int]]:
+        """A share per core on a CPU, one share on an accelerator."""
+        if jax.default_backend() != "cpu":
+            return [list(seeds)]
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = min(num_cores, len(seeds))
+        return [list(seeds[worker::num_workers]) for worker in range(num_workers)]
+
+    def run(self, folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
+        """See `Engine`."""
+        if len(shares) == 1:
+            for text, done in _run_share(folder, config, shares[0]):
+                progress(0, text, done)
+            return
+        sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
+        if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            # on all cores, once; each worker would compile all of it on one core
+            progress(0, "compiling", 0)
+            compile_ahead(study.rehearse(config, sizes), len(shares))
+        _run_processes(folder, config, shares, progress)
 
 
-def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
-    """Run or finish a study; each share of the seeds goes to a process of its own.
-
-    Raises:
-        MarlineError: what a worker reported, after the others were stopped; the run can be resumed.
-    """
-    data = study.prepare_data(folder, config)
-    if len(shares) == 1:
-        _run_share(folder, config, data, shares[0], lambda text, done: progress(0, text, done))
-        return
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        # on all cores, once; each worker would compile all of it on one core
-        progress(0, "compiling", 0)
-        sizes = {agent: (logs.spec, len(logs)) for agent, logs in data.items()}
-        compile_ahead(study.rehearse(config, sizes), len(shares))
-    del data
+def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")
     trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
     processes: dict[Connection, SpawnProcess] = {}
@@ -101,8 +102,8 @@ def _work(folder: Path, seeds: list[int], number: int, parent: Connection, trust
         if trusted is not None:
             envs.trust(trusted)
         config = RunConfig.read(folder / "run.json")
-        data = study.prepare_data(folder, config)
-        _run_share(folder, config, data, seeds, lambda text, done: parent.send(("progress", text, done)))
+        for text, done in _run_share(folder, config, seeds):
+            parent.send(("progress", text, done))
         parent.send(("done", "", 0))
     except MarlineError as error:
         parent.send(("error", str(error), 0))
@@ -117,13 +118,8 @@ def _die_with(parent: Connection) -> None:
         os._exit(1)
 
 
-def _run_share(
-    folder: Path,
-    config: RunConfig,
-    data: Mapping[AgentID, Dataset],
-    seeds: Sequence[int],
-    progress: study.Progress,
-) -> None:
+def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
+    experiences = study.place_data(config, study.prepare_data(folder, config))
     together = jax.default_backend() != "cpu"
     for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        study.run_seeds(folder, config, data, group, progress)
+        yield from study.run_seeds(folder, config, experiences, group)
