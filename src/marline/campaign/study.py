@@ -108,7 +108,7 @@ def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> Non
 
 
 def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
-    """The offline logs on the device. `data` is emptied, for a second copy of large logs is most of what a run takes."""
+    """The offline logs on the device. `data` is emptied: a second copy of large logs is most of what a run takes."""
     experiences: dict[AgentID, Experience] = {}
     for agent in list(data):
         experiences |= tuning.place(
