@@ -47,7 +47,7 @@ def curve(task: Task, logs: Mapping[AgentID, Dataset], algorithm: Any, seed: int
     (agent,) = task.agents
     team = tuning.recruit(logs, algorithm, seeds=[seed], num_deployments=0, rows_per_deployment=1)
     rows = team[seed, agent].experience[jnp.arange(SCORED)]
-    for done, trained, _ in tuning.pretrain(team, algorithm, num_updates=NUM_UPDATES, chunk=EVERY):
+    for done, trained, *_ in tuning.pretrain(team, algorithm, num_updates=NUM_UPDATES, chunk=EVERY):
         learner = trained[seed, agent].learner
         result = evaluate(task, {agent: algorithm.policy(learner)}, EPISODES, key=jax.random.key(1000))
         yield done, float(result.returns.mean()), float(mean_q1(algorithm, learner, rows))

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from marline.agent import (
     TD_ERROR_EVERY,
     AgentState,
+    Tuned,
     begin_deployment,
     compare_td_errors,
     describe_rows,
@@ -77,17 +78,18 @@ def test_a_loop_cut_in_two_is_the_whole_loop_bit_for_bit() -> None:
     state = begun(experience)
 
     @functools.partial(jax.jit, static_argnums=2)
-    def loop(state: AgentState, first: Array, num: int) -> tuple[Any, Any, Any]:
+    def loop(state: AgentState, first: Array, num: int) -> Tuned:
         keys = (jax.random.key(1), jax.random.key(2))
         return tune(state, *keys, first, algorithm=algorithm, sampler=sampler, num_updates=num)
 
     whole = loop(state, jnp.int32(TD_ERROR_EVERY - 4), 12)
-    learner, memory, before = loop(state, jnp.int32(TD_ERROR_EVERY - 4), 6)
+    learner, memory, before, first_rows, _ = loop(state, jnp.int32(TD_ERROR_EVERY - 4), 6)
     halves = state._replace(learner=learner, sampler=memory)
-    learner, memory, after = loop(halves, jnp.int32(TD_ERROR_EVERY + 2), 6)
+    learner, memory, after, last_rows, is_finite = loop(halves, jnp.int32(TD_ERROR_EVERY + 2), 6)
+    rows = jnp.concatenate([first_rows, last_rows])
     joined = {name: jnp.concatenate([before[name], after[name]]) for name in before}
-    assert whole[2].keys() == joined.keys()
-    for one, other in zip(bits(whole), bits((learner, memory, joined)), strict=True):
+    assert whole[2].keys() == joined.keys() and rows.shape == (12, 8)
+    for one, other in zip(bits(whole), bits((learner, memory, joined, rows, is_finite)), strict=True):
         np.testing.assert_array_equal(one, other)
 
     # TD errors are looked at in every hundredth update only

@@ -67,6 +67,16 @@ def test_an_unknown_flag_is_refused_with_the_nearest(tmp_path: Path, capsys: pyt
     assert "--deployments" in error
 
 
+def test_an_engine_that_cannot_be_had_is_told_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    run = ("run", "--run", str(tmp_path / "run"))
+    assert "pip install 'marline[ray]'" in refuse(capsys, *run, "--engine", "ray")
+    assert "add --engine ray" in refuse(capsys, *run, "--address", "10.0.0.1:6379")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.campaign import study
     from marline.flags import configure
@@ -114,7 +124,11 @@ def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cooperative-navigation-4" in catalogue["tasks"]
     assert catalogue["algorithms"].keys() == catalogue["pairs"].keys() >= {"td3-bc", "bcq"}
     assert set(catalogue["pairs"]["bcq"]) == catalogue["samplers"].keys()
-    assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {"otc-value", "otc-value-literal"}
+    assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {
+        "otc-value",
+        "otc-value-literal",
+        "otc-value-refresh",
+    }
     assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()
 
 

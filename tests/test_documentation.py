@@ -1,4 +1,4 @@
-"""The page of algorithms lists every option, so that none comes without its source."""
+"""Pages that can be checked: every option is listed with its source, and every test that is named exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from marline.algorithms import ALGORITHMS
 from marline.samplers import SAMPLERS
 
-PAGE = Path(__file__).parents[1] / "docs" / "algorithms.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "algorithms.md"
 
 
 def sections() -> dict[str, str]:
@@ -30,3 +31,10 @@ def test_every_option_is_listed(name: str) -> None:
     text = sections()[name]
     for field in dataclasses.fields(method):  # pyright: ignore[reportArgumentType]
         assert f"`{field.name}`" in text, f"docs/algorithms.md does not list {field.name} of {name}"
+
+
+def test_every_test_that_is_named_exists() -> None:
+    sources = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text()))
+    assert len(named) > 60
+    assert [name for name in sorted(named) if f"def {name}(" not in sources] == []

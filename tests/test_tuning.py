@@ -16,9 +16,10 @@ from marline import tuning
 from marline.algorithms import BREMEN, CQL, TD3BC
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
+from marline.divergence import first_divergence
 from marline.errors import ConfigError
 from marline.samplers import OTC, OnlineMatched, Sampler, Uniform
-from marline.tuning import Deployment, DivergenceError, LearnerID, Team, check_finite
+from marline.tuning import Deployment, LearnerID, Team
 from marline.types import Metrics, Policy, Spec, Transition
 
 SPECS = {"left": Spec(3, 1), "right": Spec(5, 2)}
@@ -97,8 +98,8 @@ def recruit(data: Mapping[str, Dataset] | None = None) -> Team:
 
 
 def pretrained(team: Team | None = None) -> Team:
-    *_, (_, team, _) = tuning.pretrain(team or recruit(), ALGORITHM, num_updates=6)
-    return team
+    *_, trained = tuning.pretrain(team or recruit(), ALGORITHM, num_updates=6)
+    return trained.team
 
 
 class Fleet:
@@ -142,19 +143,19 @@ def test_every_seed_and_agent_has_a_learner_of_its_own() -> None:
 @pytest.mark.parametrize("chunk", [6, 4, 1])
 def test_offline_training_does_not_depend_on_its_chunks(chunk: int) -> None:
     whole = learners(pretrained())
-    *_, (done, team, metrics) = tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=chunk)
-    assert done == 6
-    assert same(learners(team), whole)
-    assert metrics.keys() == team.keys()
+    *_, trained = tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=chunk)
+    assert trained.updates == 6
+    assert same(learners(trained.team), whole)
+    assert trained.metrics.keys() == trained.team.keys()
 
 
 def test_offline_training_goes_on_where_it_stopped() -> None:
     stopped = next(tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=4))
-    done, team, _ = stopped
+    done, team, *_ = stopped
     assert done == 4
     steps = list(tuning.pretrain(team, ALGORITHM, num_updates=6, first_update=done, chunk=4))
-    assert [done for done, _, _ in steps] == [6]
-    assert same(learners(steps[-1][1]), learners(pretrained()))
+    assert [step.updates for step in steps] == [6]
+    assert same(learners(steps[-1].team), learners(pretrained()))
     assert list(tuning.pretrain(team, ALGORITHM, num_updates=4, first_update=4)) == []
 
 
@@ -224,7 +225,7 @@ def test_a_run_repeats_bit_for_bit() -> None:
     for one, other in zip(first, second, strict=True):
         assert same(one.team, other.team)
         for learner, metrics in one.metrics.items():
-            assert metrics == pytest.approx(other.metrics[learner], nan_ok=True, rel=0, abs=0)
+            np.testing.assert_equal(metrics, other.metrics[learner])  # NaN equals NaN
 
 
 def test_metrics_tell_what_was_adapted_and_drawn() -> None:
@@ -248,7 +249,7 @@ def test_the_control_draws_the_shares_it_is_told() -> None:
         assert metrics["share_earlier"] == 0.0
 
 
-def test_rewards_that_are_not_numbers_stop_the_run_and_name_the_learner() -> None:
+def test_a_learner_that_diverges_stays_as_it_was_and_no_other_notices() -> None:
     class Broken(Fleet):
         def __call__(self, number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
             logs = super().__call__(number, policies)
@@ -257,31 +258,61 @@ def test_rewards_that_are_not_numbers_stop_the_run_and_name_the_learner() -> Non
             return logs
 
     team = tuning.equip(pretrained(), UNIFORM)
-    campaign = tuning.run(team, Broken(), ALGORITHM, UNIFORM, num_updates=5, deployments=[1, 2])
-    assert next(campaign).number == 1
-    with pytest.raises(DivergenceError, match="agent 'right' under seed 1 diverged: critic_loss is nan.*rewards"):
-        next(campaign)
+    before, broken = run(team, [1, 2], fleet=Broken())
+    _, sound = run(team, [1, 2])
+    assert before.diverged == sound.diverged == {} and list(broken.diverged) == [(1, "right")]
+    for learner in set(team) - set(broken.diverged):
+        assert same(broken.team[learner].learner, sound.team[learner].learner)
+        assert broken.metrics[learner] == pytest.approx(sound.metrics[learner], nan_ok=True, rel=0, abs=0)
+    assert same(broken.team[1, "right"].learner, before.team[1, "right"].learner)
+    assert same(broken.team[1, "right"].experience.size, sound.team[1, "right"].experience.size)
+    found = broken.diverged[1, "right"]
+    assert found.reason == "critic_loss is nan" and found.kept == 0
+    of_update = found.batch["update"] == found.update
+    assert of_update.sum() == UNIFORM.batch_size
+    assert np.isnan(found.batch["reward"][of_update]).any() and not np.isnan(found.batch["reward"][~of_update]).any()
+    assert (np.isnan(found.batch["reward"]) == (found.batch["row"] >= 40 + ROWS)).all()
+    if found.update:
+        assert np.isfinite(broken.metrics[1, "right"]["critic_loss"])
+
+
+def test_offline_training_goes_on_without_whom_diverged() -> None:
+    data = {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    data["left"].rewards[7] = np.inf
+    steps = list(tuning.pretrain(recruit(data), ALGORITHM, num_updates=30, chunk=3))
+    diverged = {learner: (step, its) for step in steps for learner, its in step.diverged.items()}
+    assert list(diverged) == [(0, "left"), (1, "left")] or list(diverged) == [(1, "left"), (0, "left")]
+    wholes = {step.updates: step.team for step in tuning.pretrain(recruit(), ALGORITHM, num_updates=30, chunk=3)}
+    wholes[0] = recruit()
+    for learner, (step, its) in diverged.items():
+        assert its.reason == "critic_loss is inf" and its.kept <= its.update < its.kept + 3 == step.updates
+        assert 7 in its.batch["row"][its.batch["update"] == its.update]
+        assert same(steps[-1].team[learner].learner, wholes[its.kept][learner].learner)
+        assert learner in step.metrics and (step is steps[-1] or learner not in steps[-1].metrics)
+    for learner in ((0, "right"), (1, "right")):
+        assert same(steps[-1].team[learner].learner, wholes[30][learner].learner)
+    first = next(step for step in steps if step.diverged)
+    again = tuning.pretrain(
+        first.team, ALGORITHM, num_updates=30, first_update=first.updates, chunk=3, stopped=first.diverged
+    )
+    assert same(learners([*again][-1].team), learners(steps[-1].team))
 
 
 @pytest.mark.parametrize(
-    "metrics",
+    ("metrics", "is_finite", "found"),
     [
-        {"critic_loss": float("nan")},
-        {"critic_loss": float("inf")},
-        {"mean_q": float("nan")},
-        {"mean_q": -1.1e6},
-        {"mean_q": float("inf")},
+        ({"critic_loss": [1, np.nan, np.nan], "mean_q": [0, 0, 0]}, False, (1, "critic_loss is nan")),
+        ({"critic_loss": [1, 1, np.inf], "mean_q": [0, -1.1e6, 0]}, False, (1, "mean_q is -1.1e+06")),
+        ({"mean_q": [0, np.inf, 0]}, True, (1, "mean_q is inf")),
+        ({"actor_loss": [1, 1, 1], "mean_q": [0, 0, 0]}, False, (2, "its parameters are not finite")),
+        ({"critic_loss": [1e30, 1, 1], "mean_q": [-1e6, 0, 0], "td_error_drawn": [np.nan] * 3}, True, None),
     ],
 )
-def test_what_counts_as_divergence(metrics: dict[str, float]) -> None:
-    (name,) = metrics
-    with pytest.raises(DivergenceError, match=f"agent 'left' under seed 7 diverged: {name} is"):
-        check_finite((7, "left"), {"critic_loss": 1.0, "mean_q": 1.0} | metrics)
-
-
-def test_large_numbers_are_not_divergence() -> None:
-    check_finite((7, "left"), {"critic_loss": 1e30, "mean_q": -1e6})
-    check_finite((7, "left"), {})
+def test_what_counts_as_divergence(
+    metrics: dict[str, list[float]], is_finite: bool, found: tuple[int, str] | None
+) -> None:
+    arrays = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
+    assert first_divergence(arrays, is_finite=is_finite) == found
 
 
 def test_agents_may_learn_by_different_algorithms() -> None:
@@ -297,8 +328,8 @@ def test_agents_may_learn_by_different_algorithms() -> None:
             num_deployments=1,
             rows_per_deployment=ROWS,
         )
-        *_, (_, team, _) = tuning.pretrain(team, algorithm, num_updates=4)
-        deployed = tuning.run(team, Fleet(), algorithm, UNIFORM, num_updates=5, deployments=[1])
+        *_, trained = tuning.pretrain(team, algorithm, num_updates=4)
+        deployed = tuning.run(trained.team, Fleet(), algorithm, UNIFORM, num_updates=5, deployments=[1])
         results[name] = learners(next(iter(deployed)).team)
     assert same(results["mixed"][0, "left"], results["all alike"][0, "left"])
     assert same(results["mixed"][0, "right"], results["all the other"][0, "right"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, ContinuousCQL
     from marline.campaign.campaign import Campaign
+    from marline.campaign.distributed import DistributedCampaign, Site
     from marline.collection import collect_random
     from marline.correction import Correction, correct
     from marline.data.dataset import Dataset, from_arrays, load, save
@@ -40,6 +41,8 @@ __version__ = "0.1.0"
 _HOMES = {
     # campaigns on logs
     "Campaign": "campaign.campaign",
+    "DistributedCampaign": "campaign.distributed",
+    "Site": "campaign.distributed",
     "Dataset": "data.dataset",
     "from_arrays": "data.dataset",
     "load": "data.dataset",
@@ -103,6 +106,7 @@ __all__ = [
     "CorruptionError",
     "DataError",
     "Dataset",
+    "DistributedCampaign",
     "DriftingNavigation",
     "EmbeddingDistance",
     "MarlineError",
@@ -110,6 +114,7 @@ __all__ = [
     "OnlineMatched",
     "ParallelTask",
     "PredatorPrey",
+    "Site",
     "Spec",
     "Task",
     "Transition",

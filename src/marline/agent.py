@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
@@ -32,6 +34,24 @@ class AgentState(NamedTuple):
     experience: Experience
 
 
+class Tuned(NamedTuple):
+    """What came out of some updates of one agent.
+
+    Attributes:
+        learner: of the algorithm.
+        sampler: the sampler's memory.
+        metrics: one value per update.
+        rows: [updates, batch] which rows each update learned from.
+        is_finite: whether every number of the learner is.
+    """
+
+    learner: Any
+    sampler: Any
+    metrics: Metrics
+    rows: Int[Array, "updates batch"]
+    is_finite: Bool[Array, ""]
+
+
 def stream(seed: int, agent: AgentID, purpose: str) -> PRNGKeyArray:
     """The random stream of one agent for one purpose.
 
@@ -53,7 +73,7 @@ def tune(
     algorithm: Algorithm[L],
     sampler: Sampler[R],
     num_updates: int,
-) -> tuple[L, R, Metrics]:
+) -> Tuned:
     """`num_updates` updates in one compiled loop; sampling happens inside it.
 
     Args:
@@ -65,13 +85,10 @@ def tune(
         algorithm: what learns.
         sampler: what chooses the rows.
         num_updates: length of the loop.
-
-    Returns:
-        The learner and the sampler's memory afterwards, and metrics with one value per update.
     """
     experience = state.experience
 
-    def step(carry: tuple[L, R], now: tuple[Array, Key[Array, 2]]) -> tuple[tuple[L, R], Metrics]:
+    def step(carry: tuple[L, R], now: tuple[Array, Key[Array, 2]]) -> tuple[tuple[L, R], tuple[Metrics, Array]]:
         learner, memory = carry
         number, (row_key, learner_key) = now
         critic = algorithm.critic(learner)
@@ -90,13 +107,15 @@ def tune(
             )
         learner, learning = algorithm.update(learner, batch, key=learner_key)
         errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
-        return (learner, memory), {**sampling, **drawn, **errors, **learning}
+        return (learner, memory), ({**sampling, **drawn, **errors, **learning}, rows)
 
     numbers = first_update + jnp.arange(num_updates)
     # in one go: within the loop each of them would be a small program of its own
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(jnp.stack([sample_key, update_key]), numbers)
-    (learner, memory), metrics = jax.lax.scan(step, (state.learner, state.sampler), (numbers, keys))
-    return learner, memory, metrics
+    (learner, memory), (metrics, rows) = jax.lax.scan(step, (state.learner, state.sampler), (numbers, keys))
+    floats = [leaf for leaf in jax.tree.leaves(learner) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats], bool))
+    return Tuned(learner, memory, metrics, rows, is_finite)
 
 
 def describe_rows(rows: Int[Array, " batch"], experience: Experience) -> Metrics:
@@ -132,7 +151,7 @@ def begin_deployment(
     return sampler.begin_deployment(state.sampler, state.experience, algorithm.critic(state.learner), key=key)
 
 
-def summarise(metrics: Metrics) -> dict[str, float]:
+def summarise(metrics: Mapping[str, ArrayLike]) -> dict[str, float]:
     """Per-update metrics of one tuning as their means; TD errors over the updates that measured them."""
     summary = {}
     for name, per_update in metrics.items():

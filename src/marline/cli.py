@@ -80,11 +80,16 @@ class Run:
     """Options of samplers and of OTC's distances, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
     data_seed: int = 0
     """Seed of the offline logs."""
+    engine: Literal["local", "ray"] = "local"
+    """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
+    address: str | None = None
+    """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
     json: bool = False
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
-        begin_importing()
+        if self.engine == "local":
+            begin_importing()
         from marline import commands
 
         return commands.run(self)
@@ -98,14 +103,21 @@ class Resume:
     """Run directory."""
     trust: bool = False
     """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
+    engine: Literal["local", "ray"] = "local"
+    """Where to compute; it need not be where the run began."""
+    address: str | None = None
+    """HOST:PORT of the Ray cluster, as for `marline run`."""
+    strict: bool = False
+    """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
-        begin_importing()
+        if self.engine == "local":
+            begin_importing()
         from marline import commands
 
-        return commands.resume(self.run, trust=self.trust, json=self.json)
+        return commands.resume(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +163,8 @@ class Report:
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
     """Also write the figure of returns, as SVG."""
+    tensorboard: Path | None = None
+    """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
     """Draw only these samplers in the figure."""
     json: bool = False
@@ -237,8 +251,8 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit status.
 
-    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 130 after Ctrl-C,
-    143 after SIGTERM.
+    0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 4 where an agent
+    diverged and the others went on; 130 after Ctrl-C, 143 after SIGTERM.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

@@ -41,6 +41,8 @@ class Train:
     """Seed of all randomness."""
     clip_actions: bool = False
     """Cut the continuous actions of the logs to [-1, 1] instead of refusing others."""
+    strict: bool = False
+    """Refuse to go on with another version of JAX or device than before, which may round differently."""
 
     def __call__(self) -> int:
         from marline import commands_campaign
@@ -86,6 +88,8 @@ class Tune:
     """Tune only these agents, as if all others were frozen."""
     freeze: tuple[str, ...] = ()
     """Agents that keep their policies; their logs are merged all the same."""
+    strict: bool = False
+    """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
     """Print what was measured as JSON."""
 

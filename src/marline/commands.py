@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,9 +20,14 @@ from rich.table import Table
 import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
-from marline.campaign import study, workers
+from marline.campaign import study
+from marline.campaign.campaign import NOT_IDENTICAL
+from marline.campaign.diverging import sentence, stops
+from marline.campaign.engine import Engine, make_engine
+from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.lock import writing
+from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
@@ -28,12 +35,12 @@ from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, wor
 from marline.collection import rollout
 from marline.configuration import RunConfig, select_samplers
 from marline.console import ProgressDisplay, resumable, say
-from marline.data import dataset
+from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import require
+from marline.errors import DIVERGED, CorruptionError, require
 from marline.flags import configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -46,16 +53,21 @@ if TYPE_CHECKING:
 
 def run(options: cli.Run) -> int:
     """`marline run`."""
+    engine = make_engine(options.engine, options.address)
     if options.trust:
         envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
+    if not (options.run / "run.json").exists():
+        specs = make_task(options.task).specs
+        num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
+        require_room(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
         del logs  # which the run directory holds now
-    return _finish(options.run, config, json=options.json)
+    return _finish(options.run, config, engine, json=options.json)
 
 
 def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
@@ -70,15 +82,31 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
 
 
-def resume(folder: Path, *, trust: bool = False, json: bool = False) -> int:
+def resume(options: cli.Resume) -> int:
     """`marline resume`."""
-    config = RunConfig.read(require_run(folder))
+    config = RunConfig.read(require_run(options.run))
     if config.task is not None:
-        if trust:
+        if options.trust:
             envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
-    return _finish(folder, config, json=json)
+    engine = make_engine(options.engine, options.address)
+    different = _other_versions(options.run)
+    told = f"{options.run} was made with {'; '.join(different)}; {NOT_IDENTICAL}"
+    require(not (options.strict and different), told)
+    if different:
+        print(f"note: {told}", file=sys.stderr)
+    return _finish(options.run, config, engine, json=options.json)
+
+
+def _other_versions(folder: Path) -> list[str]:
+    """How what wrote the checkpoints of a run differs from what runs here."""
+    manifests = sorted(folder.glob(f"seed-*/*/checkpoint-*/{checkpoints.MANIFEST}"))
+    different: list[str] = []
+    for path in manifests:
+        with contextlib.suppress(CorruptionError):  # which a resumed run makes again
+            different += checkpoints.other_versions(checkpoints.read_manifest(path.parent))
+    return list(dict.fromkeys(different))
 
 
 def play(options: cli.Play) -> int:
@@ -149,32 +177,43 @@ def demo(folder: Path) -> int:
     )
     set_up_jax()
     study.create(folder, config)
-    return _finish(folder, config, json=False)
+    return _finish(folder, config, make_engine("local"), json=False)
 
 
-def _finish(folder: Path, config: RunConfig, *, json: bool) -> int:
+def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
     with resumable(f"marline resume {folder}"), writing(folder):
-        shares = workers.plan(
-            config.seeds, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        shares = engine.plan(config.seeds)
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
         with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
-            workers.run(folder, config, shares, progress.advance)
+            engine.run(folder, config, shares, progress.advance)
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")
+    diverged = list(_diverged(folder, config))
+    for line in diverged:
+        print(f"marline: {line}", file=sys.stderr)
+    status = DIVERGED if diverged else 0
     if json:
         print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
-        return 0
+        return status
     for line in reporting.headlines([folder]):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
     say(f"  next:   marline report {folder} -o page.html    marline run --help")
-    return 0
+    return status
+
+
+def _diverged(folder: Path, config: RunConfig) -> Iterator[str]:
+    """A sentence for every learner of a study that left the finite numbers."""
+    for seed in config.seeds:
+        for name in ("offline", *config.samplers):
+            for stop in stops(History(folder / f"seed-{seed}" / name).records()):
+                if (stop.deployment == 0) == (name == "offline"):  # all records begin with a copy of the offline one
+                    yield f"seed {seed}, {name}: {sentence(stop, folder)}"
 
 
 def _label(seeds: Iterable[int]) -> str:
@@ -196,6 +235,8 @@ def report(options: cli.Report) -> int:
         reporting.write_summary(runs, options.summary)
     if options.figure:
         reporting.write_figure(runs, options.figure, samplers=options.sampler)
+    if options.tensorboard:
+        reporting.write_tensorboard(runs, options.tensorboard)
     if options.json:
         print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
         return 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json as jsonlib
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marline.campaign.campaign import Campaign
+from marline.campaign.diverging import sentence
 from marline.campaign.foresight import LIMITS, Foresight
 from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
@@ -17,7 +19,7 @@ from marline.campaign.receiving import read_logs
 from marline.campaign.verify import verify as verify_files
 from marline.console import ProgressDisplay, resumable, say
 from marline.data.check import check
-from marline.errors import DAMAGED
+from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
 from marline.flags import configure_campaign
 from marline.runtime import set_up_jax
 from marline.types import AgentID
@@ -30,7 +32,7 @@ def train(options: cli_campaign.Train) -> int:
     """`marline train`."""
     set_up_jax()
     if options.logs is None:
-        campaign = _open(options.run)
+        campaign = _open(options.run, strict=options.strict)
     else:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in (*received.notes, *check(received.logs)):
@@ -43,6 +45,7 @@ def train(options: cli_campaign.Train) -> int:
     with (
         resumable(f"marline train --run {options.run}"),
         ProgressDisplay([("updates", updates)]) as display,
+        warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
     ):
         shown = 0
 
@@ -53,8 +56,17 @@ def train(options: cli_campaign.Train) -> int:
 
         campaign.train(progress)
     say(f"trained: {updates:,} updates of each agent")
+    status = _tell_who_diverged(campaign, 0)
     say(f"  next: marline export {options.run}")
-    return 0
+    return status
+
+
+def _tell_who_diverged(campaign: Campaign, number: int) -> int:
+    """Name those who left the finite numbers at a deployment; the exit status that belongs to it."""
+    found = [stop for stop in campaign.diverged if stop.deployment == number]
+    for stop in found:
+        print(f"marline: {sentence(stop, campaign.folder)}", file=sys.stderr)
+    return DIVERGED if found else 0
 
 
 def export(options: cli.Export) -> int:
@@ -151,14 +163,18 @@ def _describe(found: Ingested, run: Path) -> list[str]:
 def tune(options: cli_campaign.Tune) -> int:
     """`marline tune`."""
     set_up_jax()
-    campaign = _open(options.run)
-    with resumable(f"marline tune {options.run}"):
+    campaign = _open(options.run, strict=options.strict)
+    with (
+        resumable(f"marline tune {options.run}"),
+        warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
+    ):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
         record = campaign.tune(agents=options.agent, freeze=options.freeze)
+    number = record["deployment"]
+    status = _tell_who_diverged(campaign, number)
     if options.json:
         print(jsonlib.dumps({**record, "returns": campaign.returns}, indent=2))
-        return 0
-    number = record["deployment"]
+        return status
     say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
     for agent, measured in record["agents"].items():
         online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
@@ -169,6 +185,7 @@ def tune(options: cli_campaign.Tune) -> int:
         ]
         parts += [f"online share {100 * online:.0f} %"] if math.isfinite(online) else []
         parts += ["frozen: keeps its policy"] if agent in record.get("frozen", ()) else []
+        parts += ["DIVERGED: keeps its policy"] if agent in record.get("diverged", ()) else []
         say(f"{agent}: {', '.join(parts)}")
     for agent in record.get("waived", ()):
         say(f"{agent}: no logs, keeps policy and data")
@@ -177,7 +194,7 @@ def tune(options: cli_campaign.Tune) -> int:
         say(f"  next: marline report {options.run}")
     else:
         say(f"  next: marline export {options.run}")
-    return 0
+    return status
 
 
 def rollback(options: cli_campaign.Rollback) -> int:
@@ -218,8 +235,8 @@ def verify(options: cli_campaign.Verify) -> int:
     return 0
 
 
-def _open(folder: Path) -> Campaign:
-    campaign = Campaign.open(folder)
+def _open(folder: Path, *, strict: bool = False) -> Campaign:
+    campaign = Campaign.open(folder, strict=strict)
     for note in campaign.notes:
         print(f"note: {note}", file=sys.stderr)
     return campaign

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marline.campaign.diverging import sentence
 from marline.campaign.gates import describe as describe_gate
 from marline.campaign.shift import LIMIT, most_moved
 from marline.campaign.status import Status
 from marline.campaign.status import status as read_status
 from marline.console import say
+from marline.ops.distance_bins import EDGES
+
+BARS = " ▁▂▃▄▅▆▇█"
 
 
 def status(folder: Path, *, json: bool) -> int:
@@ -22,7 +28,9 @@ def status(folder: Path, *, json: bool) -> int:
     if json:
         agents = {agent: its._asdict() for agent, its in found.agents.items()}
         moved = [shift._asdict() for shift in found.shifts]
-        print(jsonlib.dumps({**found._asdict(), "agents": agents, "shifts": moved}, indent=2))
+        diverged = [stop._asdict() for stop in found.diverged]
+        parts = {"agents": agents, "shifts": moved, "distance_edges": EDGES.tolist(), "diverged": diverged}
+        print(jsonlib.dumps({**found._asdict(), **parts}, indent=2))
         return 0
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
     say(_line(found))
@@ -42,6 +50,8 @@ def status(folder: Path, *, json: bool) -> int:
             say(
                 f"the world of {moved.agent} moved most: its distance grew by {100 * (moved.growth - 1):.0f} %; {LIMIT}"
             )
+    for stop in found.diverged:
+        say(sentence(stop, folder))
     if found.gate is not None:
         for line in describe_gate(found.gate, folder):
             say(line)
@@ -80,9 +90,14 @@ def _shift_table(found: Status) -> Table:
     """The last deployment that each agent was tuned or frozen in."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("agent")
-    for title in ("deployment", "alpha", "distance", "since the first", "effective candidates", "online share"):
+    last = {shift.agent: shift for shift in found.shifts}.values()
+    used = [place for shift in last for place, count in enumerate(shift.histogram or ()) if count]
+    low, high = min(used, default=0), max(used, default=0)
+    titles = ["deployment", "alpha", "distance", "since the first", "effective candidates", "online share"]
+    for title in titles:
         table.add_column(title, justify="right")
-    for shift in {shift.agent: shift for shift in found.shifts}.values():
+    table.add_column(f"distances from {EDGES[max(0, low - 1)]:.2g} to {EDGES[min(high, len(EDGES) - 1)]:.2g}")
+    for shift in last:
         table.add_row(
             escape(shift.agent),
             str(shift.deployment),
@@ -91,8 +106,15 @@ def _shift_table(found: Status) -> Table:
             _number(shift.growth, "x {:.2f}"),
             _number(shift.effective_sample_size, "{:.0f}"),
             _number(shift.online_share, "{:.0%}"),
+            _bars((shift.histogram or ())[low : high + 1]),
         )
     return table
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """Counts as bars of text, the largest as high as a line."""
+    most = max(counts, default=0)
+    return "".join(BARS[math.ceil(count / most * (len(BARS) - 1))] for count in counts) if most > 0 else "-"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 # exit statuses of the command line, beside 0 and 1
-USAGE_ERROR, DAMAGED, INTERRUPTED = 2, 3, 130
+USAGE_ERROR, DAMAGED, DIVERGED, INTERRUPTED = 2, 3, 4, 130
 
 
 class MarlineError(Exception):
@@ -23,6 +23,10 @@ class DataError(MarlineError):
 
 class CorruptionError(MarlineError):
     """A file that is not what was written: truncated, altered or missing."""
+
+
+class DivergenceWarning(UserWarning):
+    """An agent left the finite numbers and stays as it was before; the others went on."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -7,19 +7,19 @@ each learner by itself, so teams of several seeds can be tuned side by side.
 from __future__ import annotations
 
 import functools
-import math
-import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from marline.agent import AgentState, begin_deployment, stream, summarise, tune
 from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
-from marline.errors import ConfigError, MarlineError
+from marline.divergence import Divergence, batches, first_divergence
+from marline.errors import ConfigError
 from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
 from marline.types import AgentID, Policy, Transition
@@ -28,23 +28,29 @@ LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
-Summary = dict[LearnerID, dict[str, float]]
+Summary = dict[LearnerID, dict[str, Any]]  # numbers by name, and lists of them
+Diverged = Mapping[LearnerID, Divergence]
 Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
 
 OFFLINE_SAMPLER = Uniform()  # before the first merge all rows are offline rows
-MAX_ABS_Q = 1e6
 
 
-class DivergenceError(MarlineError):
-    """A learner left the finite numbers; its run stops rather than being averaged away."""
+class Trained(NamedTuple):
+    """A stretch of offline training: updates done so far, the team, what was measured, and who diverged in it."""
+
+    updates: int
+    team: Team
+    metrics: Summary
+    diverged: Diverged
 
 
 class Deployment(NamedTuple):
-    """One turn of the campaign: its number, the team after tuning, and what was measured."""
+    """One turn of the campaign: its number, the team after tuning, what was measured, and who diverged."""
 
     number: int
     team: Team
     metrics: Summary
+    diverged: Diverged
 
 
 def recruit(
@@ -129,19 +135,37 @@ def rehearse(
 
 
 def pretrain(
-    team: Team, algorithm: Algorithms, *, num_updates: int, first_update: int = 0, chunk: int = 2000
-) -> Iterator[tuple[int, Team, Summary]]:
-    """Offline training on B^0, a chunk at a time: yields updates done, team, metrics.
+    team: Team,
+    algorithm: Algorithms,
+    *,
+    num_updates: int,
+    first_update: int = 0,
+    chunk: int = 2000,
+    stopped: Collection[LearnerID] = (),
+) -> Iterator[Trained]:
+    """Offline training on B^0, a chunk at a time.
 
-    Results do not depend on `chunk`, the updates per compiled loop. With as many as are made per
-    deployment, one compiled program serves both this and tuning with the uniform sampler.
+    Results do not depend on `chunk`, the updates per compiled loop, unless somebody diverges: a learner
+    that does stays as it was before the chunk, and the others go on. With as many updates as are made
+    per deployment, one compiled program serves both this and tuning with the uniform sampler.
+
+    Args:
+        team: who is trained.
+        algorithm: what learns; for all agents, or by agent.
+        num_updates: at the end.
+        first_update: how many were done before.
+        chunk: updates between two looks.
+        stopped: learners that diverged before.
     """
-    done = first_update
+    done, stopped = first_update, set(stopped)
     while done < num_updates:
         length = min(chunk, num_updates - done)
-        team, metrics = _tune(team, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done)
+        moving = {learner: state for learner, state in team.items() if learner not in stopped}
+        moved, metrics, diverged = _tune(moving, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done)
+        team = {**team, **moved}
+        stopped |= diverged.keys()
         done += length
-        yield done, team, metrics
+        yield Trained(done, team, metrics, diverged)
 
 
 def equip(team: Team, sampler: Sampler[Any]) -> Team:
@@ -202,19 +226,24 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
     begun = _map_learners(begin_deployment, algorithm, team, keys, sampler=sampler)
     adapted = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
-    return adapted, {learner: {name: float(x) for name, x in begun[learner][1].items()} for learner in team}
+    measured = jax.device_get({learner: metrics for learner, (_, metrics) in begun.items()})
+    return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
 def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
-    """Adapt the sampler to the rows just merged, then tune every learner on B^k."""
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k.
+
+    A learner that diverges stays as it was, with the memory of its sampler adapted; the others go on.
+    """
     team, adapted = adapt(team, number, algorithm, sampler)
-    team, metrics = _tune(team, algorithm, sampler, num_updates, phase=str(number))
-    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team})
+    team, metrics, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number))
+    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team}, diverged)
 
 
 def _tune(
     team: Team, algorithm: Algorithms, sampler: Sampler[Any], num_updates: int, *, phase: str, first_update: int = 0
-) -> tuple[Team, Summary]:
+) -> tuple[Team, Summary, Diverged]:
+    """The team afterwards, what was measured, up to where a learner diverged, and who did."""
     # the offline phase ignores the memory of any sampler, and each sampler its own stream's noise
     results = _map_learners(
         tune,
@@ -226,12 +255,20 @@ def _tune(
         sampler=sampler,
         num_updates=num_updates,
     )
-    tuned, summary = {}, {}
-    for learner, (state, memory, metrics) in results.items():
-        summary[learner] = summarise(metrics)
-        check_finite(learner, summary[learner])
-        tuned[learner] = team[learner]._replace(learner=state, sampler=memory)
-    return tuned, summary
+    tuned, summary, diverged = dict(team), {}, {}
+    for learner, result in results.items():
+        metrics = {name: np.asarray(values, np.float64) for name, values in result.metrics.items()}
+        found = first_divergence(metrics, is_finite=bool(result.is_finite))
+        if found is None:
+            tuned[learner] = team[learner]._replace(learner=result.learner, sampler=result.sampler)
+            summary[learner] = summarise(metrics)
+            continue
+        place, reason = found
+        rows = np.asarray(result.rows)
+        batch = batches(team[learner].experience, rows, place, first_update=first_update)
+        diverged[learner] = Divergence(first_update + place, reason, first_update, batch)
+        summary[learner] = summarise({name: values[:place] for name, values in metrics.items()}) if place else {}
+    return tuned, summary, diverged
 
 
 def _map_learners(
@@ -245,18 +282,6 @@ def _map_learners(
         theirs = ({learner: argument[learner] for learner in members} for argument in arguments)
         results |= map_learners(function, *theirs, static={"algorithm": algorithm, **static})
     return {learner: results[learner] for learner in chosen}
-
-
-def check_finite(learner: LearnerID, metrics: Mapping[str, float]) -> None:
-    """Raise `DivergenceError` on a loss that is not finite or a |Q| beyond 1e6."""
-    seed, agent = learner
-    for name, value in metrics.items():
-        limit = sys.float_info.max if name.endswith("_loss") else MAX_ABS_Q if name == "mean_q" else math.inf
-        if math.isfinite(limit) and not abs(value) <= limit:  # so written, NaN does not pass
-            raise DivergenceError(
-                f"agent {agent!r} under seed {seed} diverged: {name} is {value:.3g}. Look for extreme rewards in its "
-                "logs, or lower the learning rate."
-            )
 
 
 def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:

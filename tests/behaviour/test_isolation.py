@@ -54,7 +54,7 @@ def campaign(sampler: OTC, seeds_of_logs: Mapping[str, int]) -> Team:
         }
 
     team = tuning.recruit(offline, ALGORITHM, seeds=[SEED], num_deployments=2, rows_per_deployment=NUM_ONLINE)
-    *_, (_, team, _) = tuning.pretrain(team, ALGORITHM, num_updates=20)
+    *_, (_, team, *_) = tuning.pretrain(team, ALGORITHM, num_updates=20)
     team = tuning.equip(team, sampler)
     *_, last = tuning.run(team, deploy, ALGORITHM, sampler, num_updates=20, deployments=[1, 2])
     return last.team

@@ -135,7 +135,7 @@ class Study:
                 num_deployments=num_deployments,
                 rows_per_deployment=num_offline // 100,
             )
-        *_, (_, trained, _) = tuning.pretrain(team, algorithm, num_updates=PRETRAIN_UPDATES, chunk=NUM_UPDATES)
+        *_, (_, trained, *_) = tuning.pretrain(team, algorithm, num_updates=PRETRAIN_UPDATES, chunk=NUM_UPDATES)
         return Study(world, trained, num_offline, num_deployments, exploration)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,28 +15,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import jax
 import pytest
-from field import act, contents, copy, offline_logs, policies
+from field import act, contents, copy, create, flip, offline_logs, policies
+from safetensors.numpy import load_file
 
 from marline import cli
 from marline.campaign import study
 from marline.campaign.campaign import Campaign
 from marline.campaign.ledger import Ledger
+from marline.campaign.room import estimate_bytes
 from marline.campaign.verify import verify
 from marline.configuration import RunConfig
-from marline.data.dataset import save
+from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError
+from marline.data.manifest import RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
 
 PATIENCE = 900  # seconds before a hanging child is given up
-
-
-def flip(path: Path, place: int | None = None) -> bytes:
-    """Change a bit; returns what was there."""
-    content = path.read_bytes()
-    place = len(content) // 2 if place is None else place
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    return content
 
 
 def test_one_altered_bit_in_any_file_is_found_and_the_file_named(
@@ -162,6 +159,122 @@ def test_a_full_disk_changes_nothing_and_what_was_asked_can_be_asked_again(world
     assert contents(folder) == before
     Campaign.open(folder).tune()
     assert policies(folder, 1) == policies(world / "tuned", 1)
+
+
+def test_a_run_that_cannot_fit_on_the_disk_is_refused_before_it_starts(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = str(world / "run" / "data")
+    train = ["train", logs, "--rows-per-deployment", "10"]
+    run = ["run", "--task", "cooperative-navigation-2", "--sampler", "uniform", "--dataset-size", "1000"]
+    for plan, deployments, told in [
+        (train, 10**8, "it needs .* left; free some space or choose another disk"),
+        (run, 10**8, "it needs .* left; free some space or choose another disk"),
+        (train, 10**9, "10,000,000,060 rows are planned for agent 'arm', and rows are counted in 32 bits"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*plan, "--run", str(tmp_path / "run"), "--deployments", str(deployments)])
+        assert stop.value.code == 2 and re.search(told, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_needs_is_estimated_from_above_but_not_far(world: Path) -> None:
+    config = RunConfig.read(world / "tuned" / "run.json")
+    estimate = estimate_bytes(config, outline(world / "tuned" / "data"))
+    arrays = [leaf for path in (world / "tuned").rglob("*.safetensors") for leaf in load_file(path).values()]
+    rows = [log.columns().values() for log in load(world / "tuned" / "data").values()]
+    kept = sum(leaf.nbytes for leaf in [*arrays, *(column for log in rows for column in log)])
+    assert kept < estimate < 3 * kept  # one of two deployments is done, and one checkpoint of three is there
+
+
+def test_a_file_cut_at_any_block_is_the_old_state_or_is_named(world: Path, tmp_path: Path) -> None:
+    """Disks write in blocks: whatever a power cut leaves of a file, no half of it is taken for the whole."""
+    folder = copy(world / "tuned", tmp_path / "run")
+    whole = policies(folder, 1)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "run.lock")
+    for path in files:
+        content = path.read_bytes()
+        for size in range(0, len(content), 4096):
+            os.truncate(path, size)
+            told = verify(folder).problems
+            assert any(str(path) in one or str(path.parent) in one for one in told), (path, size)
+            path.write_bytes(content)
+    (home,) = folder.glob("seed-0/otc*")
+    for path in sorted(home.glob("checkpoint-0000001/**/*.*")):  # of those that can be made again
+        content = path.read_bytes()
+        for size in range(0, len(content), 4096):
+            os.truncate(path, size)
+            run = Campaign.open(folder)
+            assert run.number == 0 and "is damaged, so what came after the one before it is done again" in run.notes[0]
+        path.write_bytes(content)
+    run = Campaign.open(folder)
+    assert run.number == 1 and run.notes == () and policies(folder, 1) == whole
+
+
+def test_a_second_interruption_stops_at_once_and_loses_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first makes it save what was done; the second comes while it does."""
+    whole, run = create(tmp_path / "whole", offline_updates=8), create(tmp_path / "run", offline_updates=8)
+    whole.train()
+    sync, seen = os.fsync, []
+
+    def again(file: int) -> None:
+        seen.append(file)
+        sync(file)
+        raise KeyboardInterrupt
+
+    def first(done: int) -> None:
+        monkeypatch.setattr(os, "fsync", again)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train(first)
+    monkeypatch.undo()
+    assert len(seen) == 1 and checkpoints(run.folder) == []  # it was at work, and it stopped there
+    with pytest.raises(KeyboardInterrupt):
+        run.train(interrupt)  # and with only one, the four updates are saved
+    assert checkpoints(run.folder) == [4]
+    run = Campaign.open(run.folder)
+    run.train()
+    assert learners(run.folder, 8) == learners(whole.folder, 8) and verify(run.folder).problems == ()
+
+
+def interrupt(done: int) -> None:
+    raise KeyboardInterrupt
+
+
+def learners(folder: Path, step: int) -> dict[str, str]:
+    return contents(folder / "seed-0" / "offline" / f"checkpoint-{step:07d}")
+
+
+def test_another_version_or_device_is_told_and_refused_by_the_strict(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "run", tmp_path / "run")
+    (manifest,) = folder.glob("seed-0/offline/checkpoint-*/manifest.json")
+    entries = read_sealed(manifest, "marline checkpoint", 1)
+    versions = entries["versions"] | {"jax": "0.4.1", "device": "NVIDIA H200"}
+    kept = {key: value for key, value in entries.items() if key not in RESERVED}
+    write_sealed(manifest, "marline checkpoint", 1, kept | {"versions": versions}, entries["files"])
+    told = rf"was made with jax 0.4.1, not {jax.__version__}; device NVIDIA H200, not cpu; .* not bit-identical"
+    (note,) = Campaign.open(folder).notes
+    assert re.search(told, note)
+    for command in (["train", "--run", str(folder)], ["tune", str(folder)], ["resume", str(folder)]):
+        before = contents(folder)
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command, "--strict"])
+        assert stop.value.code == 2 and re.search(told, capsys.readouterr().err)
+        assert contents(folder) == before
+    assert Campaign.open(copy(world / "run", tmp_path / "same"), strict=True).notes == ()
+
+
+def test_what_a_killed_writer_left_of_its_lock_holds_nobody_up(world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "run", tmp_path / "run")
+    (folder / "run.lock").touch()
+    (folder / "run.pid").write_text("4242")  # as SIGKILL leaves them
+    Campaign.open(folder).rollback(0)
+    assert not (folder / "run.pid").exists()
 
 
 def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, world: Path) -> None:

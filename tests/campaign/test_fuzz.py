@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from field import contents, copy
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from marline.campaign.campaign import Campaign
 from marline.campaign.ledger import Ledger
 from marline.campaign.receiving import read_logs
 from marline.campaign.status import status
@@ -27,6 +30,7 @@ FUZZ = settings(
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+FEW = settings(FUZZ, max_examples=6)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats() | st.sampled_from(["", "../x", "TD3BC", "\x00"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "a", "agents"]), inner),
@@ -102,6 +106,24 @@ def report(folder: Path) -> None:
     write_report([folder], folder.parent / "report.html", {folder: timeline(Ledger(folder).events())})
 
 
+def serve(bundle: Path) -> None:
+    """What `run_policy.py` does before anything acts: it leaves with a sentence, or all is as it was."""
+    try:
+        runpy.run_path(str(bundle / "run_policy.py"))["Agent"](bundle.parent.parent / "nothing", bundle)
+    except SystemExit as stop:
+        raise MarlineError(str(stop.code)) from None
+
+
+def sealed(content: bytes) -> bytes:
+    """Somebody's list of files, sealed as ours are."""
+    document = json.loads(content)
+    if not isinstance(document, dict):
+        return content
+    text = json.dumps(document | {"seal": "0" * 64}).encode()
+    head, tail = text.rsplit(b"0" * 64, 1)
+    return head + hashlib.sha256(text).hexdigest().encode() + tail
+
+
 def load_unlisted(folder: Path) -> None:
     """Load data as if others had written it: nothing vouches for its bytes."""
     listed = folder / "data" / "dataset.json"
@@ -111,6 +133,10 @@ def load_unlisted(folder: Path) -> None:
         dataset.load(folder / "data")
     finally:
         listed.write_bytes(content)
+
+
+def reopen(folder: Path) -> None:
+    Campaign.open(folder)
 
 
 LOOKS = (status, verify, report)
@@ -127,6 +153,35 @@ def test_bytes_of_a_run(run: Path, name: str, change: Callable[[bytes], bytes]) 
 @given(change=json_damage())
 def test_a_configuration_of_another_form(run: Path, change: Callable[[bytes], bytes]) -> None:
     endure(run, run / "run.json", change, *LOOKS)
+
+
+@pytest.mark.parametrize("name", ["run.json", "data/dataset.json", "ledger.sqlite"])
+@FEW
+@given(change=damage())
+def test_going_on_with_a_damaged_campaign(run: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    endure(run, run / name, change, reopen)
+
+
+@FUZZ
+@given(change=damage() | json_damage(), which=st.integers(0, 100))
+def test_lists_of_files(run: Path, change: Callable[[bytes], bytes], which: int) -> None:
+    lists = [run / "data" / "dataset.json", *sorted(run.glob("seed-0/**/*.json"))]
+    endure(run, lists[which % len(lists)], change, status, verify)
+
+
+@FEW
+@given(change=json_damage(), which=st.integers(0, 100))
+def test_lists_of_files_that_are_sealed_and_of_another_form(
+    run: Path, change: Callable[[bytes], bytes], which: int
+) -> None:
+    lists = [run / "data" / "dataset.json", *sorted(run.glob("seed-0/**/*.json"))]
+    endure(run, lists[which % len(lists)], lambda content: sealed(change(content)), status, verify, reopen)
+
+
+@FUZZ
+@given(change=damage() | json_damage())
+def test_contracts(world: Path, change: Callable[[bytes], bytes]) -> None:
+    endure(world / "sent" / "arm", world / "sent" / "arm" / "contract.json", change, serve)
 
 
 @FUZZ

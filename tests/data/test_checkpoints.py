@@ -237,6 +237,17 @@ def with_header(header: object, content: bytes = b"") -> bytes:
         with_header({"w": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 24]}}, bytes(24)),
         with_header({"w": {"dtype": "F99", "shape": [6], "data_offsets": [0, 24]}}, bytes(24)),
         with_header(["w"]),
+        with_header({name: {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]} for name in "wv"}, bytes(24)),
+        with_header({"w": {"dtype": "F32", "shape": [6], "data_offsets": [-24, 0]}}, bytes(24)),
+        with_header({"w": {"dtype": "F32", "shape": [6], "data_offsets": [24, 0]}}, bytes(24)),
+        with_header({"w": {"dtype": "F32", "shape": [-6], "data_offsets": [0, 24]}}, bytes(24)),
+        with_header({"w": {"dtype": "F64", "shape": [6], "data_offsets": [0, 24]}}, bytes(24)),
+        with_header({"w": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, bytes(32)),
+        with_header({"w": {"dtype": "F32", "shape": [6], "data_offsets": [8, 32]}}, bytes(32)),
+        with_header(
+            {"__metadata__": {"w": 1}, "w": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, bytes(24)
+        ),
+        struct.pack("<Q", 10**8) + b" " * 100,
     ],
     ids=[
         "pickle",
@@ -247,6 +258,15 @@ def with_header(header: object, content: bytes = b"") -> bytes:
         "shape overflows",
         "unknown type",
         "list",
+        "overlapping offsets",
+        "negative offsets",
+        "offsets backwards",
+        "negative shape",
+        "wider type",
+        "bytes that belong to nothing",
+        "a hole in front",
+        "metadata that are no text",
+        "header longer than the file",
     ],
 )
 def test_what_only_calls_itself_safetensors(tmp_path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.campaign.exporting import export
 from marline.data.dataset import Dataset, from_arrays
-from marline.data.manifest import read_sealed, verify_files
+from marline.data.manifest import RESERVED, read_sealed, verify_files, write_sealed
 from marline.errors import ConfigError, CorruptionError
 from marline.export.bundle import FILES, KIND, make_bundle, write_bundle
 from marline.policy import NumpyPolicy
@@ -245,6 +245,15 @@ def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Pat
     assert log.next_action_masks.argmax(axis=1).tolist() == [1, 2, 3, 0]
 
 
+def seal_again(folder: Path, name: str) -> None:
+    """What somebody does who alters a file of a bundle and knows how it is sealed."""
+    contract = read_sealed(folder / "contract.json", KIND, 1)
+    content = (folder / name).read_bytes()
+    files = contract["files"] | {name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}}
+    entries = {key: value for key, value in contract.items() if key not in RESERVED}
+    write_sealed(folder / "contract.json", KIND, 1, entries, files)
+
+
 def test_the_script_refuses_what_is_not_what_was_exported(python: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "a"
     bundle = make_bundle(
@@ -252,20 +261,34 @@ def test_the_script_refuses_what_is_not_what_was_exported(python: list[str], tmp
     )
     for what, told in [
         ("another byte", "policy.onnx is not what was exported"),
+        ("another script", "run_policy.py is not what was exported"),
+        ("another bound", "contract.json is not what was exported; copy the bundle again"),
+        ("no JSON", "contract.json is not what was exported; copy the bundle again"),
+        ("no seal", "contract.json is not what was exported; copy the bundle again"),
         ("another machine", "the actions of golden.json come out otherwise"),
     ]:
         write_bundle(folder, bundle)
         if what == "another byte":
             model = bundle.files["policy.onnx"]
             (folder / "policy.onnx").write_bytes(model[:-1] + bytes([model[-1] ^ 1]))
-        else:  # as if it computed something else
+        elif what == "another script":
+            with open(folder / "run_policy.py", "a") as script:
+                script.write("# and one line more\n")
+        elif what in ("another bound", "no JSON", "no seal"):
+            path = folder / "contract.json"
+            text = path.read_text()
+            changed = {
+                "another bound": text.replace('"high": 1.0', '"high": 2.0'),
+                "no JSON": text[: len(text) // 2],
+                "no seal": json.dumps({**json.loads(text), "seal": ""}),
+            }
+            assert changed[what] != text
+            path.write_text(changed[what])
+        else:  # as if it computed something else; what seals the rest is put right
             golden = json.loads(bundle.files["golden.json"])
             golden["action"][0][0] += 1e-3
             (folder / "golden.json").write_text(json.dumps(golden))
-            contract = json.loads((folder / "contract.json").read_text())
-            digest = hashlib.sha256((folder / "golden.json").read_bytes()).hexdigest()
-            contract["files"]["golden.json"]["sha256"] = digest
-            (folder / "contract.json").write_text(json.dumps(contract))
+            seal_again(folder, "golden.json")
         command = [*python, str(folder / "run_policy.py"), str(tmp_path / "logs")]
         done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
         assert done.returncode == 1 and told in done.stderr and "Traceback" not in done.stderr

@@ -24,6 +24,7 @@ KEY = jax.random.key(0)
 l1_distances = jax.jit(matching.l1_distances)
 best_match = jax.jit(matching.best_match)
 by_sorting = jax.jit(matching.best_match_scalar)
+nearest_distances = jax.jit(matching.nearest_distances)
 
 
 def brute_force(
@@ -96,6 +97,21 @@ def test_sorting_finds_the_distance_of_brute_force(digits: int, exclude: bool) -
     np.testing.assert_array_equal(first, second)
     if excluded is not None:
         assert all(not jnp.any(match == excluded) for match in chosen)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_nearest_distances_are_those_of_the_best_matches(exclude: bool) -> None:
+    rng = np.random.default_rng(1)
+    references = jnp.asarray(rng.normal(size=(41, 7)).astype("f4"))
+    queries = jnp.concatenate([references[:5], jnp.asarray(rng.normal(size=(600, 7)).astype("f4"))])  # several blocks
+    own_slot = jnp.where(jnp.arange(605) < 5, jnp.arange(605), NO_SLOT) if exclude else None
+    matched = best_match(queries, references, key=KEY, excluded=own_slot)
+    expected = np.abs(np.asarray(queries) - np.asarray(references)[matched]).sum(-1)
+    distances = nearest_distances(queries, references, excluded=own_slot)
+    np.testing.assert_allclose(distances, expected, rtol=1e-5)
+    assert np.all((np.asarray(distances[:5]) == 0.0) != exclude)
+    alone = nearest_distances(queries, references[:1], excluded=jnp.zeros(605, jnp.int32))
+    np.testing.assert_allclose(alone, l1_distances(queries, references[:1])[:, 0], rtol=1e-6)
 
 
 @BOTH

@@ -14,8 +14,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from marline.ops.distance_bins import EDGES, NUM_BINS
 from marline.report import write_report
 from marline.report.appearance import COLORS, INK, looks, number, shorten
 from marline.report.records import read_run
@@ -62,6 +64,31 @@ class Page(HTMLParser):
 
 def page_of(tmp_path: Path, *runs: Path) -> Page:
     return Page(write_report(runs, tmp_path / "report.html").read_text("utf-8"))
+
+
+def test_the_distances_of_every_agent_are_drawn(
+    write_run: WriteRun, change_line: Callable[..., None], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", samplers={"otc-value": OTC}, seeds=(0, 1), deployments=3)
+    assert "Distances of" not in page_of(tmp_path, run).text
+    for seed in (0, 1):
+        for deployment in (1, 2, 3):
+            counts = [0] * NUM_BINS
+            counts[20 + deployment] = 30
+            counts[25] = 10
+            broken = [counts, counts[:-1], [0.5] * NUM_BINS, {"a": 1}][deployment if seed else 0]
+            agents = {"agent_0": {"distance_histogram": counts}, "agent_1": {"distance_histogram": broken}}
+            change_line(run, seed, "otc-value", deployment, agents=agents)
+    page = page_of(tmp_path, run)
+    assert "Distances of agent_0" in page.text and "Distances of agent_1" in page.text
+    figures = [one for one in page.data["figures"].values() if one["layout"]["xaxis"].get("type") == "log"]
+    for figure in figures:  # what is malformed is left out, and the other seed is there
+        assert [trace["name"] for trace in figure["data"]] == [f"OTC (value), deployment {k}" for k in (1, 2, 3)]
+        assert [trace["meta"]["role"] for trace in figure["data"]] == ["dotted", "agent", "mean"]
+        for k, trace in enumerate(figure["data"], start=1):
+            drawn = [(x, y) for x, y in zip(trace["x"], trace["y"], strict=True) if y]
+            np.testing.assert_allclose(drawn, [(EDGES[19 + k], 75.0), (EDGES[24], 25.0)], rtol=1e-5)
+    assert len(figures) == 2
 
 
 def write_hostile(write_run: WriteRun, path: Path) -> Path:

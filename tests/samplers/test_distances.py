@@ -30,20 +30,18 @@ DELTA, NEXT = TwoStageDistance(), TwoStageDistance(compare="next")
 def _compare(
     distance: Distance[Any], state: Any, experience: Experience, candidates: jax.Array, references: jax.Array
 ) -> tuple[jax.Array, jax.Array, Any]:
-    first, second, metrics = distance.features(state, experience, CRITIC, candidates, references, key=KEY)
+    first, second, floors = distance.features(state, experience, CRITIC, candidates, references, key=KEY)
     matches = best_match(first.state_action, second.state_action, key=KEY)
-    return matches, jnp.sum(absolute_difference(first.next_state, second.next_state[matches]), axis=1), metrics
+    return matches, jnp.sum(absolute_difference(first.compared, second.compared[matches]), axis=1), floors
 
 
 def compare(
     distance: Distance[Any], experience: Experience, candidates: ArrayLike, references: ArrayLike, state: Any = None
-) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """Match of each candidate (its place among the references), its next-state distance, and metrics."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Match of each candidate (its place among the references), its next-state distance, and divisors floored."""
     state = distance.init(experience, key=KEY) if state is None else state
-    matches, distances, metrics = _compare(
-        distance, state, experience, jnp.asarray(candidates), jnp.asarray(references)
-    )
-    return np.asarray(matches), np.asarray(distances), {name: float(value) for name, value in metrics.items()}
+    matches, distances, floors = _compare(distance, state, experience, jnp.asarray(candidates), jnp.asarray(references))
+    return np.asarray(matches), np.asarray(distances), float(floors)
 
 
 # ------------------------------------------------------------------------------- value distance
@@ -67,28 +65,28 @@ def test_value_distance_with_separate_means(
     v_offline: np.ndarray, v_online: np.ndarray, terminal: list[int], expected: list[float]
 ) -> None:
     experience = joined(rows(Q_OFFLINE, v_offline, terminal=terminal), rows(Q_ONLINE, v_online))
-    matches, distances, metrics = compare(LITERAL, experience, [0, 1, 2], [3, 4, 5, 6])
+    matches, distances, floors = compare(LITERAL, experience, [0, 1, 2], [3, 4, 5, 6])
     np.testing.assert_array_equal(matches, [0, 1, 3])
     np.testing.assert_allclose(distances, expected, atol=1e-5)
-    assert metrics == {"floors": 0.0}
+    assert floors == 0.0
 
 
 @pytest.mark.parametrize("factor", [1.0, -1.0, 1e4])
 def test_value_distance_with_a_common_mean(factor: float) -> None:
     experience = joined(rows(Q_OFFLINE, factor * V_OFFLINE), rows(Q_ONLINE, factor * V_ONLINE))
-    matches, distances, metrics = compare(COMMON, experience, [0, 1, 2], [3, 4, 5, 6])
+    matches, distances, floors = compare(COMMON, experience, [0, 1, 2], [3, 4, 5, 6])
     np.testing.assert_array_equal(matches, [0, 1, 3])
     # |2 - 1|, |3 - 3|, |5 - 6| over the mean of all seven, 24 / 7
     np.testing.assert_allclose(distances, np.array([1.0, 0.0, 1.0]) * 7 / 24, atol=1e-5)
-    assert metrics == {"floors": 0.0}
+    assert floors == 0.0
 
 
 def test_values_around_zero_are_scaled_by_their_spread_and_that_is_reported() -> None:
     experience = joined(rows([1.0, 2.0], [-1.0, 1.0]), rows([1.0, 2.0], [1.0, -1.0]))
     for distance in (COMMON, LITERAL):
-        _, distances, metrics = compare(distance, experience, [0, 1], [2, 3])
+        _, distances, floors = compare(distance, experience, [0, 1], [2, 3])
         np.testing.assert_allclose(distances, [2 / 0.1, 2 / 0.1], rtol=1e-5)  # the floor is a tenth of the std, 1
-        assert metrics["floors"] == 2.0
+        assert floors == 2.0
 
 
 @pytest.mark.parametrize("value", [0.0, -7.0, 1e6])
@@ -168,7 +166,8 @@ def test_features_are_standardised_with_the_offline_rows_alone(distance: TwoStag
         state_action = np.hstack([observation, np.asarray(logs.action)])
         return state_action, after - observation if distance.compare == "delta" else after
 
-    for actual, of_online, of_offline in zip(second, raw(online), raw(offline), strict=True):
+    both = second.state_action, second.compared
+    for actual, of_online, of_offline in zip(both, raw(online), raw(offline), strict=True):
         expected = (of_online - of_offline.mean(axis=0)) / (of_offline.std(axis=0) + 1e-3)
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
     after, metrics = distance.begin_deployment(state, experience)
@@ -195,11 +194,11 @@ def test_one_embedding_is_matched_and_compared(embedded: Embedded) -> None:
     """So the distance of a row is the L1 distance to its nearest neighbour among the online rows."""
     distance, _, (first, _), (state, _) = embedded
     candidates, references = np.arange(100), np.arange(300, 340)
-    _, distances, metrics = compare(distance, first, candidates, references, state)
+    _, distances, floors = compare(distance, first, candidates, references, state)
     embeddings = np.asarray(state.embeddings)
     expected = np.abs(embeddings[candidates, None] - embeddings[None, references]).sum(axis=-1).min(axis=1)
     np.testing.assert_allclose(distances, expected, atol=1e-5)
-    assert metrics == {}
+    assert floors == 0.0
 
 
 def test_an_embedded_row_is_at_no_distance_from_itself(embedded: Embedded) -> None:
@@ -294,5 +293,5 @@ def test_features_are_pairs_of_matrices() -> None:
     experience = joined(random_rows(5, 0), random_rows(4, 1))
     first, second, _ = COMMON.features((), experience, CRITIC, jnp.arange(5), jnp.arange(5, 9), key=KEY)
     assert isinstance(first, Features)
-    assert first.state_action.shape == first.next_state.shape == (5, 1)
-    assert second.state_action.shape == second.next_state.shape == (4, 1)
+    assert first.state_action.shape == first.compared.shape == (5, 1)
+    assert second.state_action.shape == second.compared.shape == (4, 1)

@@ -117,7 +117,7 @@ def test_separate_means_do_not_match_a_row_with_itself_at_0() -> None:
     candidates = jnp.concatenate([rows, jnp.arange(20)])
     for mean, is_zero in (("common", True), ("separate", False)):
         first, second, _ = ValueDistance(mean).features((), data, CRITIC, candidates, rows, key=KEY)  # pyright: ignore[reportArgumentType]
-        assert bool(jnp.all(first.next_state[:20] == second.next_state)) == is_zero
+        assert bool(jnp.all(first.compared[:20] == second.compared)) == is_zero
         assert bool(jnp.all(first.state_action[:20] == second.state_action))
 
 
@@ -128,7 +128,7 @@ def test_deviations_by_hand() -> None:
     both = data[jnp.concatenate([candidates, references])]
     values = 3.0 + np.asarray(both.next_observation) @ np.asarray(CRITIC.weight[:3])
     expected = (values - values.mean()) / max(abs(values.mean()), 0.1 * values.std())
-    assert np.allclose(np.concatenate([first.next_state, second.next_state])[:, 0], expected, atol=1e-5)
+    assert np.allclose(np.concatenate([first.compared, second.compared])[:, 0], expected, atol=1e-5)
 
 
 def test_terminal_rows_have_no_value() -> None:
@@ -138,7 +138,7 @@ def test_terminal_rows_have_no_value() -> None:
     first, second, _ = ValueDistance().features(
         (), data, CRITIC, jnp.arange(50), jnp.arange(50, 60), key=jax.random.key(0)
     )
-    assert not jnp.any(first.next_state) and not jnp.any(second.next_state)
+    assert not jnp.any(first.compared) and not jnp.any(second.compared)
 
 
 @pytest.mark.parametrize("distance", ["value", "two-stage"])
@@ -239,7 +239,7 @@ def test_two_stage_compares_the_change_or_the_next_observation() -> None:
         offline = data.offline()
         all_raw = np.asarray(offline.next_observation - (offline.observation if compare == "delta" else 0.0))
         expected = (np.asarray(raw) - all_raw.mean(axis=0)) / (all_raw.std(axis=0) + 1e-3)
-        assert np.allclose(first.next_state, expected, atol=1e-4)
+        assert np.allclose(first.compared, expected, atol=1e-4)
         assert first.state_action.shape == (10, 5)
 
 

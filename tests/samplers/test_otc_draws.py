@@ -16,6 +16,7 @@ from jaxtyping import Array
 from readable_rows import CRITIC, joined, many, random_rows, rows
 
 from marline.data.experience import Experience
+from marline.ops.distance_bins import EDGES
 from marline.ops.prioritization import rank_probabilities
 from marline.samplers import OTC, TwoStageDistance
 from marline.samplers.distances import Features
@@ -39,11 +40,12 @@ class Known:
 
     def features(
         self, state: Array, experience: Experience, critic: Any, candidates: Array, references: Array, *, key: Array
-    ) -> tuple[Features, Features, Mapping[str, Array]]:
+    ) -> tuple[Features, Features, Array]:
         scale = jnp.array(self.scales)[state - 1]
         distance = scale * candidates if self.by_row else jnp.full(candidates.shape, scale)
         nothing = jnp.zeros((references.shape[0], 1))
-        return Features(jnp.zeros((candidates.shape[0], 1)), distance[:, None]), Features(nothing, nothing), {}
+        first = Features(jnp.zeros((candidates.shape[0], 1)), distance[:, None])
+        return first, Features(nothing, nothing), jnp.float32(0.0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -157,6 +159,11 @@ def test_the_estimate_is_the_mean_over_the_merged_rows() -> None:
     state = sampler.init(experience, key=KEY)
     _, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
     assert metrics["estimated_distance"] == pytest.approx(999 / 2, abs=4 * 1000 / np.sqrt(12 * 10_000))
+    # the distances are the row numbers, all equally likely
+    counts = metrics["distance_histogram"]
+    share = np.diff(np.minimum(np.ceil(EDGES), 1000), prepend=0, append=1000) / 1000
+    np.testing.assert_allclose(counts / 10_000, share, atol=4 * np.sqrt(0.3 / 10_000))
+    assert counts.sum() == 10_000
     _, again = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
     assert again["estimated_distance"] == metrics["estimated_distance"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ import jax
 from marline import tuning
 from marline.algorithms import TD3BC
 from marline.campaign import study
+from marline.campaign.diverging import Stop, sentence, stops
 from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
 from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
@@ -21,17 +23,18 @@ from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
 from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
 from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
-from marline.data.checkpoints import read_manifest, tree_sha256
+from marline.data.checkpoints import other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord, require_file_name
 from marline.envs import Task
-from marline.errors import ConfigError, CorruptionError, DataError, require, require_name
+from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC, SAMPLERS, Sampler
 from marline.tuning import Algorithms, Team
@@ -40,6 +43,7 @@ from marline.types import AgentID, Policy
 if TYPE_CHECKING:
     from marline.campaign.exporting import Exported
 
+NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
 Logs = Mapping[AgentID, Dataset | Arrays]
@@ -57,7 +61,7 @@ class Campaign:
         config: what the run is.
         agents: the team, in the order of its logs.
         ledger: what happened so far.
-        notes: what was found damaged and is made again, one sentence each.
+        notes: what was found damaged and is made again, or was made with other versions, one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -80,6 +84,7 @@ class Campaign:
         self._number = 0
         self._is_writing = False
         self.notes: tuple[str, ...] = ()
+        self._other_versions: list[str] = []
         self._resume()
         self._seen = self._state()
 
@@ -136,16 +141,24 @@ class Campaign:
         """`create`, from a configuration; `logs` were checked."""
         for agent in logs:  # before anything is written
             require_file_name(agent, "agent", DataError)
-        study.rehearse(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
+        sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
+        study.rehearse(config, sizes)
         folder = Path(folder)
+        if not (folder / "run.json").exists():
+            require_room(folder, config, sizes)
         study.create(folder, config)
         with writing(folder):
             study.keep_data(folder, logs, source)
         return Campaign.open(folder)
 
     @staticmethod
-    def open(folder: str | Path) -> Campaign:
-        """Go on with the campaign in a run directory."""
+    def open(folder: str | Path, *, strict: bool = False) -> Campaign:
+        """Go on with the campaign in a run directory.
+
+        Args:
+            folder: the run directory.
+            strict: refuse to where results would not be bit-identical, instead of a note in `notes`.
+        """
         folder = Path(folder)
         path = require_run(folder)
         # one altered digit is a sound configuration too, and would train other policies
@@ -155,7 +168,11 @@ class Campaign:
             len(config.samplers) == 1 and len(config.seeds) == 1,
             f"{folder} compares several samplers or seeds; go on with it by: marline resume {folder}",
         )
-        return Campaign(folder, config, study.prepare_data(folder, config))
+        campaign = Campaign(folder, config, study.prepare_data(folder, config))
+        told = f"{folder} was made with {'; '.join(campaign._other_versions)}; {NOT_IDENTICAL}"
+        require(not (strict and campaign._other_versions), told)
+        campaign.notes += (told,) if campaign._other_versions else ()
+        return campaign
 
     @property
     def number(self) -> int:
@@ -168,6 +185,11 @@ class Campaign:
         return lineage(self.agents, self._records(), self.ledger.events())[-1]
 
     @property
+    def diverged(self) -> tuple[Stop, ...]:
+        """Who left the finite numbers so far, and when; those agents kept what they were before."""
+        return tuple(stops(self._records()))
+
+    @property
     def offline_rows(self) -> dict[AgentID, int]:
         """Rows of each agent's offline logs."""
         return {agent: self._untrained[self.seed, agent].experience.num_offline for agent in self.agents}
@@ -178,6 +200,11 @@ class Campaign:
         history, step = (self._history, self._number) if self._number else (self._offline, self.config.offline_updates)
         versions = read_manifest(history.checkpoint(step))["versions"]
         return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+    @property
+    def records(self) -> list[Record]:
+        """What was measured: of the offline team, then of each deployment tuned on."""
+        return self._records()
 
     @property
     def returns(self) -> list[float]:
@@ -193,6 +220,8 @@ class Campaign:
     def train(self, progress: Callable[[int], None] | None = None) -> None:
         """Train every agent on its offline logs, from where an earlier call was interrupted.
 
+        An agent that diverges stops, with a `DivergenceWarning`, and is left as it was not long before; see `diverged`.
+
         Args:
             progress: is told the number of updates done.
         """
@@ -203,23 +232,33 @@ class Campaign:
             saved = max(self._offline.intact_steps(), default=0)
             if saved:
                 team = self._seeded(self._offline.restore(saved, self._members(team)))
-            step = saved, team, {}
+            stopped = self._offline.stopped_at(saved) if saved else {}
+            step = tuning.Trained(saved, team, {}, {})
             training = tuning.pretrain(
-                team, self.config.algorithm, num_updates=updates, first_update=saved, chunk=self.config.updates
+                team,
+                self.config.algorithm,
+                num_updates=updates,
+                first_update=saved,
+                chunk=self.config.updates,
+                stopped=[(self.seed, agent) for agent in stopped],
             )
             try:
                 for step in training:
+                    stopped = {**stopped, **self._kept(0, step.diverged)}
                     if progress is not None:
-                        progress(step[0])
-                    if step[0] - saved >= study.OFFLINE_CHECKPOINT and step[0] < updates:
-                        saved = step[0]
-                        self._offline.save(saved, self._members(step[1]), [])
+                        progress(step.updates)
+                    if step.updates - saved >= study.OFFLINE_CHECKPOINT and step.updates < updates:
+                        saved = step.updates
+                        self._offline.save(saved, self._members(step.team), [], stopped)
             except (KeyboardInterrupt, SystemExit):
-                if saved < step[0] < updates:
-                    self._offline.save(step[0], self._members(step[1]), [])
+                if saved < step.updates < updates:
+                    stopped = {**stopped, **self._kept(0, step.diverged)}  # the signal may have come just before
+                    self._offline.save(step.updates, self._members(step.team), [], stopped)
                 raise
-            self._offline.save(updates, self._members(step[1]), [{"deployment": 0, "agents": {}}])
-            self._team = tuning.equip(step[1], self.sampler)
+            record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
+            self._offline.save(updates, self._members(step.team), [record])
+            self._team = tuning.equip(step.team, self.sampler)
+        self._warn_of_divergence(0)
 
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
         """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
@@ -227,6 +266,7 @@ class Campaign:
         In place of robots stands a task, in which as many rows are logged as were planned.
         """
         self._require_budget()
+        self._require_learned(self.agents)
         if isinstance(robots, Task):
             robots = self._simulated(robots)
         returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
@@ -246,6 +286,7 @@ class Campaign:
 
         self._require_agents(agents)
         policies = {agent: policy for agent, policy in self._policies().items() if not agents or agent in agents}
+        self._require_learned(policies)
         tuned_on = self.tuned_on
         home = self._history.deployment(self._number) if self._number else self._offline.folder
         exported = bundle_team(
@@ -338,7 +379,8 @@ class Campaign:
     ) -> Record:
         """Merge the logs of a deployment, tune every agent, and return what was measured.
 
-        An agent that was waived or is frozen keeps its policy; a frozen agent's logs are merged all the same.
+        An agent that was waived or is frozen keeps its policy; a frozen agent's logs are merged all the same. So does
+        one that diverges, with a `DivergenceWarning`; see `diverged`.
 
         Args:
             logs: one entry per agent. None takes the logs that were ingested.
@@ -367,7 +409,7 @@ class Campaign:
             before = self._events_of("tuned", number)
             if before:  # its checkpoint was lost, and is made again
                 frozen = set(before[-1].body["frozen"])
-            team, metrics = self._tune_on(team, saved, number, frozen)
+            team, metrics, diverged = self._tune_on(team, saved, number, frozen)
             # these logs show how the team before this tuning did
             returns = team_returns(saved)
             records = self._records()
@@ -376,6 +418,7 @@ class Campaign:
             record: Record = {"deployment": number, "agents": metrics}
             record |= {"frozen": sorted(frozen)} if frozen else {}
             record |= {"waived": waived} if waived else {}
+            record |= {"diverged": self._kept(number, diverged)} if diverged else {}
             members = self._members(team)
             self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
             self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
@@ -383,6 +426,7 @@ class Campaign:
             for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
                 team = self._gone_back(team, event.body)
             self._team, self._number = team, number
+        self._warn_of_divergence(number)
         return record
 
     def rollback(self, to: int, agents: Collection[AgentID] = ()) -> Event:
@@ -419,15 +463,15 @@ class Campaign:
         if number == 0:
             chunk, updates = self.config.updates, self.config.offline_updates
             last = self._untrained
-            for _, team, _ in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
-                last = team
+            for step in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
+                last = step.team
             files = _files(self._offline.checkpoint(updates))
             again = {agent: (f"{agent}/learner", state.learner) for agent, state in self._members(last).items()}
         else:
             logs = self._history.load_logs(number)
             assert logs is not None  # or it could not have been opened
             frozen = self._records()[-1].get("frozen", ())
-            team, _ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
+            team, *_ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
             files = _files(self._history.deployment(number) / "learners")
             again = {agent: (agent, state.learner) for agent, state in self._members(team).items()}
         return {
@@ -443,10 +487,8 @@ class Campaign:
         return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
     def _simulated(self, task: Task) -> Robots:
-        team = self._policies()
-        number, num_rows = self._number + 1, self.config.rows_per_deployment
-        key = jax.random.fold_in(study.world_key(self.seed, "collection"), number)
-        return lambda _: collect(task, team, num_rows, key=key, deployment=number)
+        team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
+        return lambda _: simulate(task, team, number, seed=self.seed, num_rows=num_rows)
 
     def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
         number = self._number + 1
@@ -520,8 +562,8 @@ class Campaign:
 
     def _tune_on(
         self, team: Team, logs: Mapping[AgentID, Dataset], number: int, frozen: Collection[AgentID]
-    ) -> tuple[Team, dict[AgentID, Mapping[str, float]]]:
-        """The team after deployment `number`, and what was measured of each agent that has logs of it."""
+    ) -> tuple[Team, dict[AgentID, Mapping[str, float]], tuning.Diverged]:
+        """The team after deployment `number`, what was measured of each agent that has logs of it, and who diverged."""
         team = self._merged(team, logs, number)
         algorithm, sampler = self.config.algorithm, self.sampler
         still = {(self.seed, agent): team[self.seed, agent] for agent in logs if agent in frozen}
@@ -530,7 +572,20 @@ class Campaign:
         adapted, metrics = tuning.adapt(still, number, algorithm, sampler)
         result = tuning.tune_on(moving, number, algorithm, sampler, num_updates=self.config.updates)
         measured = self._members({**metrics, **result.metrics})
-        return {**team, **adapted, **result.team}, {agent: measured[agent] for agent in self.agents if agent in logs}
+        found: dict[AgentID, Mapping[str, float]] = {agent: measured[agent] for agent in self.agents if agent in logs}
+        return {**team, **adapted, **result.team}, found, result.diverged
+
+    def _kept(self, number: int, diverged: tuning.Diverged) -> dict[AgentID, Record]:
+        """Keep the batches of those who diverged; what to remember of each."""
+        history, home = self._offline, self._offline.folder
+        if number:
+            history, home = self._history, self._history.deployment(number)
+        return {agent: history.save_divergence(home, agent, its) for agent, its in self._members(diverged).items()}
+
+    def _warn_of_divergence(self, number: int) -> None:
+        for stop in self.diverged:
+            if stop.deployment == number:
+                warnings.warn(sentence(stop, self.folder), DivergenceWarning, stacklevel=3)
 
     def _merged(self, team: Team, logs: Mapping[AgentID, Dataset], number: int) -> Team:
         """The team with the rows of those agents that have logs of a deployment."""
@@ -551,6 +606,9 @@ class Campaign:
             self.notes += tuple(
                 f"{path} is damaged, so what came after the one before it is done again" for path in lost
             )
+        if done > 0 or offline > 0:
+            last = self._history.checkpoint(done) if done > 0 else self._offline.checkpoint(offline)
+            self._other_versions = other_versions(read_manifest(last))
         if done > 0 or offline >= self.config.offline_updates:
             self._team, self._number = self._team_after(done), done
 
@@ -653,6 +711,17 @@ class Campaign:
             f"all {self.config.deployments} deployments are done; plan more when the campaign is created",
         )
 
+    def _require_learned(self, agents: Collection[AgentID]) -> None:
+        """Raise `ConfigError` for who diverged offline before a first checkpoint and was not tuned since."""
+        tuned_on = self.tuned_on
+        for stop in self.diverged:
+            require(
+                stop.agent not in agents or stop.deployment > 0 or stop.kept > 0 or tuned_on[stop.agent] > 0,
+                f"agent {stop.agent!r} diverged before it had learned anything, so there is no policy of it to deploy: "
+                "train another run with a lower learning_rate, or export the others with --agent, and ingest their "
+                "logs with --allow-missing",
+            )
+
     def _require_agents(self, agents: Collection[AgentID]) -> None:
         for agent in agents:
             require_name(agent, self.agents, "agent")
@@ -668,6 +737,14 @@ class Campaign:
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+def simulate(
+    task: Task, policies: Mapping[AgentID, Policy], number: int, *, seed: int, num_rows: int
+) -> dict[AgentID, Dataset]:
+    """What deployment `number` of a team brings where a task stands in place of robots: the same each time."""
+    key = jax.random.fold_in(study.world_key(seed, "collection"), number)
+    return collect(task, policies, num_rows, key=key, deployment=number)
 
 
 def _files(checkpoint: Path) -> Mapping[str, FileRecord]:

@@ -6,6 +6,9 @@
     deployment-03/learners/   the same with critics and optimizers, where a team may be rolled back to it
     deployment-03/waiting/    logs of some agents, until those of the others are in
     deployment-03/bundles/    the same for machines without JAX, where they were exported
+    trajectories.json     an episode of the team before the first deployment and after the last
+    deployment-03/diverged/   of each agent that left the finite numbers, the batch with which it did; in the offline
+                              history beside the checkpoints
     metrics.jsonl         a line per deployment, 0 being the offline team
 
 Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
@@ -23,13 +26,16 @@ from typing import Any
 from jaxtyping import PyTree
 
 from marline.agent import AgentState
+from marline.campaign.measurements import require_records, require_stopped
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, read_lines
+from marline.divergence import Divergence
 from marline.errors import CorruptionError
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
+TRAJECTORIES = "trajectories.json"
 Record = dict[str, Any]
 Members = Mapping[AgentID, AgentState]
 
@@ -48,19 +54,33 @@ class History:
     def records(self) -> list[Record]:
         """One measurement per deployment so far; `CorruptionError` where a line is damaged."""
         path = self.folder / "metrics.jsonl"
-        records: list[Record] = []
-        for line in read_lines(path):
-            if not isinstance(line, dict) or type(line.get("deployment")) is not int:
-                raise CorruptionError(f"{path} holds a line that is no measurement; restore a copy")
-            records.append(line)
-        return records
+        return require_records(path, read_lines(path))
 
-    def save(self, step: int, members: Members, records: list[Record]) -> None:
-        """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes."""
-        checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), {"step": step, "records": records})
+    def save(
+        self, step: int, members: Members, records: list[Record], stopped: Mapping[AgentID, Record] | None = None
+    ) -> None:
+        """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes.
+
+        `stopped` are agents that diverged before the checkpoint and are to be trained no further.
+        """
+        entries = {"step": step, "records": records, **({"stopped": stopped} if stopped else {})}
+        checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove all checkpoints but the last two."""
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(self.checkpoint(old))
+
+    def published(self) -> list[Path]:
+        """Folders and files that were published by a rename each, those of a deployment in the order of that."""
+        checkpoints = [self.checkpoint(step) for step in self.steps()]
+        kinds = ("logs", "diverged/*", "policies")
+        deployed = [path for kind in kinds for path in sorted(self.folder.glob(f"deployment-*/{kind}"))]
+        deployed += sorted(self.folder.glob("diverged/*"))
+        files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / "metrics.jsonl"]
+        return [path for path in (*deployed, *files) if path.exists()]
 
     def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
         """Learners and sampler memories of checkpoint `step`, given members of the same shapes.
@@ -81,7 +101,13 @@ class History:
 
     def records_at(self, step: int) -> list[Record]:
         """The measurements up to checkpoint `step`, which it carries itself."""
-        return checkpoints.read_manifest(self.checkpoint(step))["records"]
+        folder = self.checkpoint(step)
+        return require_records(folder, checkpoints.read_manifest(folder).get("records"))
+
+    def stopped_at(self, step: int) -> dict[AgentID, Record]:
+        """The agents that diverged before checkpoint `step`, as they were given to `save`."""
+        folder = self.checkpoint(step)
+        return require_stopped(folder, checkpoints.read_manifest(folder).get("stopped", {}))
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
@@ -139,6 +165,14 @@ class History:
         named = {f"{agent}/learner": template for agent, template in templates.items()}
         trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), named)
         return {agent: trees[f"{agent}/learner"] for agent in templates}
+
+    def save_divergence(self, home: Path, agent: AgentID, divergence: Divergence) -> Record:
+        """Keep the batch with which an agent diverged, in the folder of its phase; returns what to remember of it."""
+        folder = home / "diverged" / agent
+        entry = {"update": divergence.update, "reason": divergence.reason, "kept": divergence.kept}
+        checkpoints.save_checkpoint(folder, {"batch": dict(divergence.batch)}, {"agent": agent, **entry})
+        # from the run directory, which may move
+        return {**entry, "batch": str(folder.relative_to(self.folder.parents[1]) / "batch.safetensors")}
 
     def deployment(self, number: int) -> Path:
         """The folder of a deployment."""

@@ -27,8 +27,8 @@ def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], eve
     back = [event for event in events if event.kind == "rolled-back"]
     now, found = dict.fromkeys(agents, 0), []
     for record in records:
-        frozen = record.get("frozen", ())
-        now |= {agent: record["deployment"] for agent in record["agents"] if agent not in frozen}
+        still = {*record.get("frozen", ()), *record.get("diverged", ())}
+        now |= {agent: record["deployment"] for agent in record["agents"] if agent not in still}
         found.append(dict(now))
         for event in back:
             if event.deployment == record["deployment"]:

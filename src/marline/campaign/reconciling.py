@@ -25,6 +25,7 @@ from marline.types import AgentID
 MEASURED = (
     "alpha",
     "estimated_distance",
+    "distance_histogram",
     "effective_sample_size",
     "share_offline",
     "share_earlier",
@@ -51,7 +52,8 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
         yield "created", 0, {**body, "rows": agents}
     trained = offline.checkpoint(offline_updates)
     if ("trained", 0, None) not in known and trained.exists():
-        yield "trained", 0, {"updates": offline_updates, "checkpoint": list_sha256(trained)}
+        body = {"updates": offline_updates, "checkpoint": list_sha256(trained)}
+        yield "trained", 0, body | _diverged(offline.records_at(offline_updates)[0])
     for number in range(1, tuned + 2):
         home, waiting = history.deployment(number), history.waiting(number)
         if waiting.exists() and ("waiting", number, list_sha256(waiting)) not in known:
@@ -93,12 +95,17 @@ def _tuned(home: Path, history: History, offline: History, number: int) -> dict[
         **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
         "frozen": record.get("frozen", []),
         "waived": record.get("waived", []),
+        **_diverged(record),
         "return_of_deployed": deployed.get("return"),
         "agents": {
             agent: {name: measured[name] for name in MEASURED if name in measured}
             for agent, measured in record["agents"].items()
         },
     }
+
+
+def _diverged(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"diverged": record["diverged"]} if "diverged" in record else {}
 
 
 def list_sha256(folder: Path) -> str:

@@ -22,6 +22,7 @@ class Shift(NamedTuple):
     Attributes:
         alpha: exponent of the rank.
         distance: mean distance of its rows to their matches in the deployment.
+        histogram: how many of the rows that were looked at fall into each bin of `ops.distance_bins`.
         growth: of that distance since the first deployment that it was measured in; 1 is no change.
         effective_sample_size: of the ranks; how many candidates the draws are worth.
         online_share: of the drawn rows, those from any deployment; None if it was frozen.
@@ -31,6 +32,7 @@ class Shift(NamedTuple):
     deployment: int
     alpha: float | None
     distance: float | None
+    histogram: tuple[int, ...] | None
     growth: float | None
     effective_sample_size: float | None
     online_share: float | None
@@ -54,6 +56,7 @@ def shifts(events: Iterable[Event]) -> list[Shift]:
                     event.deployment,
                     measured.get("alpha"),
                     distance,
+                    tuple(measured["distance_histogram"]) if "distance_histogram" in measured else None,
                     distance / first[agent] if distance is not None and first[agent] > 0 else None,
                     measured.get("effective_sample_size"),
                     sum(shares) if None not in shares else None,

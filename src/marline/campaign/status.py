@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marline.campaign.diverging import Stop, stops
 from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import exported_policies, lineage
+from marline.campaign.measurements import require_records
 from marline.campaign.run_directory import require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.manifest import read_sealed, require_file_name
@@ -48,6 +50,7 @@ class Status(NamedTuple):
         waiting_for: agents whose logs are to come while others wait.
         out_since: when the last bundles went out, if any for the next deployment.
         shifts: how the world of each agent moved, deployment by deployment.
+        diverged: who left the finite numbers and keeps an earlier policy.
         gate: how the team that is being replaced did against the one before it, once its logs are in.
         next: the command to give now.
     """
@@ -66,6 +69,7 @@ class Status(NamedTuple):
     waiting_for: tuple[AgentID, ...]
     out_since: str | None
     shifts: tuple[Shift, ...]
+    diverged: tuple[Stop, ...]
     gate: dict[str, Any] | None
     next: str
 
@@ -99,8 +103,10 @@ def status(folder: Path) -> Status:
     done = _last_step(home)
     for number in range(1, done + 1):
         for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
-            rows[agent] += num_rows
-    records = _records(home, done) if done else [{"deployment": 0, "agents": {}}]
+            rows[agent] = rows.get(agent, 0) + num_rows
+    records = [{"deployment": 0, "agents": {}}]
+    if done or trained:
+        records = _records(home, done) if done else _records(offline, offline_updates)
     following = home / f"deployment-{done + 1:02d}"
     ingested = (following / "logs").exists()
     arrived = following / ("logs" if ingested else "waiting")
@@ -126,6 +132,7 @@ def status(folder: Path) -> Status:
         waiting_for=tuple(agent for agent in rows if agent not in there) if stage == "waiting" else (),
         out_since=_out_since(events, done + 1) if out else None,
         shifts=tuple(shifts(events)),
+        diverged=tuple(stops(records)),
         gate=_gate(events, done + 1),
         next=_next(stage, folder),
     )
@@ -165,8 +172,12 @@ def _out_since(events: list[Event], number: int) -> str:
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
-    listed = read_sealed(folder / "dataset.json", "marline dataset", 1)["agents"]
-    return {entry["name"]: entry["num_transitions"] for entry in listed}
+    path = folder / "dataset.json"
+    listed = read_sealed(path, "marline dataset", 1).get("agents")
+    try:
+        return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise CorruptionError(f"{path} does not tell how many rows each agent has; restore a copy") from error
 
 
 def _last_step(folder: Path) -> int:
@@ -176,7 +187,8 @@ def _last_step(folder: Path) -> int:
 
 def _records(folder: Path, step: int) -> list[dict[str, Any]]:
     """The measurements that a checkpoint carries."""
-    return read_sealed(folder / f"checkpoint-{step:07d}" / "manifest.json", "marline checkpoint", 1)["records"]
+    path = folder / f"checkpoint-{step:07d}" / "manifest.json"
+    return require_records(path, read_sealed(path, "marline checkpoint", 1).get("records"))
 
 
 def _algorithm(described: dict[str, Any]) -> str:

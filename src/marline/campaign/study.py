@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import tuning
-from marline.campaign.history import History, Record
+from marline.campaign.history import TRAJECTORIES, History, Record
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import RunConfig
 from marline.data import dataset
@@ -29,14 +29,15 @@ from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
-from marline.errors import ConfigError, CorruptionError
+from marline.errors import ConfigError, CorruptionError, require
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy, Spec
 
 X = TypeVar("X")
-Progress = Callable[[str, int], None]  # what is going on, and how many updates were just done
+Step = tuple[str, int]  # what is going on, and how many updates were just done
+MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
@@ -81,6 +82,13 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
     Returns:
         Its programs, to be compiled.
     """
+    for agent, (_, num_rows) in sizes.items():
+        planned = num_rows + config.deployments * config.rows_per_deployment
+        require(
+            planned < MOST_ROWS,
+            f"{planned:,} rows are planned for agent {agent!r}, and rows are counted in 32 bits; plan fewer than "
+            f"{MOST_ROWS:,}: fewer deployments, or fewer rows in each",
+        )
     outlines = {
         agent: Experience.outline(
             spec,
@@ -99,9 +107,8 @@ def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> Non
         dataset.save(folder / "data", logs, {"source": source})
 
 
-def place_data(folder: Path, config: RunConfig) -> dict[AgentID, Experience]:
-    """The offline logs on the device. No other copy is kept: of large logs it would be most of what a run takes."""
-    data = prepare_data(folder, config)
+def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
+    """The offline logs on the device. `data` is emptied: a second copy of large logs is most of what a run takes."""
     experiences: dict[AgentID, Experience] = {}
     for agent in list(data):
         experiences |= tuning.place(
@@ -114,73 +121,103 @@ def place_data(folder: Path, config: RunConfig) -> dict[AgentID, Experience]:
 
 
 def run_seeds(
-    folder: Path,
-    config: RunConfig,
-    experiences: Mapping[AgentID, Experience],
-    seeds: Sequence[int],
-    progress: Progress,
-) -> None:
+    folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
+) -> Iterator[Step]:
     """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
-    study = _Study(folder, config, experiences, tuple(seeds), progress)
-    team = study.offline()
+    study = _Study(folder, config, experiences, tuple(seeds))
+    team = yield from study.offline()
     for name in config.samplers:
-        study.tune(team, name)
+        yield from study.tune(team, name)
+
+
+def run_part(
+    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seed: int, sampler: str | None
+) -> Iterator[Step]:
+    """Run or finish one sampler of one seed, or its offline training, without which no sampler can begin.
+
+    Args:
+        folder: has what the part builds on: for a sampler the offline team, for a control also what it matches.
+        config: of the study.
+        data: the offline logs.
+        seed: of the learners.
+        sampler: its name; None is the offline training.
+    """
+    study = _Study(folder, config, place_data(config, dict(data)), (seed,))
+    if sampler is None:
+        yield from study.offline()
+    else:
+        yield from study.tune(study.trained(), sampler)
 
 
 class _Study:
     """The seeds of one process."""
 
     def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        experiences: Mapping[AgentID, Experience],
-        seeds: tuple[int, ...],
-        progress: Progress,
+        self, folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: tuple[int, ...]
     ) -> None:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
                 f"see how it goes on: marline status {folder}"
             )
-        self.folder, self.config, self.seeds, self.progress = folder, config, seeds, progress
+        self.folder, self.config, self.seeds = folder, config, seeds
         self.task: Task = make_task(config.task)
         self.experiences, self.agents = experiences, tuple(experiences)
 
-    def offline(self) -> Team:
+    def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
         config = self.config
-        team = untrained = tuning.recruit_on(self.experiences, config.algorithm, seeds=self.seeds)
         histories = {seed: self._history(seed, "offline") for seed in self.seeds}
-        done = _common_step(histories)
-        if done is not None:
-            team = untrained = _restore(untrained, histories, done)
-        self.progress("offline training", done or 0)
-        last = saved = done or 0
-        for done, team, _ in tuning.pretrain(
-            untrained, config.algorithm, num_updates=config.offline_updates, first_update=last, chunk=config.updates
-        ):
-            self.progress("offline training", done - last)
+        last, team = self._offline_so_far(histories)
+        yield "offline training", last
+        saved = last
+        stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
+        training = tuning.pretrain(
+            team,
+            config.algorithm,
+            num_updates=config.offline_updates,
+            first_update=last,
+            chunk=config.updates,
+            stopped=[(seed, agent) for seed, agents in stopped.items() for agent in agents],
+        )
+        for step in training:
+            team, done = step.team, step.updates
+            for (seed, agent), its in step.diverged.items():
+                stopped[seed][agent] = histories[seed].save_divergence(histories[seed].folder, agent, its)
+            yield "offline training", done - last
             last = done
             if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
                 saved = done
-                self._save(team, histories, done, {seed: [] for seed in self.seeds})
+                self._save(team, histories, done, {seed: [] for seed in self.seeds}, stopped)
         if not all(history.records() for history in histories.values()):
-            measured = self._evaluate(team, 0, {}, 0.0)
-            self._save(team, histories, config.offline_updates, {seed: [measured[seed]] for seed in self.seeds})
+            measured = self._evaluate(team, 0, {}, 0.0, stopped)
+            records = {seed: [measured[seed]] for seed in self.seeds}
+            self._save(team, histories, config.offline_updates, records, stopped)
         return team
 
-    def tune(self, team: Team, name: str) -> None:
+    def trained(self) -> Team:
+        """The offline teams, which must be on disk."""
+        done, team = self._offline_so_far({seed: self._history(seed, "offline") for seed in self.seeds})
+        if done != self.config.offline_updates:
+            raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
+        return team
+
+    def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int, Team]:
+        untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
+        done = _common_step(histories)
+        return (0, untrained) if done is None else (done, _restore(untrained, histories, done))
+
+    def tune(self, team: Team, name: str) -> Iterator[Step]:
         """K deployments under one sampler, from the offline teams."""
         config, sampler = self.config, self.config.samplers[name]
         histories = {seed: self._history(seed, name) for seed in self.seeds}
         records = {seed: self._history(seed, "offline").records() for seed in self.seeds}
         start, done = team, _common_step(histories)
         if done == config.deployments:
-            self.progress(f"{name}: done before", config.deployments * config.updates)
+            yield f"{name}: done before", config.deployments * config.updates
             return
         if done is None:
-            self.progress(f"{name}: preparing", 0)
+            yield f"{name}: preparing", 0
             done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
         else:
             templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
@@ -189,10 +226,9 @@ class _Study:
                 team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
             team = _restore(team, histories, done)
             records = {seed: history.records() for seed, history in histories.items()}
-            self.progress(f"{name}: resumed", done * config.updates)
+            yield f"{name}: resumed", done * config.updates
 
         def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
-            self.progress(f"{name}: deployment {number} of {config.deployments}", 0)
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
                     key = jax.random.fold_in(world_key(seed, "collection"), number)
@@ -200,13 +236,19 @@ class _Study:
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
             return self._logs(histories, number)
 
-        began = time.monotonic()
         remaining = range(done + 1, config.deployments + 1)
         campaign = tuning.run(
             team, deploy, config.algorithm, sampler, num_updates=config.updates, deployments=remaining
         )
-        for number, team, metrics in campaign:
-            measured = self._evaluate(team, number, metrics, time.monotonic() - began)
+        for number in remaining:
+            yield f"{name}: deployment {number} of {config.deployments}", 0
+            began = time.monotonic()
+            _, team, metrics, diverged = next(campaign)
+            stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
+            for (seed, agent), its in diverged.items():
+                home = histories[seed].deployment(number)
+                stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
+            measured = self._evaluate(team, number, metrics, time.monotonic() - began, stopped)
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
             policies = tuning.policies(team, config.algorithm)
             for seed, history in histories.items():
@@ -215,8 +257,7 @@ class _Study:
                     self._save_trajectories(start, team, seed, history)
             self._save(team, histories, number, records)
             mean = np.mean([record["return"] for record in measured.values()])
-            self.progress(f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates)
-            began = time.monotonic()
+            yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
     def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
         num_rows, epsilon = self.config.rows_per_deployment, self.config.sequential_exploration
@@ -245,12 +286,21 @@ class _Study:
             memory = state.sampler
             for record in self._history(seed, self.config.matches[name]).records()[1:]:
                 drawn = record["agents"][agent]
+                if "share_offline" not in drawn:  # it diverged with the first update
+                    continue
                 shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
                 memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
             prescribed[seed, agent] = state._replace(sampler=memory)
         return prescribed
 
-    def _evaluate(self, team: Team, number: int, metrics: tuning.Summary, seconds: float) -> dict[int, Record]:
+    def _evaluate(
+        self,
+        team: Team,
+        number: int,
+        metrics: tuning.Summary,
+        seconds: float,
+        stopped: Mapping[int, Mapping[AgentID, Record]],
+    ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
         records = {}
         for seed in self.seeds:
@@ -264,14 +314,20 @@ class _Study:
                 "mean_abs_action": result.mean_abs_action,
                 "seconds": round(seconds, 3),
                 "agents": {agent: metrics[seed, agent] for agent in self.agents if (seed, agent) in metrics},
+                **({"diverged": stopped[seed]} if stopped[seed] else {}),
             }
         return records
 
     def _save(
-        self, team: Team, histories: Mapping[int, History], step: int, records: Mapping[int, list[Record]]
+        self,
+        team: Team,
+        histories: Mapping[int, History],
+        step: int,
+        records: Mapping[int, list[Record]],
+        stopped: Mapping[int, Mapping[AgentID, Record]] | None = None,
     ) -> None:
         for seed, history in histories.items():
-            history.save(step, _of_seed(team, seed), records[seed])
+            history.save(step, _of_seed(team, seed), records[seed], (stopped or {}).get(seed))
 
     def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
         traces = {}
@@ -279,7 +335,7 @@ class _Study:
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
             traces[when] = trace(self.task, of_seed, key=world_key(seed, "evaluation"), deployment=number + 1)
-        atomic_json(history.folder / "trajectories.json", traces)
+        atomic_json(history.folder / TRAJECTORIES, traces)
 
 
 def world_key(seed: int, purpose: str) -> PRNGKeyArray:

@@ -38,12 +38,12 @@ def timeline(events: Iterable[Event]) -> list[Moment]:
     out: Policies = {}
     for event in events:
         body = event.body
-        regressed = event.kind == "gated" and bool(body["regression"])
+        is_warning = "diverged" in body or (event.kind == "gated" and bool(body["regression"]))
         if event.kind == "exported":
             text, out = _exported(body, out), {**out, **body["policies"]}
         else:
             text = _SENTENCES[event.kind](body) if event.kind in _SENTENCES else ""
-        moments.append(Moment(event.time, event.deployment, event.kind, text, regressed))
+        moments.append(Moment(event.time, event.deployment, event.kind, text, is_warning))
     return moments
 
 
@@ -88,7 +88,18 @@ def _tuned(body: Mapping[str, Any]) -> str:
         numbers += [f"online {100 * sum(shares):.0f} %"] if None not in shares else []
         numbers += ["frozen"] if agent in body["frozen"] else []
         parts.append(f"{agent}: {', '.join(numbers)}")
-    return "; ".join(parts) + (f"; waived: {', '.join(body['waived'])}" if body["waived"] else "")
+    return "; ".join(parts) + (f"; waived: {', '.join(body['waived'])}" if body["waived"] else "") + _diverged(body)
+
+
+def _trained(body: Mapping[str, Any]) -> str:
+    return f"{body['updates']:,} updates of every agent on its offline logs" + _diverged(body)
+
+
+def _diverged(body: Mapping[str, Any]) -> str:
+    return "".join(
+        f"; {agent} DIVERGED at update {its['update']} ({its['reason']}) and stays as it was"
+        for agent, its in body.get("diverged", {}).items()
+    )
 
 
 def _rolled_back(body: Mapping[str, Any]) -> str:
@@ -97,7 +108,7 @@ def _rolled_back(body: Mapping[str, Any]) -> str:
 
 _SENTENCES = {
     "created": _created,
-    "trained": lambda body: f"{body['updates']:,} updates of every agent on its offline logs",
+    "trained": _trained,
     "waiting": _arrived,
     "ingested": _arrived,
     "gated": _gated,

@@ -62,6 +62,9 @@ def verify(folder: Path) -> Verified:
             problems.append(f"{home} is missing, and the ledger knows it; restore a copy")
         elif (sha256_file(home) if home.is_file() else attempt(lambda home=home: list_sha256(home))) != wanted:
             problems.append(f"{home} is not what the ledger knows: it was altered or replaced; restore a copy")
+    for path, known in _sent(folder, events).items():
+        if path.exists() and sha256_file(path) not in known:
+            problems.append(f"{path} is no policy that the ledger knows to have gone out; export it again")
     for history in _histories(folder):
         steps = history.steps()
         records = attempt(lambda history=history, steps=steps: history.records_at(steps[-1])) if steps else None
@@ -87,6 +90,8 @@ def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manif
             for name in ("policies", "learners"):
                 if (home / name).exists():
                     yield home / name, checkpoints.read_manifest
+            for batch in sorted((home / "diverged").glob("*")):
+                yield batch, checkpoints.read_manifest
             for contract in sorted((home / "bundles").glob("*/contract.json")):
                 yield contract.parent, _read_contract
 
@@ -111,6 +116,21 @@ def _recorded(folder: Path, events: list[Any]) -> Iterator[tuple[Path, str]]:
         elif event.kind == "tuned":
             found |= {home / name: event.body[name] for name in ("policies", "learners") if name in event.body}
     yield from found.items()
+
+
+def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
+    """What the ledger knows to have gone out as each of the policies that lie in bundles in the run directory.
+
+    A bundle's own list vouches for its files; but who alters one can write the list anew.
+    """
+    known: dict[Path, set[str]] = {}
+    for event in events:
+        if event.kind == "exported":
+            place = f"seed-*/*/deployment-{event.deployment - 1:02d}" if event.deployment > 1 else "seed-*/offline"
+            for home in folder.glob(place):
+                for agent, policy in event.body["policies"].items():
+                    known.setdefault(home / "bundles" / agent / "policy.onnx", set()).add(policy)
+    return known
 
 
 def _histories(folder: Path) -> list[History]:

@@ -1,8 +1,9 @@
-"""Seeds side by side: one process per core on a CPU, one program for all on an accelerator."""
+"""The engine of one machine, seeds side by side: a process per core on a CPU, one program for all on an accelerator."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import multiprocessing.connection
@@ -10,7 +11,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ import jax
 
 from marline import envs
 from marline.campaign import study
+from marline.campaign.engine import Progress
 from marline.campaign.forking import worker_context
 from marline.configuration import RunConfig
 from marline.data.files import to_json
@@ -27,7 +29,6 @@ from marline.errors import MarlineError
 from marline.population import compile_ahead
 from marline.types import AgentID, Spec
 
-Progress = Callable[[int, str, int], None]  # worker, what is going on, updates just done
 # of JAX, what `marline.runtime` decides after a process that workers are forked off has begun
 SETTINGS = (
     "jax_default_matmul_precision",
@@ -36,25 +37,30 @@ SETTINGS = (
 )
 
 
-def plan(seeds: Sequence[int], num_cores: int) -> list[list[int]]:
-    """Which worker runs which seeds."""
-    if jax.default_backend() != "cpu":
-        return [list(seeds)]
-    num_workers = min(num_cores, len(seeds))
-    return [list(seeds[worker::num_workers]) for worker in range(num_workers)]
+@dataclasses.dataclass(frozen=True)
+class LocalEngine:
+    """Each share of the seeds goes to a process of its own."""
+
+    def plan(self, seeds: Sequence[int]) -> list[list[int]]:
+        """A share per core on a CPU, one share on an accelerator."""
+        if jax.default_backend() != "cpu":
+            return [list(seeds)]
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = min(num_cores, len(seeds))
+        return [list(seeds[worker::num_workers]) for worker in range(num_workers)]
+
+    def run(self, folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
+        """See `Engine`."""
+        if len(shares) == 1:
+            for text, done in _run_share(folder, config, shares[0]):
+                progress(0, text, done)
+            return
+        sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
+        _compile_once(config, sizes, len(shares), lambda: progress(0, "compiling", 0))
+        _run_processes(folder, config, shares, progress)
 
 
-def run(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
-    """Run or finish a study; each share of the seeds goes to a process of its own.
-
-    Raises:
-        MarlineError: what a worker reported, after the others were stopped; the run can be resumed.
-    """
-    if len(shares) == 1:
-        _run_share(folder, config, shares[0], lambda text, done: progress(0, text, done))
-        return
-    sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
-    _compile_once(config, sizes, len(shares), lambda: progress(0, "compiling", 0))
+def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
     context = worker_context()
     settings = {name: jax.config.values[name] for name in SETTINGS}
     trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
@@ -139,7 +145,8 @@ def _work(
         if trusted is not None:
             envs.trust(trusted)
         config = RunConfig.read(folder / "run.json")
-        _run_share(folder, config, seeds, lambda text, done: parent.send(("progress", text, done)))
+        for text, done in _run_share(folder, config, seeds):
+            parent.send(("progress", text, done))
         parent.send(("done", "", 0))
     except MarlineError as error:
         parent.send(("error", str(error), 0))
@@ -154,8 +161,8 @@ def _die_with(parent: Connection) -> None:
         os._exit(1)
 
 
-def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int], progress: study.Progress) -> None:
-    experiences = study.place_data(folder, config)
+def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
+    experiences = study.place_data(config, study.prepare_data(folder, config))
     together = jax.default_backend() != "cpu"
     for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        study.run_seeds(folder, config, experiences, group, progress)
+        yield from study.run_seeds(folder, config, experiences, group)

@@ -69,7 +69,7 @@ def save_checkpoint(
         for name, data in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        write_sealed(folder / MANIFEST, KIND, SCHEMA, {**manifest, "versions": _versions()}, records)
+        write_sealed(folder / MANIFEST, KIND, SCHEMA, {**manifest, "versions": versions()}, records)
 
 
 def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], Manifest]:
@@ -105,6 +105,15 @@ def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> t
 def read_manifest(directory: Path | str) -> Manifest:
     """`manifest.json`: the entries given to `save_checkpoint`, versions, files with sha256 and size."""
     return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
+
+
+def other_versions(manifest: Manifest) -> list[str]:
+    """How what wrote a checkpoint differs from what runs here, as far as a bit of a result may: JAX, and the device."""
+    now, then = versions(), manifest.get("versions")
+    then = then if isinstance(then, dict) else {}
+    return [
+        f"{name} {then[name]}, not {now[name]}" for name in ("jax", "device") if then.get(name, now[name]) != now[name]
+    ]
 
 
 def tree_sha256(tree: PyTree) -> str:
@@ -191,9 +200,11 @@ def _file_name(name: str) -> str:
     return f"{name}.safetensors"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What numbers depend on: versions of marline, JAX and Python."""
     return {
         "marline": importlib.metadata.version("marline"),
         "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
     }

@@ -8,18 +8,21 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from onnxruntime import InferenceSession
 
 
 class Agent:
     def __init__(self, logs, folder=Path(__file__).parent, seed=None):
         self.logs, self.random, self.rows, self.now = Path(logs), np.random.default_rng(seed), [], {}
-        self.contract = json.loads((folder / "contract.json").read_text("utf-8"))
-        self.inputs = {tensor["name"]: tensor for tensor in self.contract["inputs"]}
+        seal = (text := (folder / "contract.json").read_bytes()).rpartition(b'"seal": "')[2][:64]
+        if sha256(text.replace(seal, b"0" * 64)).hexdigest().encode() != seal:  # of the text with zeros in its place
+            sys.exit(f"{folder / 'contract.json'} is not what was exported; copy the bundle again")
+        self.contract = json.loads(text)
         for name, record in self.contract["files"].items():
             if sha256((folder / name).read_bytes()).hexdigest() != record["sha256"]:
                 sys.exit(f"{folder / name} is not what was exported; copy the bundle again")
-        self.session = onnxruntime.InferenceSession(folder / "policy.onnx", providers=["CPUExecutionProvider"])
+        self.inputs = {tensor["name"]: tensor for tensor in self.contract["inputs"]}
+        self.session = InferenceSession((folder / "policy.onnx").read_bytes(), providers=["CPUExecutionProvider"])
         golden = json.loads((folder / "golden.json").read_text("utf-8"))
         if not np.allclose(self.run(golden), golden["action"], rtol=0, atol=self.contract["golden"]["tolerance"]):
             sys.exit(f"the actions of golden.json come out otherwise; do not use {folder} on this machine")
@@ -31,22 +34,20 @@ class Agent:
 
     def step(self, said):
         said = {"noise": self.random.standard_normal(self.inputs.get("noise", {"shape": []})["shape"][1:])} | said
-        given = {name: np.asarray_chkfinite(said[name]).reshape(its["shape"][1:]) for name, its in self.inputs.items()}
+        given = {name: np.asarray_chkfinite(said[name]).reshape(1, *t["shape"][1:]) for name, t in self.inputs.items()}
         if self.now:
             came = {"rewards": said["reward"], "terminals": said["terminal"], "timeouts": said["timeout"]}
-            self.rows.append(self.now | came | {f"next_{name}s": value for name, value in given.items()})
+            self.rows.append(self.now | came | {f"next_{name}s": value[0] for name, value in given.items()})
             if said["terminal"] or said["timeout"]:
                 return {"log": self.save()}
-        action = self.run({name: value[None] for name, value in given.items()})[0]
-        self.now = {f"{name}s": value for name, value in given.items()} | {"actions": action}
-        return {"action": action.tolist()}
+        self.now = {f"{name}s": value[0] for name, value in given.items()} | {"actions": self.run(given)[0]}
+        return {"action": self.now["actions"].tolist()}
 
     def save(self):
         rows, self.rows, self.now = self.rows, [], {}
         rows[-1]["timeouts"] = not rows[-1]["terminals"]  # an episode that breaks off was cut
         number = 1 + max((int(log.stem) for log in self.logs.glob("*.npz")), default=-1)
-        wanted = self.contract["logs"]["arrays"]
-        arrays = {key: np.array([row[key] for row in rows], wanted[key]["dtype"]) for key in wanted}
+        arrays = {k: np.array([row[k] for row in rows], t["dtype"]) for k, t in self.contract["logs"]["arrays"].items()}
         with open(self.logs / f"{number:06d}.partial", "wb", buffering=0) as file:
             np.savez(file, **arrays, **self.contract["logs"]["stamp"])
             os.fsync(file.fileno())
@@ -54,6 +55,5 @@ class Agent:
 
 
 if __name__ == "__main__":
-    agent = Agent(sys.argv[1])
-    for line in sys.stdin:
-        print(json.dumps(agent.step(json.loads(line))), flush=True)
+    for answer in map(Agent(sys.argv[1]).step, map(json.loads, sys.stdin)):
+        print(json.dumps(answer), flush=True)

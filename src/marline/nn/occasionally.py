@@ -29,15 +29,16 @@ def occasionally(predicate: Bool[Array, ""], function: Callable[..., T], changin
         def stack(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
 
-        predicate, changing, context = jax.tree.map(stack, arguments, tuple(batched))
+        predicate, changing = jax.tree.map(stack, arguments[:2], tuple(batched[:2]))
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, batched[2])  # shared rows are not repeated
 
         def every(changing: T, predicate: Array, *context: Any) -> T:
             def choose(predicate: Array, new: T, old: T) -> T:
                 return jax.tree.map(functools.partial(jnp.where, predicate), new, old)
 
-            return jax.vmap(choose)(predicate, jax.vmap(function)(changing, *context), changing)
+            return jax.vmap(choose)(predicate, jax.vmap(function, (0, *axes))(changing, *context), changing)
 
-        result = occasionally(jnp.any(predicate), every, changing, predicate, *context)
+        result = occasionally(jnp.any(predicate), every, changing, predicate, *arguments[2])
         return result, jax.tree.map(lambda _: True, result)
 
     return gated(predicate, changing, context)

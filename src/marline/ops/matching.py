@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
@@ -63,16 +66,44 @@ def best_match(
 
     # A loop even for few queries: what computed the features cannot be fused into it and be rounded
     # otherwise in the comparison than in the minimum, which would then not be found.
-    num_blocks = max(2, -(-num_queries // _BLOCK))
-    block = -(-num_queries // num_blocks)
-
-    def in_blocks(x: Array) -> Array:
-        padding = [(0, num_blocks * block - num_queries)] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(num_blocks, block, *x.shape[1:])
-
     seeds = jax.random.bits(key, (num_queries,), jnp.uint32)
-    rows = jax.lax.map(lambda rows: jax.vmap(match)(*rows), jax.tree.map(in_blocks, (queries, excluded, seeds)))
-    return rows.reshape(-1)[:num_queries].astype(jnp.int32)
+    blocks, undo = _in_blocks((queries, excluded, seeds), _BLOCK)
+    return undo(jax.lax.map(lambda block: jax.vmap(match)(*block), blocks)).astype(jnp.int32)
+
+
+def nearest_distances(
+    queries: Float[Array, "n e"], references: Float[Array, "m e"], *, excluded: Int[Array, " n"] | None = None
+) -> Float[Array, " n"]:
+    """L1 distance of each query to the reference closest to it: all there is to know where what is matched is compared.
+
+    Args:
+        queries: features of the rows to be matched.
+        references: features of online rows; at least one row.
+        excluded: for each query one reference that it must not match, or -1; ignored where it
+            is the only reference.
+    """
+    num_queries, num_references = queries.shape[0], references.shape[0]
+    if excluded is None or num_references == 1:
+        excluded = jnp.full(num_queries, NO_SLOT)
+
+    def match(queries: Float[Array, "e n"], excluded: Int[Array, " n"]) -> Float[Array, " n"]:
+        def closer(nearest: Float[Array, " n"], now: tuple[Array, Array]) -> tuple[Float[Array, " n"], None]:
+            reference, slot = now
+            distances = jnp.where(excluded == slot, jnp.inf, _l1_distances(reference, queries))
+            return jnp.minimum(nearest, distances), None
+
+        slots = jnp.arange(num_references)
+        return jax.lax.scan(closer, jnp.full(queries.shape[1], jnp.inf), (references, slots), unroll=8)[0]
+
+    def match_at_once(queries: Float[Array, "e n"], excluded: Int[Array, " n"]) -> Float[Array, " n"]:
+        distances = l1_distances(queries.T, references)
+        return jnp.min(jnp.where(excluded[:, None] == jnp.arange(num_references), jnp.inf, distances), axis=1)
+
+    # One reference after another keeps the minima of a block in a CPU's cache, but leaves an accelerator idle.
+    one_by_one = jax.default_backend() == "cpu"
+    blocks, undo = _in_blocks((queries, excluded), 4 * _BLOCK if one_by_one else _BLOCK)
+    nearest = jax.lax.map(lambda block: (match if one_by_one else match_at_once)(block[0].T, block[1]), blocks)
+    return undo(nearest)
 
 
 def best_match_scalar(
@@ -137,6 +168,19 @@ def best_match_scalar(
     hole = jnp.where(in_below, use_below & hole_below, use_above & hole_above)
     chosen += jnp.where(hole & (chosen >= place), 1, 0)
     return order[jnp.clip(chosen, 0, num_references - 1)].astype(jnp.int32)
+
+
+def _in_blocks(arrays: Any, size: int) -> tuple[Any, Callable[[Array], Array]]:
+    """Arrays cut into at least two blocks of `size` rows at most, all equally long, and what joins the results."""
+    num_rows = jax.tree.leaves(arrays)[0].shape[0]
+    num_blocks = max(2, -(-num_rows // size))
+    block = -(-num_rows // num_blocks)
+
+    def cut(x: Array) -> Array:
+        padding = [(0, num_blocks * block - num_rows)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(num_blocks, block, *x.shape[1:])
+
+    return jax.tree.map(cut, arrays), lambda result: result.reshape(-1)[:num_rows]
 
 
 def _l1_distances(query: Float[Array, " e"], by_feature: Float[Array, "e m"]) -> Float[Array, " m"]:

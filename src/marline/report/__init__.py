@@ -10,6 +10,7 @@ from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import write_figure
 from marline.report.tables import headlines, summary_table, write_csv, write_summary
+from marline.report.tensorboard import write_tensorboard
 
 
 def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Sequence[Moment]] | None = None) -> Path:
@@ -37,4 +38,12 @@ def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Se
     return output
 
 
-__all__ = ["headlines", "summary_table", "write_csv", "write_figure", "write_report", "write_summary"]
+__all__ = [
+    "headlines",
+    "summary_table",
+    "write_csv",
+    "write_figure",
+    "write_report",
+    "write_summary",
+    "write_tensorboard",
+]

@@ -15,6 +15,7 @@ MIN_EFFECTIVE_ROWS = 5
 def notes(run: Run, looks: Mapping[str, Look]) -> list[str]:
     """What bears on every comparison, most important first."""
     return [
+        *_diverged(run, looks),
         *_not_finite(run, looks),
         *_unfinished(run, looks),
         *_collected_in_turns(run),
@@ -25,6 +26,22 @@ def notes(run: Run, looks: Mapping[str, Look]) -> list[str]:
 def remarks(run: Run, looks: Mapping[str, Look]) -> list[str]:
     """Where a sampler ran at the edge of what it is made for."""
     return [*_degenerate(run, looks)]
+
+
+def _diverged(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
+    for sampler in run.samplers:
+        found = [
+            f"{shorten(agent)} of seed {seed} {f'in deployment {deployment}' if deployment else 'offline'}"
+            for seed in run.seeds
+            for deployment, line in run.lines.get((sampler.name, seed), {}).items()
+            for agent in (line["diverged"] if isinstance(line.get("diverged"), dict) else ())
+        ]
+        if found:
+            more = [plural(len(found) - 5, "other")] if len(found) > 5 else []
+            yield (
+                f"{looks[sampler.name].label}: {join(found[:5] + more)} left the finite numbers, stopped, and kept "
+                "an earlier policy, with which the team was measured on."
+            )
 
 
 def _not_finite(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:

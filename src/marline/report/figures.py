@@ -95,7 +95,7 @@ def diagnostic_panel(
         seeds = [measured(run, name, seed, key, minus) for seed in run.seeds]
         if per_agent:
             agents = by_agent(seeds)
-            traces += [_line(agents[a], looks[name], "agent", _safe(a)) for a in list(agents)[:MAX_AGENT_LINES]]
+            traces += [_line(agents[a], looks[name], "agent", safe_name(a)) for a in list(agents)[:MAX_AGENT_LINES]]
         if dotted is not None:
             curves = [over_agents(measured(run, name, seed, dotted)) for seed in run.seeds]
             traces.append(_line(over(curves, np.mean), looks[name], "dotted"))
@@ -172,7 +172,7 @@ def _panel(title: str, note: str, traces: Sequence[Trace], axis: Mapping[str, An
 
 def _line(curve: Curve, look: Look, role: str, detail: str = "") -> Trace:
     points = {deployment: value for deployment, value in sorted(curve.items()) if math.isfinite(value)}
-    name = f"{_safe(look.label)}{f', {detail}' if detail else ''}"
+    name = f"{safe_name(look.label)}{f', {detail}' if detail else ''}"
     trace: Trace = {
         "x": list(points),
         "y": list(points.values()),
@@ -207,6 +207,6 @@ def _in_order(run: Run, looks: Looks) -> list[str]:
     return sorted(names, key=lambda name: (not looks[name].dashed, looks[name].order))
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """Plotly reads a little HTML in names and fills in templates; there is neither left in this."""
     return html.escape(shorten(name)).replace("%{", "% {")

@@ -19,6 +19,7 @@ from marline.report.figures import (
     fresh_share_panel,
     returns_panel,
 )
+from marline.report.histograms import distance_panels
 from marline.report.records import Run, file_hashes
 from marline.report.reproduction import command
 from marline.report.standings import rows
@@ -129,6 +130,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
                 note=f"{agents}.",
                 axis=distance_axis(run),
             ),
+            *distance_panels(run, looks),
         ],
         "What policies and critics did": [
             measured(

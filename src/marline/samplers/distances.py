@@ -29,13 +29,21 @@ from marline.types import Critic, Metrics, Spec, Transition
 S = TypeVar("S")
 Rows = Int[Array, " n"]
 References = Int[Array, " m"]
+Floors = Float[Array, ""]
+
+VALUED_AT_ONCE = 4096
 
 
 class Features(NamedTuple):
-    """Of each row: what is matched, and what is compared."""
+    """Of each row: what is matched, and what is compared; None where that is the same."""
 
     state_action: Float[Array, "n e"]
-    next_state: Float[Array, "n f"]
+    next_state: Float[Array, "n f"] | None = None
+
+    @property
+    def compared(self) -> Float[Array, "n f"]:
+        """What is compared, under its name or that of what is matched."""
+        return self.state_action if self.next_state is None else self.next_state
 
 
 @runtime_checkable
@@ -59,8 +67,11 @@ class Distance(Protocol[S]):
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
-        """Features of the rows to be drawn from and of the online rows they are matched with."""
+    ) -> tuple[Features, Features, Floors]:
+        """Features of the rows to be drawn from and of the online rows they are matched with.
+
+        Last, how many divisors were too small and were floored.
+        """
         ...
 
 
@@ -94,12 +105,10 @@ class ValueDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         if critic is None:
             raise ConfigError("d_q compares values, and this algorithm learns none; use otc-embedding or otc-two-stage")
-        batch = experience[jnp.concatenate([candidates, references])]
-        q_values = jax.vmap(critic.q)(batch.observation, batch.action)
-        values = next_values(critic, batch, key=key)
+        q_values, values = _values(critic, experience, jnp.concatenate([candidates, references]), key=key)
         split = candidates.shape[0]
         sides = [values[:split], values[split:]]
         means = [jnp.mean(values)] * 2 if self.mean == "common" else [jnp.mean(side) for side in sides]
@@ -110,7 +119,25 @@ class ValueDistance:
             for q, side, mean, scale in zip((q_values[:split], q_values[split:]), sides, means, scaled_by, strict=True)
         )
         floors = sum(floor_binds(scale, mean) for scale, mean in zip(scaled_by, means, strict=True))
-        return first, second, {"floors": jnp.asarray(floors, jnp.float32)}
+        return first, second, jnp.asarray(floors, jnp.float32)
+
+
+def _values(
+    critic: Critic, experience: Experience, rows: Rows, *, key: PRNGKeyArray
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Q(s, a) and V(s') of rows; of many, a block at a time, for V may take several actions of each."""
+
+    def block(rows: Rows, key: PRNGKeyArray) -> tuple[Array, Array]:
+        batch = experience[rows]
+        return jax.vmap(critic.q)(batch.observation, batch.action), next_values(critic, batch, key=key)
+
+    num_rows = rows.shape[0]
+    if num_rows <= VALUED_AT_ONCE:
+        return block(rows, key)
+    num_blocks = -(-num_rows // VALUED_AT_ONCE)
+    blocks = jnp.pad(rows, (0, num_blocks * VALUED_AT_ONCE - num_rows)).reshape(num_blocks, VALUED_AT_ONCE)
+    q_values, values = jax.lax.map(lambda now: block(*now), (blocks, jax.random.split(key, num_blocks)))
+    return q_values.reshape(-1)[:num_rows], values.reshape(-1)[:num_rows]
 
 
 class EmbeddingState(NamedTuple):
@@ -208,9 +235,9 @@ class EmbeddingDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         first, second = state.embeddings[candidates], state.embeddings[references]
-        return Features(first, first), Features(second, second), {}
+        return Features(first), Features(second), jnp.float32(0.0)
 
     def _embed(
         self, state: EmbeddingState, experience: Experience, start: Int[Array, ""] | int, num: int
@@ -263,14 +290,14 @@ class TwoStageDistance:
         references: References,
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Features, Features, Metrics]:
+    ) -> tuple[Features, Features, Floors]:
         first, second = (
             Features(state.state_action(state_action), state.next_state(next_state))
             for state_action, next_state in (
                 self._raw(experience[rows], experience.spec) for rows in (candidates, references)
             )
         )
-        return first, second, {}
+        return first, second, jnp.float32(0.0)
 
     def _raw(self, batch: Transition, spec: Spec) -> tuple[Float[Array, "n e"], Float[Array, "n f"]]:
         action = one_hot_action(batch.action, spec)

@@ -8,11 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require, require_name
-from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar
+from marline.nn.occasionally import occasionally
+from marline.ops.histogram import histogram
+from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar, nearest_distances
 from marline.ops.prioritization import (
     adapted_alpha,
     draw,
@@ -30,6 +32,30 @@ DRAWS = {"iid": draw, "stratified": draw_stratified, "without-replacement": draw
 MATCH_BLOCK = 500  # candidates matched at a time when the mean distance is estimated
 
 
+class _Matched(NamedTuple):
+    """How far each candidate is from its best match, and whether that is itself."""
+
+    distances: Float[Array, " n"]
+    is_self: Bool[Array, " n"]
+
+
+class Accepted(NamedTuple):
+    """Rows kept by rank, and what there is to tell of the candidates they were kept from."""
+
+    rows: Int[Array, " n"]
+    mean_distance: Float[Array, ""]
+    median_distance: Float[Array, ""]
+    self_matches: Float[Array, ""]  # share of the rows kept that are their own match
+
+
+class Plan(NamedTuple):
+    """What updates draw from until the next refresh."""
+
+    accepted: Accepted
+    floors: Float[Array, ""]
+    num_updates: Int[Array, ""]  # since the deployment
+
+
 class State(NamedTuple):
     """What the distance froze, the exponents, and the mean distance that adaptation is relative to."""
 
@@ -38,11 +64,17 @@ class State(NamedTuple):
     alpha: Float[Array, ""]
     first_mean_distance: Float[Array, ""]
     deployment: Int[Array, ""]
+    plan: Plan | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class OTC:
     """Draws candidates uniformly, ranks them by their transition distance, and keeps a few by rank.
+
+    The paper does so at each update. `match="refresh"` does it now and then, for several groups of
+    candidates at once, keeps as many rows of each group as it has, and lets the updates until the
+    next refresh draw from those uniformly. At a refresh a row has the same chance as in the paper;
+    afterwards distances are out of date, and rows are drawn more often than if there were more groups.
 
     Attributes:
         distance: "value" (d_q, common mean), "value-literal" (d_q, separate means), "embedding"
@@ -56,6 +88,9 @@ class OTC:
         batch_size: rows kept per update.
         draw: how rows are kept: "iid" (with replacement), "stratified" or "without-replacement".
         num_estimate: rows of B^k whose mean distance to all of D^k adapts the exponent.
+        match: "minibatch" matches candidates at each update, "refresh" every `refresh_every` updates.
+        refresh_every: updates from one refresh to the next; the first follows a deployment at once.
+        num_groups: groups of `num_candidates` that a refresh matches.
     """
 
     distance: Distance[Any] | str = "value"
@@ -68,6 +103,9 @@ class OTC:
     batch_size: int = 128
     draw: Literal["iid", "stratified", "without-replacement"] = "iid"
     num_estimate: int = 10_000
+    match: Literal["minibatch", "refresh"] = "minibatch"
+    refresh_every: int = 1000
+    num_groups: int = 128
 
     def __post_init__(self) -> None:
         if isinstance(self.distance, str):
@@ -79,18 +117,29 @@ class OTC:
         )
         low, high = self.alpha_bounds
         require(0 <= low <= high < math.inf, f"alpha_bounds are {self.alpha_bounds}, but need 0 <= low <= high < inf")
-        for name in ("num_candidates", "num_references", "batch_size", "num_estimate"):
+        require_name(self.match, ("minibatch", "refresh"), "way to match")
+        counts = ("num_candidates", "num_references", "batch_size", "num_estimate", "refresh_every", "num_groups")
+        for name in counts:
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, but must be at least 1")
         require(
             self.draw != "without-replacement" or self.batch_size <= self.num_candidates,
             f"batch_size is {self.batch_size}, but there are only {self.num_candidates} candidates to draw from "
             "without replacement; raise num_candidates or use another draw",
         )
+        require(
+            self.match == "minibatch" or self.draw == "iid",
+            f'draw is {self.draw!r}, but between refreshes rows are drawn with replacement; use "iid"',
+        )
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """Fit the distance on B^0; the exponent starts at `alpha`."""
         alpha = jnp.float32(self.alpha)
-        return State(self._distance.init(experience, key=key), alpha, alpha, jnp.float32(0.0), jnp.int32(0))
+        state = State(self._distance.init(experience, key=key), alpha, alpha, jnp.float32(0.0), jnp.int32(0))
+        if self.match == "minibatch":
+            return state
+        nothing = jnp.float32(0.0)
+        rows = jnp.zeros(self.num_groups * self.num_candidates, jnp.int32)
+        return state._replace(plan=Plan(Accepted(rows, nothing, nothing, nothing), nothing, jnp.int32(0)))
 
     def begin_deployment(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -98,19 +147,21 @@ class OTC:
         """Take in D^k, estimate the mean distance, and adapt the exponent (Eq. 4) from the second deployment on."""
         memory, metrics = self._distance.begin_deployment(state.distance, experience)
         state = state._replace(distance=memory)
-        mean_distance = self._mean_distance(state, experience, critic, key=key)
+        mean_distance, counts = self._estimate_distances(state, experience, critic, key=key)
         first = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
         raw, used = state.alpha_raw, state.alpha
         if self.adaptive and self.alpha > 0:
             raw = adapted_alpha(self.alpha, mean_distance, first)
             used = jnp.clip(raw, *self.alpha_bounds)
-        state = State(memory, raw, used, first, state.deployment + 1)
+        plan = state.plan and state.plan._replace(num_updates=jnp.int32(0))
+        state = State(memory, raw, used, first, state.deployment + 1, plan)
         probabilities = rank_probabilities(self.num_candidates, used)
         return state, {
             **metrics,
             "alpha_raw": raw,
             "alpha": used,
             "estimated_distance": mean_distance,
+            "distance_histogram": counts,
             "effective_sample_size": effective_sample_size(probabilities),
         }
 
@@ -118,27 +169,74 @@ class OTC:
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch: Eq. (1) for every candidate, then Eq. (3)."""
+        if state.plan is not None:
+            return self._sample_planned(state, state.plan, experience, critic, key=key)
         candidate_key, reference_key, match_key, rank_key, draw_key, value_key = jax.random.split(key, 6)
         candidates = rows_with_replacement(0, experience.size, self.num_candidates, key=candidate_key)
         references = self._references(experience, self.num_references, key=reference_key)
-        first, second, metrics = self._distance.features(
+        first, second, floors = self._distance.features(
             state.distance, experience, critic, candidates, references, key=value_key
         )
-        matches = self._match(first, second, candidates, references, key=match_key)
-        distances = _next_state_distances(first, second, matches)
-        order = rank_order(distances, key=rank_key)
+        matched = self._match(first, second, candidates, references, key=match_key)
+        accepted = self._accept(
+            candidates, matched, state, self.batch_size, self.draw, rank_key=rank_key, draw_key=draw_key
+        )
+        return accepted.rows, state, _measured(accepted, floors)
+
+    def _sample_planned(
+        self, state: State, plan: Plan, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
+    ) -> tuple[Int[Array, " batch"], State, Metrics]:
+        refresh_key, draw_key = jax.random.split(key)
+        is_due = plan.num_updates % self.refresh_every == 0
+        context = (state._replace(plan=None), experience, critic, refresh_key)
+        plan = occasionally(is_due, self._refresh, plan, *context)
+        drawn = rows_with_replacement(0, plan.accepted.rows.shape[0], self.batch_size, key=draw_key)
+        state = state._replace(plan=plan._replace(num_updates=plan.num_updates + 1))
+        return plan.accepted.rows[drawn], state, _measured(plan.accepted, plan.floors)
+
+    def _refresh(
+        self, plan: Plan, state: State, experience: Experience, critic: Critic | None, key: PRNGKeyArray
+    ) -> Plan:
+        """What `sample` does at one update, for every group, with the same references; as many rows kept as matched."""
+        candidate_key, reference_key, group_key, value_key = jax.random.split(key, 4)
+        num_groups, num = self.num_groups, self.num_candidates
+        candidates = rows_with_replacement(0, experience.size, num_groups * num, key=candidate_key)
+        references = self._references(experience, self.num_references, key=reference_key)
+        first, second, floors = self._distance.features(
+            state.distance, experience, critic, candidates, references, key=value_key
+        )
+
+        def accept(group: tuple[Features, Array, PRNGKeyArray]) -> Accepted:
+            features, rows, key = group
+            match_key, rank_key, draw_key = jax.random.split(key, 3)
+            matched = self._match(features, second, rows, references, key=match_key)
+            return self._accept(rows, matched, state, num, "stratified", rank_key=rank_key, draw_key=draw_key)
+
+        groups = jax.tree.map(lambda x: x.reshape(num_groups, num, *x.shape[1:]), (first, candidates))
+        accepted = jax.lax.map(accept, (*groups, jax.random.split(group_key, num_groups)))
+        means = Accepted(*(jnp.mean(leaf) for leaf in accepted))
+        return plan._replace(accepted=means._replace(rows=accepted.rows.reshape(-1)), floors=floors)
+
+    def _accept(
+        self,
+        candidates: Int[Array, " n"],
+        matched: _Matched,
+        state: State,
+        num: int,
+        how: str,
+        *,
+        rank_key: PRNGKeyArray,
+        draw_key: PRNGKeyArray,
+    ) -> Accepted:
+        """Eq. (3): `num` of the candidates, drawn by the rank of their distances."""
+        order = rank_order(matched.distances, key=rank_key)
         probabilities = rank_probabilities(self.num_candidates, state.alpha)
-        drawn = order[DRAWS[self.draw](probabilities, self.batch_size, key=draw_key)]
-        rows = candidates[drawn]
-        return (
-            rows,
-            state,
-            {
-                **metrics,
-                "mean_distance": jnp.mean(distances),
-                "median_distance": distances[order[self.num_candidates // 2]],
-                "self_matches": jnp.mean(references[matches[drawn]] == rows),
-            },
+        drawn = order[DRAWS[how](probabilities, num, key=draw_key)]
+        return Accepted(
+            candidates[drawn],
+            mean_distance=jnp.mean(matched.distances),
+            median_distance=matched.distances[order[self.num_candidates // 2]],
+            self_matches=jnp.mean(matched.is_self[drawn]),
         )
 
     @property
@@ -157,17 +255,26 @@ class OTC:
         references: Int[Array, " m"],
         *,
         key: PRNGKeyArray,
-    ) -> Int[Array, " n"]:
+    ) -> _Matched:
+        """Eq. (1): the best match of every candidate, and how far what is compared is from it."""
         excluded = _own_slot(candidates, references) if self.exclude_self else None
+        if first.next_state is None:
+            distances = nearest_distances(first.state_action, second.state_action, excluded=excluded)
+            # an online row at distance 0 is its own match, or has a twin
+            is_self = (distances == 0.0) & (candidates >= jnp.min(references)) & (not self.exclude_self)
+            return _Matched(distances, is_self)
         if first.state_action.shape[1] == 1:
             queries, online = first.state_action[:, 0], second.state_action[:, 0]
-            return best_match_scalar(queries, online, key=key, excluded=excluded)
-        return best_match(first.state_action, second.state_action, key=key, excluded=excluded)
+            matches = best_match_scalar(queries, online, key=key, excluded=excluded)
+        else:
+            matches = best_match(first.state_action, second.state_action, key=key, excluded=excluded)
+        distances = jnp.sum(absolute_difference(first.compared, second.compared[matches]), axis=1)
+        return _Matched(distances, references[matches] == candidates)
 
-    def _mean_distance(
+    def _estimate_distances(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
-    ) -> Float[Array, ""]:
-        """Dbar_k: the mean over rows of B^k of the distance to their match in all of D^k."""
+    ) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
+        """Distances of rows of B^k to their match in all of D^k: their mean Dbar_k, and their histogram."""
         candidate_key, reference_key, match_key, value_key = jax.random.split(key, 4)
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
@@ -177,18 +284,23 @@ class OTC:
             state.distance, experience, critic, candidates, references, key=value_key
         )
 
-        def block_mean(block: tuple[Features, Array, PRNGKeyArray]) -> Float[Array, ""]:
+        def of_block(block: tuple[Features, Array, PRNGKeyArray]) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
             features, rows, key = block
-            matches = self._match(features, second, rows, references, key=key)
-            return jnp.mean(_next_state_distances(features, second, matches))
+            distances = self._match(features, second, rows, references, key=key).distances
+            return jnp.mean(distances), histogram(distances)
 
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, block, *x.shape[1:]), (first, candidates))
-        return jnp.mean(jax.lax.map(block_mean, (*blocks, jax.random.split(match_key, num_blocks))))
+        means, counts = jax.lax.map(of_block, (*blocks, jax.random.split(match_key, num_blocks)))
+        return jnp.mean(means), jnp.sum(counts, axis=0)
 
 
-def _next_state_distances(first: Features, second: Features, matches: Int[Array, " n"]) -> Float[Array, " n"]:
-    """L1 distance of what is compared, from each row to its match."""
-    return jnp.sum(absolute_difference(first.next_state, second.next_state[matches]), axis=1)
+def _measured(accepted: Accepted, floors: Float[Array, ""]) -> Metrics:
+    return {
+        "floors": floors,
+        "mean_distance": accepted.mean_distance,
+        "median_distance": accepted.median_distance,
+        "self_matches": accepted.self_matches,
+    }
 
 
 def _own_slot(candidates: Int[Array, " n"], references: Int[Array, " m"]) -> Int[Array, " n"]:

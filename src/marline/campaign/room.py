@@ -1,0 +1,62 @@
+"""How much disk a run will need, so that it is refused before the start and not after days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from marline.campaign.study import memory_template
+from marline.configuration import RunConfig
+from marline.data.experience import Experience
+from marline.data.files import require_space
+from marline.tuning import algorithm_of
+from marline.types import AgentID, Spec
+
+CHECKPOINTS = 3  # the two that are kept, and the one that is being written
+
+
+def require_room(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> None:
+    """Raise `StorageError` unless the disk of a new run directory has room for all of the run.
+
+    Args:
+        folder: the run directory.
+        config: of the run.
+        sizes: spec and number of offline rows of each agent.
+    """
+    require_space(folder, estimate_bytes(config, sizes))
+
+
+def estimate_bytes(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> int:
+    """Bytes of logs, policies and checkpoints once all deployments are done; from shapes, nothing is computed."""
+    total = 0
+    for agent, (spec, num_rows) in sizes.items():
+        outline = Experience.outline(
+            spec,
+            num_offline=num_rows,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+        algorithm, key = algorithm_of(config.algorithm, agent), jax.eval_shape(lambda: jax.random.key(0))
+        learner = jax.eval_shape(lambda rows, key, its=algorithm: its.init(rows, key=key), outline, key)
+        policy = _size(jax.eval_shape(algorithm.policy, learner))
+        kept = policy if config.task is not None else policy + _size(learner)
+        per_deployment = config.rows_per_deployment * _row_size(spec) + kept
+        per_seed = CHECKPOINTS * _size(learner)
+        for sampler in config.samplers.values():
+            memory = _size(memory_template(outline, sampler))
+            per_seed += CHECKPOINTS * (_size(learner) + memory) + config.deployments * per_deployment
+        total += num_rows * _row_size(spec) + len(config.seeds) * per_seed
+    return total
+
+
+def _row_size(spec: Spec) -> int:
+    """Of a logged row: observation, next observation, action, reward, two flags and, where discrete, two masks."""
+    action, masks = (8, 2 * spec.action_size) if spec.discrete else (4 * spec.action_size, 0)
+    return 8 * spec.observation_size + action + 4 + 2 + masks
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
