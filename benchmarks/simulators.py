@@ -1,7 +1,8 @@
-"""Steps per second of collecting in MuJoCo, against the bare environments on the same trajectories, on one core.
+"""Steps per second of playing in MuJoCo, against the bare environments on the same trajectories, on one core.
 
-A team of fresh TD3+BC actors plays; then Gymnasium's environment alone repeats its episodes, action by action.
-CPU time of the process, all its threads.
+Two kinds of play: uniformly random, as for `marline data make`, and a deployment of TD3+BC actors that were trained on
+such logs. Then Gymnasium's environment alone repeats the episodes, action by action, and so does MuJoCo's integrator
+alone, without rewards and observations. CPU time of the process, all its threads.
 """
 
 # ruff: noqa: E402
@@ -13,77 +14,105 @@ interleave.pin_to_one_core()
 
 import argparse
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import mujoco
 import numpy as np
 
+from marline import tuning
 from marline.algorithms import TD3BC
 from marline.collection import collect, collect_random
-from marline.data.experience import Experience
+from marline.data.dataset import Dataset
 from marline.envs import MultiAgentMujoco, make_task
-from marline.types import Policy
+from marline.policy import RandomPolicy
+from marline.rollout import Policies
 
 KEY = jax.random.key(0)
+TRAINING_ROWS = 5000
 
 
-def fresh_team(task: MultiAgentMujoco, hidden: tuple[int, ...]) -> dict[str, Policy]:
-    """Untrained policies."""
+def at_random(task: MultiAgentMujoco) -> Policies:
+    """As `marline data make` plays."""
+    return {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
+
+
+def trained_team(task: MultiAgentMujoco, hidden: tuple[int, ...], num_updates: int) -> Policies:
+    """Actors that imitate random play; what matters here is what they compute, and that they do not fall at once."""
     algorithm = TD3BC(hidden=hidden)
-    logs = collect_random(task, 50, seed=0)
-    experience = {
-        agent: Experience.create(log.transition(), log.spec, num_deployments=1, rows_per_deployment=1)
-        for agent, log in logs.items()
-    }
-    return {agent: algorithm.policy(algorithm.init(its, key=KEY)) for agent, its in experience.items()}
+    logs = collect_random(task, TRAINING_ROWS, seed=0)
+    untrained = tuning.recruit(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
+    _, team, _ = next(tuning.pretrain(untrained, algorithm, num_updates=num_updates, chunk=num_updates))
+    return {agent: policy for (_, agent), policy in tuning.policies(team, algorithm).items()}
 
 
-def repeat(task: MultiAgentMujoco, starts: list[np.ndarray], episodes: list[np.ndarray]) -> float:
-    """Seconds of CPU that the bare environment takes for these joint actions from these observations."""
-    robot = task.make()._robot
+def repeat(robot: Any, logs: dict[str, Dataset], step: Callable[[np.ndarray], object]) -> float:
+    """Seconds of CPU that a function of a joint action takes for the episodes of these logs, from their own starts."""
+    joint = np.concatenate([log.actions for log in logs.values()], axis=1).astype(np.float64)
+    log = next(iter(logs.values()))
+    cuts = np.flatnonzero(log.terminals | log.timeouts)[:-1] + 1
+    starts = log.observations[[0, *cuts]].astype(np.float64)
     began = time.process_time()
-    for start, actions in zip(starts, episodes, strict=True):
+    for start, actions in zip(starts, np.split(joint, cuts), strict=True):
         robot.reset()
         num_positions = robot.model.nq - 1  # all but the way that was covered
         robot.set_state(np.concatenate([[0.0], start[:num_positions]]), start[num_positions:])
         for action in actions:
-            robot.step(action)
+            step(action)
     return time.process_time() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=16_000, help="16 episodes of HalfCheetah, one in each environment")
+    parser.add_argument("--random-rows", type=int, default=16_000)
+    parser.add_argument("--rows", type=int, default=10_000, help="steps of a deployment")
+    parser.add_argument("--updates", type=int, default=2000, help="that the agents were trained for")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64])
     parser.add_argument("--tasks", nargs="+", default=["halfcheetah-2x3", "walker2d-2x3", "hopper-3x1"])
     parser.add_argument("--quick", action="store_true", help="few rows, to see that everything runs")
     args = parser.parse_args()
     if args.quick:
-        args.rows, args.rounds = 400, 1
+        args.random_rows, args.rows, args.updates, args.rounds = 400, 400, 10, 1
     table = []
     for name in args.tasks:
         task = make_task(name)
         assert isinstance(task, MultiAgentMujoco)
-        team = fresh_team(task, tuple(args.hidden))
-        collect(task, team, task.num_environments, key=KEY)  # compile, and make the environments
-        ours, bare = [], []
-        for number in range(args.rounds):
-            began = time.process_time()
-            logs = collect(task, team, args.rows, key=jax.random.fold_in(KEY, number))
-            ours.append(args.rows / (time.process_time() - began))
-            joint = np.concatenate([log.actions for log in logs.values()], axis=1).astype(np.float64)
-            log = logs[task.agents[0]]
-            cuts = np.flatnonzero(log.terminals | log.timeouts)[:-1] + 1
-            starts = log.observations[[0, *cuts]].astype(np.float64)
-            bare.append(args.rows / repeat(task, list(starts), np.split(joint, cuts)))
-        ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-        table.append(
-            [
-                name,
-                *(interleave.spread(v, form) for v, form in ((ours, "{:,.0f}"), (bare, "{:,.0f}"), (ratios, "{:.2f}"))),
+        robot = task.make()._robot
+
+        def integrate(action: np.ndarray, robot: Any = robot) -> None:
+            robot.data.ctrl[:] = action
+            mujoco.mj_step(robot.model, robot.data, nstep=robot.frame_skip)
+
+        teams = {
+            "random": (at_random(task), args.random_rows),
+            "deployment": (trained_team(task, tuple(args.hidden), args.updates), args.rows),
+        }
+        for kind, (team, num_rows) in teams.items():
+            collect(task, team, task.num_environments, key=KEY)  # compile, and make the environments
+            ours, bare, physics = [], [], []
+            for number in range(args.rounds):
+                began = time.process_time()
+                logs = collect(task, team, num_rows, key=jax.random.fold_in(KEY, number))
+                ours.append(time.process_time() - began)
+                bare.append(repeat(robot, logs, robot.step))
+                physics.append(repeat(robot, logs, integrate))
+            rates = [[num_rows / second for second in seconds] for seconds in (ours, bare)]
+            ratios = [
+                [one / other for one, other in zip(above, below, strict=True)]
+                for above, below in ((bare, ours), (ours, bare), (ours, physics))
             ]
-        )
-    interleave.print_table(["", "rows/s collected", "steps/s bare", "ratio"], table)
+            table.append(
+                [
+                    f"`{name}`, {kind}",
+                    *(interleave.spread(rate, "{:,.0f}") for rate in rates),
+                    *(interleave.spread(ratio, "{:.2f}") for ratio in ratios),
+                ]
+            )
+            print(table[-1], flush=True)
+    header = ["", "rows/s", "steps/s of Gymnasium's", "rate to it", "time to it", "time to MuJoCo alone"]
+    interleave.print_table(header, table)
 
 
 if __name__ == "__main__":

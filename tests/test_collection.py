@@ -145,8 +145,12 @@ def test_episodes_do_not_depend_on_how_many_are_played_at_once(monkeypatch: pyte
     team = team_of(0)
     random, learned = collect_random(TASK, 470, seed=0), collect(TASK, team, 470, key=KEY)
     monkeypatch.setattr(collection, "EPISODES_PER_BLOCK", 4)
-    assert_same(random, collect_random(TASK, 470, seed=0))
-    assert_same(learned, collect(TASK, team, 470, key=KEY))
+    again = collect_random(TASK, 470, seed=0), collect(TASK, team, 470, key=KEY)
+    for before, after in zip((random, learned), again, strict=True):
+        for agent in TASK.agents:  # another program, which may round in another order
+            for column in COLUMNS:
+                one, other = getattr(before[agent], column), getattr(after[agent], column)
+                np.testing.assert_allclose(one, other, atol=1e-4, err_msg=f"{agent}: {column}")
 
 
 def test_returns_are_sums_of_rewards_and_actions_are_measured() -> None:

@@ -55,11 +55,18 @@ def _play_worlds(
     task: World, policies: Policies, num_episodes: int, key: PRNGKeyArray, first_episode: int, deployment: int
 ) -> Rollout:
     """Roll out worlds written in JAX, many in parallel, all steps in one compiled program."""
-    blocks = [
-        jax.device_get(_play_block(task, dict(policies), key, first_episode + played, deployment))
-        for played in range(0, num_episodes, EPISODES_PER_BLOCK)
-    ]
-    transitions, rewards, drawings = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_episodes], *blocks)
+    played, drawing, length = None, {}, EPISODES_PER_BLOCK
+    for done in range(0, num_episodes, length):
+        *block, drawings = jax.device_get(
+            _play_block(task, dict(policies), key, first_episode + done, deployment, num_episodes=length)
+        )
+        if played is None:  # of the whole size at once: blocks beside what they are joined to would be twice of that
+            played = jax.tree.map(lambda rows: np.empty((num_episodes, *rows.shape[1:]), rows.dtype), block)
+            drawing = {name: points[0] for name, points in drawings.items()}
+        for rows, more in zip(jax.tree.leaves(played), jax.tree.leaves(block), strict=True):
+            rows[done : done + length] = more[: num_episodes - done]
+    assert played is not None, f"{num_episodes} episodes"
+    transitions, rewards = played
     over = np.zeros(rewards.shape, bool)  # worlds are stepped on beyond a termination: those rows go
     over[:, 1:] = np.cumsum(transitions[task.agents[0]].discount == 0.0, axis=1)[:, :-1] > 0
     ends = np.zeros(rewards.shape, bool)
@@ -73,13 +80,19 @@ def _play_worlds(
         transitions=rows,
         ends=dict.fromkeys(task.agents, ends[~over]),
         returns=np.where(over, 0.0, rewards.astype(np.float64)).sum(axis=1),
-        drawing={name: points[0][~over[0]] for name, points in drawings.items()},
+        drawing={name: points[~over[0]] for name, points in drawing.items()},
     )
 
 
-@functools.partial(jax.jit, static_argnames="task")
+@functools.partial(jax.jit, static_argnames=("task", "num_episodes"))
 def _play_block(
-    task: World, policies: Any, key: PRNGKeyArray, first_episode: Array | int, deployment: Array | int
+    task: World,
+    policies: Any,
+    key: PRNGKeyArray,
+    first_episode: Array | int,
+    deployment: Array | int,
+    *,
+    num_episodes: int,
 ) -> tuple[dict[AgentID, Transition], Float[Array, "episodes steps"], dict[str, Float[Array, "episodes steps n 2"]]]:
     """A block of episodes side by side, until the last of them is over; what nobody played is zero."""
 
@@ -111,7 +124,7 @@ def _play_block(
         }
         return after, (transitions, reward, dict(task.drawing(after)))
 
-    states, play_keys = jax.vmap(start)(first_episode + jnp.arange(EPISODES_PER_BLOCK))
+    states, play_keys = jax.vmap(start)(first_episode + jnp.arange(num_episodes))
     step_all = jax.vmap(step, in_axes=(0, 0, None))
     shapes = jax.eval_shape(step_all, states, play_keys, jnp.int32(0))[1]
 
@@ -126,7 +139,7 @@ def _play_block(
         return states, played, over | (now[0][task.agents[0]].discount == 0.0), time + 1
 
     nothing = jax.tree.map(lambda row: jnp.zeros((task.horizon, *row.shape), row.dtype), shapes)
-    nobody = jnp.zeros(EPISODES_PER_BLOCK, bool)
+    nobody = jnp.zeros(num_episodes, bool)
     played = jax.lax.while_loop(goes_on, advance, (states, nothing, nobody, jnp.int32(0)))[1]
     return jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), played)
 
@@ -193,9 +206,9 @@ def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dat
 
 
 def _dataset(spec: Spec, agent: AgentID, rounds: list[Rollout], num_rows: int) -> Dataset:
-    rows: Transition = jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:num_rows], *(played.transitions[agent] for played in rounds)
-    )
+    parts = [played.transitions[agent] for played in rounds]
+    whole = parts[0] if len(parts) == 1 else jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
+    rows: Transition = jax.tree.map(lambda column: column[:num_rows], whole)
     ends = np.concatenate([played.ends[agent] for played in rounds])[:num_rows]
     ends[-1] = True
     terminals = np.asarray(rows.discount) == 0.0

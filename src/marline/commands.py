@@ -66,6 +66,7 @@ def run(options: cli.Run) -> int:
     study.create(options.run, config)
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
+        del logs  # which the run directory holds now
     return _finish(options.run, config, engine, json=options.json)
 
 

@@ -7,8 +7,11 @@ its offline rows, is held once.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +40,13 @@ def map_learners(
     rows = [tuple(argument[learner] for argument in arguments) for learner in learners]
     if jax.default_backend() == "cpu" or len(learners) == 1:
         one = compiled(function, static)
-        return {learner: one(*row) for learner, row in zip(learners, rows, strict=True)}
+        num_programs = one._cache_size()
+        results = {learner: one(*row) for learner, row in zip(learners, rows, strict=True)}
+        if one._cache_size() > num_programs:
+            _release_memory()
+        return results
     stacked = _stacked(function, tuple(static.items()))
-    results: dict[K, Any] = {}
+    results = {}
     for members in _alike(rows):
         outputs = stacked(*_divide([rows[member] for member in members]))
         results |= {learners[member]: output for member, output in zip(members, outputs, strict=True)}
@@ -55,6 +62,13 @@ def compile_ahead(programs: Sequence[jax.stages.Traced], num_threads: int) -> No
     """Compile into JAX's persistent cache, several at a time, what other processes will need soon."""
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(lambda program: program.lower().compile(), programs))
+
+
+def _release_memory() -> None:
+    """Hand freed memory back to the system: of compiling, hundreds of MiB stay with the C library otherwise."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # glibc's alone
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.envs import Actions, Environment, Simulator
 from marline.errors import require
@@ -37,7 +37,7 @@ def play(
         watch: is shown an environment after its reset and after every step; with several episodes, in turns.
     """
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    batch = _Batch(task)
+    batch = _Batch(task, policies, key)
     numbers = range(first_episode, first_episode + num_episodes)
     waiting = iter(numbers)
     running: dict[int, _Game] = {}  # by seat, which is an environment
@@ -48,7 +48,7 @@ def play(
             running[seat] = _Game(task, _environment(task, seat), number, words, watch)
         for seat, game in running.items():
             batch.see(seat, game)
-        actions = batch.act(dict(policies), key)
+        actions = batch.act()
         for seat, game in list(running.items()):
             game.step({agent: actions[agent][seat] for agent in game.present})
             if not game.present:
@@ -136,48 +136,72 @@ class _Game:
 
 
 class _Batch:
-    """What the agents in all seats see; empty seats show what was last seen there, and nobody acts on it."""
+    """What the agents in all seats see; empty seats show what was last seen there, and nobody acts on it.
 
-    def __init__(self, task: Simulator) -> None:
+    Calling a compiled program costs more than what small policies compute in it, by how many arrays it is given:
+    so there are few of them.
+    """
+
+    def __init__(self, task: Simulator, policies: Policies, key: PRNGKeyArray) -> None:
         seats, specs = task.num_environments, task.specs
-        self.observations = {
-            agent: np.zeros((seats, spec.observation_size), np.float32) for agent, spec in specs.items()
+        stops = np.cumsum([spec.observation_size for spec in specs.values()])
+        self._observations = np.zeros((seats, int(stops[-1])), np.float32)  # of all agents side by side
+        self._views = dict(zip(specs, np.split(self._observations, stops[:-1], axis=1), strict=True))
+        self._masks = {
+            agent: np.ones((seats, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete
         }
-        self.masks = {agent: np.ones((seats, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete}
-        self.episodes, self.times = np.zeros((2, seats), np.int32)
+        self._moments = np.zeros((2, seats), np.int32)  # numbers of the episodes, and steps played of them
+        self._sizes = tuple((agent, spec.observation_size) for agent, spec in specs.items())
+        # taken apart once: of Equinox's modules, every call would spend as long on that as on acting
+        self._leaves, self._structure = jax.tree.flatten(dict(policies))
+        self._key = key
 
     def see(self, seat: int, game: _Game) -> None:
-        self.episodes[seat], self.times[seat] = game.number, game.time
+        self._moments[:, seat] = game.number, game.time
         for agent in game.present:
-            self.observations[agent][seat] = game.now.observations[agent]
-            if agent in self.masks:
-                self.masks[agent][seat] = game.now.action_masks.get(agent, True)
+            self._views[agent][seat] = game.now.observations[agent]
+            if agent in self._masks:
+                self._masks[agent][seat] = game.now.action_masks.get(agent, True)
 
-    def act(self, policies: Policies, key: PRNGKeyArray) -> dict[AgentID, np.ndarray]:
-        actions = _act(policies, self.observations, self.masks, key, self.episodes, self.times)
+    def act(self) -> dict[AgentID, np.ndarray]:
+        actions = _act(
+            self._leaves,
+            self._observations,
+            self._masks,
+            self._key,
+            self._moments,
+            structure=self._structure,
+            sizes=self._sizes,
+        )
         return {agent: np.asarray(action) for agent, action in actions.items()}  # half the time of device_get
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("structure", "sizes"))
 def _act(
-    policies: Any,
-    observations: Mapping[AgentID, Array],
+    leaves: list[Any],
+    observations: Float[Array, "seats total"],
     masks: Mapping[AgentID, Array],
     key: PRNGKeyArray,
-    episodes: Int[Array, " seats"],
-    times: Int[Array, " seats"],
+    moments: Int[Array, "2 seats"],
+    *,
+    structure: Any,
+    sizes: tuple[tuple[AgentID, int], ...],
 ) -> dict[AgentID, Array]:
     """Actions `[seats, ...]` of every agent; the streams are those of a world written in JAX."""
+    policies = jax.tree.unflatten(structure, leaves)
+    episodes, times = moments
 
     def act(agent: AgentID, observation: Array, mask: Array | None, episode: Array, time: Array) -> Array:
         _, play_key = jax.random.split(jax.random.fold_in(key, episode))
         agent_key = jax.random.fold_in(play_key, zlib.crc32(agent.encode()))
         return policies[agent](observation, key=jax.random.fold_in(agent_key, time), action_mask=mask)
 
-    return {
-        agent: jax.vmap(functools.partial(act, agent))(seen, masks.get(agent), episodes, times)
-        for agent, seen in observations.items()
-    }
+    actions, start = {}, 0
+    for agent, size in sizes:
+        seen = observations[:, start : start + size]
+        actions[agent] = jax.vmap(functools.partial(act, agent))(seen, masks.get(agent), episodes, times)
+        start += size
+    return actions
 
 
 @functools.cache

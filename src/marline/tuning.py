@@ -62,19 +62,34 @@ def recruit(
     rows_per_deployment: int,
 ) -> Team:
     """Untrained learners, one per seed and agent, each with its own offline rows."""
-    team: dict[LearnerID, AgentState] = {}
-    for agent, dataset in data.items():
-        member = algorithm_of(algorithm, agent)
-        experience = Experience.create(
-            _rows(dataset, member),
+    experiences = place(data, algorithm, num_deployments=num_deployments, rows_per_deployment=rows_per_deployment)
+    return recruit_on(experiences, algorithm, seeds=seeds)
+
+
+def place(
+    data: Mapping[AgentID, Dataset], algorithm: Algorithms, *, num_deployments: int, rows_per_deployment: int
+) -> dict[AgentID, Experience]:
+    """Each agent's offline rows on the device, with room for every deployment: what all seeds may share."""
+    return {
+        agent: Experience.create(
+            _rows(dataset, algorithm_of(algorithm, agent)),
             dataset.spec,
             num_deployments=num_deployments,
             rows_per_deployment=rows_per_deployment,
         )
-        for seed in seeds:
-            learner = _init_learner(experience, stream(seed, agent, "init"), algorithm=member)
+        for agent, dataset in data.items()
+    }
+
+
+def recruit_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
+    """Untrained learners, one per seed and agent, on rows that are on the device already."""
+    team: dict[LearnerID, AgentState] = {}
+    for seed in seeds:
+        for agent, experience in experiences.items():
+            key = stream(seed, agent, "init")
+            learner = _init_learner(experience, key, algorithm=algorithm_of(algorithm, agent))
             team[seed, agent] = AgentState(learner, (), experience)
-    return {(seed, agent): team[seed, agent] for seed in seeds for agent in data}
+    return team
 
 
 def rehearse(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import socket
@@ -57,8 +56,13 @@ PATIENCE = 60  # seconds before what does not happen is given up
 def two_workers() -> Iterator[str]:
     """The address of a cluster of this machine alone."""
     os.environ.setdefault("RAY_worker_niceness", "0")  # or its workers would yield to all that the machine does
+    options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False}
     with cluster.undisturbed():
-        context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            context = ray.init(**options, logging_level="ERROR")
+        except Exception:  # it waits for 30 s, which is too little on a busy machine
+            ray.shutdown()
+            context = ray.init(**options, logging_level="ERROR")
     yield context.address_info["address"]
     ray.shutdown()
 
@@ -175,8 +179,7 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
         policies = team.policies
     for agent, site in sites.items():
         assert last_policy(site.run, agent) == last_policy(together.folder, agent)
-        measured = together.records[2]["agents"][agent] | {"return": together.returns[1]}
-        assert json.dumps(reports[agent], sort_keys=True) == json.dumps(measured, sort_keys=True)
+        assert reports[agent] == together.records[2]["agents"][agent] | {"return": together.returns[1]}
         assert isinstance(policies[agent], NumpyPolicy)
     # what came here are policies and numbers: less than a quarter of an agent's rows, and nothing as long as they are
     rows = sum(column.nbytes for column in logs["agent_0"].columns().values())

@@ -25,7 +25,7 @@ from marline.errors import DivergenceWarning, MarlineError, require, require_nam
 from marline.policy import NumpyPolicy
 from marline.types import AgentID, Policy
 
-Report = dict[str, Any]  # what was measured of one agent, as in `Record`
+Report = dict[str, Any]  # what was measured of one agent
 Own = Dataset | Arrays | str | Path  # one agent's logs, or where they lie on its machine
 MOST_RETRIES = 3  # of one request, whose actor was lost each time
 

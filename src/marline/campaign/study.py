@@ -107,9 +107,24 @@ def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> Non
         dataset.save(folder / "data", logs, {"source": source})
 
 
-def run_seeds(folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: Sequence[int]) -> Iterator[Step]:
+def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
+    """The offline logs on the device. `data` is emptied: a second copy of large logs is most of what a run takes."""
+    experiences: dict[AgentID, Experience] = {}
+    for agent in list(data):
+        experiences |= tuning.place(
+            {agent: data.pop(agent)},
+            config.algorithm,
+            num_deployments=config.deployments,
+            rows_per_deployment=config.rows_per_deployment,
+        )
+    return experiences
+
+
+def run_seeds(
+    folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
+) -> Iterator[Step]:
     """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
-    study = _Study(folder, config, data, tuple(seeds))
+    study = _Study(folder, config, experiences, tuple(seeds))
     team = yield from study.offline()
     for name in config.samplers:
         yield from study.tune(team, name)
@@ -127,7 +142,7 @@ def run_part(
         seed: of the learners.
         sampler: its name; None is the offline training.
     """
-    study = _Study(folder, config, data, (seed,))
+    study = _Study(folder, config, place_data(config, dict(data)), (seed,))
     if sampler is None:
         yield from study.offline()
     else:
@@ -138,16 +153,16 @@ class _Study:
     """The seeds of one process."""
 
     def __init__(
-        self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seeds: tuple[int, ...]
+        self, folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: tuple[int, ...]
     ) -> None:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
                 f"see how it goes on: marline status {folder}"
             )
-        self.folder, self.config, self.data, self.seeds = folder, config, data, seeds
+        self.folder, self.config, self.seeds = folder, config, seeds
         self.task: Task = make_task(config.task)
-        self.agents = tuple(data)
+        self.experiences, self.agents = experiences, tuple(experiences)
 
     def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
@@ -188,14 +203,7 @@ class _Study:
         return team
 
     def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int, Team]:
-        config = self.config
-        untrained = tuning.recruit(
-            self.data,
-            config.algorithm,
-            seeds=self.seeds,
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
+        untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
         done = _common_step(histories)
         return (0, untrained) if done is None else (done, _restore(untrained, histories, done))
 

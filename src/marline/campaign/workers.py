@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,10 +20,8 @@ from marline import envs
 from marline.campaign import study
 from marline.campaign.engine import Progress
 from marline.configuration import RunConfig
-from marline.data.dataset import Dataset
 from marline.errors import MarlineError
 from marline.population import compile_ahead
-from marline.types import AgentID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +38,15 @@ class LocalEngine:
 
     def run(self, folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
         """See `Engine`."""
-        data = study.prepare_data(folder, config)
         if len(shares) == 1:
-            for text, done in _run_share(folder, config, data, shares[0]):
+            for text, done in _run_share(folder, config, shares[0]):
                 progress(0, text, done)
             return
+        sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
         if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             # on all cores, once; each worker would compile all of it on one core
             progress(0, "compiling", 0)
-            sizes = {agent: (logs.spec, len(logs)) for agent, logs in data.items()}
             compile_ahead(study.rehearse(config, sizes), len(shares))
-        del data
         _run_processes(folder, config, shares, progress)
 
 
@@ -106,8 +102,7 @@ def _work(folder: Path, seeds: list[int], number: int, parent: Connection, trust
         if trusted is not None:
             envs.trust(trusted)
         config = RunConfig.read(folder / "run.json")
-        data = study.prepare_data(folder, config)
-        for text, done in _run_share(folder, config, data, seeds):
+        for text, done in _run_share(folder, config, seeds):
             parent.send(("progress", text, done))
         parent.send(("done", "", 0))
     except MarlineError as error:
@@ -123,12 +118,8 @@ def _die_with(parent: Connection) -> None:
         os._exit(1)
 
 
-def _run_share(
-    folder: Path,
-    config: RunConfig,
-    data: Mapping[AgentID, Dataset],
-    seeds: Sequence[int],
-) -> Iterator[study.Step]:
+def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
+    experiences = study.place_data(config, study.prepare_data(folder, config))
     together = jax.default_backend() != "cpu"
     for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        yield from study.run_seeds(folder, config, data, group)
+        yield from study.run_seeds(folder, config, experiences, group)
