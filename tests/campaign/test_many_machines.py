@@ -56,8 +56,13 @@ PATIENCE = 60  # seconds before what does not happen is given up
 def two_workers() -> Iterator[str]:
     """The address of a cluster of this machine alone."""
     os.environ.setdefault("RAY_worker_niceness", "0")  # or its workers would yield to all that the machine does
+    options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False}
     with cluster.undisturbed():
-        context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            context = ray.init(**options, logging_level="ERROR")
+        except Exception:  # it waits for 30 s, which is too little on a busy machine
+            ray.shutdown()
+            context = ray.init(**options, logging_level="ERROR")
     yield context.address_info["address"]
     ray.shutdown()
 

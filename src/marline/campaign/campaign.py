@@ -595,7 +595,9 @@ class Campaign:
 
     def _records(self) -> list[Record]:
         # those of the checkpoint: a crash may have kept them from metrics.jsonl
-        return self._history.records_at(self._number) if self._number else self._offline.records()
+        if self._number:
+            return self._history.records_at(self._number)
+        return self._offline.records() if self._team is None else self._offline.records_at(self.config.offline_updates)
 
     def _resume(self) -> None:
         self._require_ingested_logs(self.ledger.events())
@@ -682,6 +684,8 @@ class Campaign:
     def _reconcile(self) -> None:
         if self._number:
             self._history.rewind(self._number)
+        elif self._team is not None:
+            self._offline.rewind(self.config.offline_updates)
         if (self._history.deployment(self._number + 1) / "logs").exists():
             self._history.drop_waiting(self._number + 1)
         for kind, number, body in due_events(

@@ -9,17 +9,19 @@ with the logs of all would have come to.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from marline.campaign import cluster
 from marline.campaign.campaign import Arrays, Campaign, Robots, simulate
+from marline.campaign.diverging import sentence
 from marline.campaign.teams import read_policies
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.envs import Task
-from marline.errors import MarlineError, require, require_name
+from marline.errors import DivergenceWarning, MarlineError, require, require_name
 from marline.policy import NumpyPolicy
 from marline.types import AgentID, Policy
 
@@ -113,8 +115,9 @@ class DistributedCampaign:
         return {agent: NumpyPolicy(policy, seed=self._seed) for agent, policy in self._policies(self.number).items()}
 
     def train(self) -> None:
-        """Train every agent on its offline logs, all at once."""
+        """Train every agent on its offline logs, all at once. One that diverges stops, with a `DivergenceWarning`."""
         self._ask("train")
+        self._warn_of_divergence(0)
 
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset | Arrays]:
         """Hand the policies to `robots`, or to a task that is played here, and return the logs that come back.
@@ -142,7 +145,14 @@ class DistributedCampaign:
         missing = [agent for agent in self.agents if agent not in logs]
         require(not missing, f"logs of {', '.join(missing)} are missing; give those of every agent")
         number = self.number + 1
-        return self._ask("tune", {agent: (number, own) for agent, own in logs.items()})
+        reports = self._ask("tune", {agent: (number, own) for agent, own in logs.items()})
+        self._warn_of_divergence(number)
+        return reports
+
+    def _warn_of_divergence(self, number: int) -> None:
+        for told in self._ask("divergence", dict.fromkeys(self.agents, (number,))).values():
+            if told is not None:
+                warnings.warn(told, DivergenceWarning, stacklevel=3)
 
     def _policies(self, number: int) -> dict[AgentID, Policy]:
         return self._ask("policy", dict.fromkeys(self.agents, (number,)))
@@ -181,6 +191,11 @@ class _Home:
         sizes = dataset.outline(run / "data")
         found = read_policies(run / f"seed-{config.seeds[0]}", config, sizes, name if number else None, number)
         return found[-1][self._agent]
+
+    def divergence(self, number: int) -> str | None:
+        """What is to be told of it, if the agent left the finite numbers at a deployment; 0 is offline training."""
+        told = [sentence(stop, Path(self._site.run)) for stop in self._campaign().diverged if stop.deployment == number]
+        return told[0] if told else None
 
     def export(self) -> str:
         return str(self._campaign().export().folder)
