@@ -43,7 +43,7 @@ def trained_team(task: MultiAgentMujoco, hidden: tuple[int, ...], num_updates: i
     algorithm = TD3BC(hidden=hidden)
     logs = collect_random(task, TRAINING_ROWS, seed=0)
     untrained = tuning.recruit(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
-    _, team, _ = next(tuning.pretrain(untrained, algorithm, num_updates=num_updates, chunk=num_updates))
+    team = next(tuning.pretrain(untrained, algorithm, num_updates=num_updates, chunk=num_updates))[1]
     return {agent: policy for (_, agent), policy in tuning.policies(team, algorithm).items()}
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from marline.campaign.forking import begin_importing
 from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
 from marline.errors import DAMAGED, USAGE_ERROR, CorruptionError, MarlineError
@@ -30,6 +31,7 @@ class Demo:
     """Where the run directory goes."""
 
     def __call__(self) -> int:
+        begin_importing()
         from marline import commands
 
         return commands.demo(self.run)
@@ -86,6 +88,8 @@ class Run:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
+        if self.engine == "local":
+            begin_importing()
         from marline import commands
 
         return commands.run(self)
@@ -109,6 +113,8 @@ class Resume:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
+        if self.engine == "local":
+            begin_importing()
         from marline import commands
 
         return commands.resume(self)

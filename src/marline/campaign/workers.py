@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import multiprocessing
+import hashlib
+import importlib.metadata
 import multiprocessing.connection
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from marline import envs
 from marline.campaign import study
 from marline.campaign.engine import Progress
+from marline.campaign.forking import worker_context
 from marline.configuration import RunConfig
+from marline.data.files import to_json
 from marline.errors import MarlineError
 from marline.population import compile_ahead
+from marline.types import AgentID, Spec
+
+# of JAX, what `marline.runtime` decides after a process that workers are forked off has begun
+SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,23 +56,22 @@ class LocalEngine:
                 progress(0, text, done)
             return
         sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
-        if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            # on all cores, once; each worker would compile all of it on one core
-            progress(0, "compiling", 0)
-            compile_ahead(study.rehearse(config, sizes), len(shares))
+        _compile_once(config, sizes, len(shares), lambda: progress(0, "compiling", 0))
         _run_processes(folder, config, shares, progress)
 
 
 def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
+    settings = {name: jax.config.values[name] for name in SETTINGS}
     trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
-    processes: dict[Connection, SpawnProcess] = {}
+    processes: dict[Connection, BaseProcess] = {}
     numbers: dict[Connection, int] = {}
     try:
         for number, seeds in enumerate(shares):
             ours, theirs = context.Pipe()
             assert isinstance(ours, Connection)  # a pipe of Windows is another type
-            process = context.Process(target=_work, args=(folder, list(seeds), number, theirs, trusted), daemon=True)
+            task = (folder, list(seeds), number, theirs, trusted, settings)
+            process = context.Process(target=_work, args=task, daemon=True)
             process.start()
             theirs.close()
             processes[ours], numbers[ours] = process, number
@@ -71,7 +83,29 @@ def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[in
             process.join()
 
 
-def _follow(processes: dict[Connection, SpawnProcess], numbers: dict[Connection, int], progress: Progress) -> None:
+def _compile_once(
+    config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]], num_threads: int, begin: Callable[[], None]
+) -> None:
+    """Compile into JAX's cache what the workers will run, on all cores; each would compile all of it on one core.
+
+    Even what is found compiled takes seconds to trace and to load. So a mark beside it says that a run of the same
+    configuration has done this; where it lies, but not what was compiled, workers compile for themselves.
+    """
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    if not cache:
+        return
+    versions = [importlib.metadata.version(name) for name in ("marline", "jax", "jaxlib")]
+    described = [config.to_json(), {agent: [str(spec), rows] for agent, (spec, rows) in sizes.items()}, versions]
+    mark = Path(cache) / f"marline-{hashlib.sha256(to_json(described).encode()).hexdigest()[:32]}"
+    if mark.exists():
+        return
+    begin()
+    compile_ahead(study.rehearse(config, sizes), num_threads)
+    with contextlib.suppress(OSError):  # JAX too goes on without a cache
+        mark.touch()
+
+
+def _follow(processes: dict[Connection, BaseProcess], numbers: dict[Connection, int], progress: Progress) -> None:
     running = dict(processes)
     while running:
         for connection in multiprocessing.connection.wait(list(running)):
@@ -91,12 +125,21 @@ def _follow(processes: dict[Connection, SpawnProcess], numbers: dict[Connection,
                 progress(numbers[connection], text, done)
 
 
-def _work(folder: Path, seeds: list[int], number: int, parent: Connection, trusted: str | None) -> None:
+def _work(
+    folder: Path,
+    seeds: list[int],
+    number: int,
+    parent: Connection,
+    trusted: str | None,
+    settings: Mapping[str, Any],
+) -> None:
     """The life of a worker: one core, no keyboard, no longer than its parent's, and no more trusting."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "sched_setaffinity"):  # before the first use of JAX, which sizes its thread pools by it
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
+    for name, value in settings.items():
+        jax.config.update(name, value)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     try:
         if trusted is not None:

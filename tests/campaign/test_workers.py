@@ -1,0 +1,52 @@
+"""What is compiled once for all workers, and by how many runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from marline.algorithms import TD3BC
+from marline.campaign import workers
+from marline.configuration import RunConfig
+from marline.samplers import Uniform
+from marline.types import Spec
+
+CONFIG = RunConfig(
+    task="cooperative-navigation-2",
+    algorithm=TD3BC(hidden=(4,)),
+    samplers={"uniform": Uniform(batch_size=4)},
+    updates=1,
+    deployments=1,
+    rows_per_deployment=4,
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def compile_once(config: RunConfig, rows: int = 8) -> bool:
+    """Whether anything had to be done."""
+    told: list[str] = []
+    workers._compile_once(config, {"agent_0": (Spec(3, 1), rows)}, 1, lambda: told.append("compiling"))
+    return bool(told)
+
+
+def test_what_a_run_compiled_no_other_of_its_kind_compiles(cache: Path) -> None:
+    assert compile_once(CONFIG) and list(cache.iterdir())
+    assert not compile_once(CONFIG)
+    assert not compile_once(dataclasses.replace(CONFIG))
+    assert compile_once(CONFIG, rows=9)
+
+
+def test_without_a_cache_there_is_nothing_to_compile_into(cache: Path) -> None:
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert not compile_once(CONFIG)
