@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from marline import cli
+from marline import cli, commands
 from marline.envs import TASKS
-from marline.errors import DAMAGED, USAGE_ERROR
+from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = USAGE_ERROR) -> str:
@@ -223,6 +223,16 @@ def test_an_option_reaches_every_sampler_that_has_it() -> None:
         "otc-embedding": OTC(EmbeddingDistance(hidden=(32, 16), kl_weight=0.5), **fields),
         "otc-two-stage": OTC(TwoStageDistance(compare="next"), **fields),
     }
+
+
+def test_ctrl_c_is_no_traceback_where_nothing_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "doctor", lambda json: signal.raise_signal(signal.SIGINT))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    assert refuse(capsys, "doctor", status=INTERRUPTED) == "\nmarline: interrupted\n"
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

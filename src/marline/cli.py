@@ -12,10 +12,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from marline.campaign.forking import begin_importing
 from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
-from marline.errors import DAMAGED, USAGE_ERROR, CorruptionError, MarlineError
+from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, MarlineError
 
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
@@ -31,6 +30,8 @@ class Demo:
     """Where the run directory goes."""
 
     def __call__(self) -> int:
+        from marline.campaign.forking import begin_importing
+
         begin_importing()
         from marline import commands
 
@@ -89,6 +90,8 @@ class Run:
 
     def __call__(self) -> int:
         if self.engine == "local":
+            from marline.campaign.forking import begin_importing
+
             begin_importing()
         from marline import commands
 
@@ -114,6 +117,8 @@ class Resume:
 
     def __call__(self) -> int:
         if self.engine == "local":
+            from marline.campaign.forking import begin_importing
+
             begin_importing()
         from marline import commands
 
@@ -270,6 +275,9 @@ def main(arguments: list[str] | None = None) -> None:
         status = DAMAGED if isinstance(error, CorruptionError) else USAGE_ERROR
     except BrokenPipeError:
         status = 0
+    except KeyboardInterrupt:  # where there was nothing to resume yet
+        print("\nmarline: interrupted", file=sys.stderr)
+        status = INTERRUPTED
     sys.exit(status)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
 
@@ -26,4 +27,9 @@ def begin_importing() -> None:
     """Start the process that workers are forked off: it imports JAX while this one does, if there are two cores."""
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         worker_context()
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # which would let signals through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is not for it
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
