@@ -89,7 +89,7 @@ class Run:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
-        if self.engine == "local":
+        if self.engine == "local" and self.seeds > 1:
             from marline.campaign.forking import begin_importing
 
             begin_importing()
@@ -116,10 +116,6 @@ class Resume:
     """Print the summary as JSON."""
 
     def __call__(self) -> int:
-        if self.engine == "local":
-            from marline.campaign.forking import begin_importing
-
-            begin_importing()
         from marline import commands
 
         return commands.resume(self)

@@ -7,11 +7,8 @@ its offline rows, is held once.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import itertools
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
+
+from marline.memory import release_memory
 
 K = TypeVar("K", bound=Hashable)
 Static = tuple[tuple[str, Hashable], ...]
@@ -43,7 +42,7 @@ def map_learners(
         num_programs = one._cache_size()
         results = {learner: one(*row) for learner, row in zip(learners, rows, strict=True)}
         if one._cache_size() > num_programs:
-            _release_memory()
+            release_memory()
         return results
     stacked = _stacked(function, tuple(static.items()))
     results = {}
@@ -59,16 +58,9 @@ def compiled(function: Callable[..., Any], static: Mapping[str, Hashable]) -> An
 
 
 def compile_ahead(programs: Sequence[jax.stages.Traced], num_threads: int) -> None:
-    """Compile into JAX's persistent cache, several at a time, what other processes will need soon."""
+    """Compile into JAX's persistent cache, several at a time, what will be needed soon."""
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(lambda program: program.lower().compile(), programs))
-
-
-def _release_memory() -> None:
-    """Hand freed memory back to the system: of compiling, hundreds of MiB stay with the C library otherwise."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # glibc's alone
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -30,6 +30,7 @@ from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError, require
+from marline.memory import release_memory
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
 from marline.tuning import LearnerID, Team
@@ -117,6 +118,7 @@ def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID,
             num_deployments=config.deployments,
             rows_per_deployment=config.rows_per_deployment,
         )
+        release_memory()
     return experiences
 
 

@@ -26,6 +26,7 @@ from marline.campaign.forking import worker_context
 from marline.configuration import RunConfig
 from marline.data.files import to_json
 from marline.errors import MarlineError
+from marline.memory import release_memory
 from marline.population import compile_ahead
 from marline.types import AgentID, Spec
 
@@ -51,13 +52,14 @@ class LocalEngine:
 
     def run(self, folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
         """See `Engine`."""
-        if len(shares) == 1:
-            for text, done in _run_share(folder, config, shares[0]):
-                progress(0, text, done)
-            return
         sizes = {agent: (logs.spec, len(logs)) for agent, logs in study.prepare_data(folder, config).items()}
         _compile_once(config, sizes, len(shares), lambda: progress(0, "compiling", 0))
-        _run_processes(folder, config, shares, progress)
+        release_memory()
+        if len(shares) > 1:
+            _run_processes(folder, config, shares, progress)
+            return
+        for text, done in _run_share(folder, config, shares[0]):
+            progress(0, text, done)
 
 
 def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
@@ -86,13 +88,14 @@ def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[in
 def _compile_once(
     config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]], num_threads: int, begin: Callable[[], None]
 ) -> None:
-    """Compile into JAX's cache what the workers will run, on all cores; each would compile all of it on one core.
+    """Compile into JAX's cache what a run will need on a CPU, before its logs are placed in memory.
 
-    Even what is found compiled takes seconds to trace and to load. So a mark beside it says that a run of the same
-    configuration has done this; where it lies, but not what was compiled, workers compile for themselves.
+    For several workers that is done on all cores; each would compile all of it on one. Even what is found compiled
+    takes seconds to trace and to load. So a mark beside it says that a run of the same configuration has done this;
+    where it lies, but not what was compiled, workers compile for themselves.
     """
     cache = jax.config.values["jax_compilation_cache_dir"]
-    if not cache:
+    if not cache or jax.default_backend() != "cpu":  # an accelerator runs other programs, with learners stacked
         return
     versions = [importlib.metadata.version(name) for name in ("marline", "jax", "jaxlib")]
     described = [config.to_json(), {agent: [str(spec), rows] for agent, (spec, rows) in sizes.items()}, versions]
