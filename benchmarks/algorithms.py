@@ -75,8 +75,8 @@ def marline_side(data: Transition, algorithm: Any) -> interleave.Run:
     def run(num_updates: int) -> None:
         nonlocal state, done
         static = {"algorithm": algorithm, "sampler": sampler, "num_updates": num_updates}
-        learner, _, _ = map_learners(tune, {0: state}, {0: key}, {0: key}, {0: jnp.int32(done)}, static=static)[0]
-        state = state._replace(learner=jax.block_until_ready(learner))
+        tuned = map_learners(tune, {0: state}, {0: key}, {0: key}, {0: jnp.int32(done)}, static=static)[0]
+        state = state._replace(learner=jax.block_until_ready(tuned.learner))
         done += num_updates
 
     return run

@@ -21,7 +21,6 @@ import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study
-from marline.campaign.campaign import NOT_IDENTICAL
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
@@ -92,7 +91,7 @@ def resume(options: cli.Resume) -> int:
     set_up_jax()
     engine = make_engine(options.engine, options.address)
     different = _other_versions(options.run)
-    told = f"{options.run} was made with {'; '.join(different)}; {NOT_IDENTICAL}"
+    told = f"{options.run} was made with {'; '.join(different)}; {checkpoints.NOT_IDENTICAL}"
     require(not (options.strict and different), told)
     if different:
         print(f"note: {told}", file=sys.stderr)

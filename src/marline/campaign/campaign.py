@@ -30,7 +30,7 @@ from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
-from marline.data.checkpoints import other_versions, read_manifest, tree_sha256
+from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord, require_file_name
 from marline.envs import Task
@@ -43,7 +43,6 @@ from marline.types import AgentID, Policy
 if TYPE_CHECKING:
     from marline.campaign.exporting import Exported
 
-NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
 Logs = Mapping[AgentID, Dataset | Arrays]

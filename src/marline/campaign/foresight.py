@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from marline.evaluation import bootstrap_interval
 from marline.types import Spec
@@ -151,6 +150,8 @@ class _Familiar:
     """How near the logged rows are to each other, and whether others are as near to them."""
 
     def __init__(self, logged: np.ndarray) -> None:
+        from scipy.spatial import KDTree  # which takes as long to import as half of JAX
+
         self._tree = KDTree(logged)
         # the nearest one is the row itself
         self._limit = float(np.quantile(self._tree.query(logged, k=2)[0][:, 1], FAMILIAR))

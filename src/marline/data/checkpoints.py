@@ -34,6 +34,7 @@ from marline.errors import ConfigError, CorruptionError
 MANIFEST = "manifest.json"
 KIND = "marline checkpoint"
 SCHEMA = 1
+NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"
 
 
 def save_checkpoint(
