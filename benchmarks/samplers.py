@@ -1,7 +1,8 @@
 """What each sampler costs over uniform replay, where the time of OTC goes, and how fast a match is.
 
-Cooperative Navigation with four agents, of which one is tuned with TD3+BC on a million offline rows
-and 10,000 online ones; batch 128, 512 candidates, 2000 references; everything on one core.
+Cooperative Navigation with four agents, of which one is tuned on a million offline rows and 10,000
+online ones; batch 128, 512 candidates, 2000 references; everything on one core. Samplers that refresh
+now and then are measured over whole deployments, by refresh.py.
 """
 
 # ruff: noqa: E402
@@ -13,6 +14,7 @@ interleave.pin_to_one_core()
 
 import argparse
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from marline.agent import AgentState, begin_deployment, tune
-from marline.algorithms import TD3BC
+from marline.algorithms import BCQ, TD3BC, Algorithm
 from marline.collection import collect_random
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
@@ -33,6 +35,11 @@ from marline.samplers import OTC, SAMPLERS, ClassifierRatio, EmbeddingDistance, 
 from marline.samplers.distances import EmbeddingState
 
 ONLINE_SHARES = (0.9, 0.0, 0.1)  # the control must be told some; they do not change what it costs
+ALGORITHMS = {  # d_q asks for V(s'), for BCQ a mean over ten actions
+    "TD3+BC": TD3BC,
+    "BCQ": BCQ,
+    "BCQ-one-action": functools.partial(BCQ, num_value_candidates=1),
+}
 STAGED = ("otc-value", "otc-embedding", "otc-two-stage")
 STAGES = ("draws", "gather", "features", "match", "rank + draw")
 
@@ -50,13 +57,15 @@ def logged(offline_rows: int, online_rows: int) -> Experience:
 def every_sampler(encoder_updates: int) -> dict[str, Sampler[Any]]:
     """Encoder and classifiers are trained for a moment only, which changes no cost of an update."""
     return {
-        **SAMPLERS,
+        **{name: sampler for name, sampler in SAMPLERS.items() if not name.endswith("-refresh")},
         "otc-embedding": OTC(EmbeddingDistance(num_updates=encoder_updates)),
         "classifier-ratio": ClassifierRatio(num_updates=encoder_updates),
     }
 
 
-def ready(sampler: Sampler[Any], algorithm: TD3BC, learner: Any, experience: Experience) -> tuple[AgentState, float]:
+def ready(
+    sampler: Sampler[Any], algorithm: Algorithm[Any], learner: Any, experience: Experience
+) -> tuple[AgentState, float]:
     """An agent at the start of its first deployment, and the CPU time of beginning that, in seconds."""
     memory = jax.jit(sampler.init)(experience, key=jax.random.key(2))
     if isinstance(sampler, OnlineMatched):
@@ -69,7 +78,7 @@ def ready(sampler: Sampler[Any], algorithm: TD3BC, learner: Any, experience: Exp
     return state._replace(sampler=memory), time.process_time() - began
 
 
-def tuning(sampler: Sampler[Any], algorithm: TD3BC, state: AgentState) -> interleave.Run:
+def tuning(sampler: Sampler[Any], algorithm: Algorithm[Any], state: AgentState) -> interleave.Run:
     """The loop that a campaign runs, always from the same state."""
     key = jax.random.key(1)
 
@@ -82,14 +91,15 @@ def tuning(sampler: Sampler[Any], algorithm: TD3BC, state: AgentState) -> interl
 
 def compare_samplers(
     samplers: Mapping[str, Sampler[Any]],
-    algorithm: TD3BC,
+    algorithm: Algorithm[Any],
     states: Mapping[str, AgentState],
     seconds: Mapping[str, float],
+    title: str,
     args: argparse.Namespace,
 ) -> None:
     sides = {name: tuning(sampler, algorithm, states[name]) for name, sampler in samplers.items()}
     rounds = interleave.measure(sides, num_rounds=args.rounds, num_updates=args.updates)
-    print(f"### Samplers, {algorithm.hidden[0]} units: {args.rounds} rounds of {args.updates} updates\n")
+    print(f"### Samplers, {title}: {args.rounds} rounds of {args.updates} updates\n")
     over = {name: interleave.ratios(rounds, name, "uniform") for name in sides}
     rows = [
         [name, interleave.spread(rounds[name]), interleave.spread(over[name], "{:.2f}"), f"{seconds[name]:.2f}"]
@@ -101,7 +111,7 @@ def compare_samplers(
     print(flush=True)
 
 
-def up_to(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState, key: jax.Array) -> Any:
+def up_to(stage: str, sampler: OTC, algorithm: Algorithm[Any], state: AgentState, key: jax.Array) -> Any:
     """What `OTC.sample` has in hand after one of its stages; the last is the method itself."""
     experience, memory, critic = state.experience, state.sampler, algorithm.critic(state.learner)
     if stage == STAGES[-1]:
@@ -123,7 +133,7 @@ def up_to(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState, key: ja
     return sampler._match(first, second, candidates, references, key=match_key)
 
 
-def repeat(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState) -> interleave.Run:
+def repeat(stage: str, sampler: OTC, algorithm: Algorithm[Any], state: AgentState) -> interleave.Run:
     """Nothing but sampling, up to a stage."""
 
     @functools.partial(jax.jit, static_argnames="num_updates")
@@ -139,7 +149,11 @@ def repeat(stage: str, sampler: OTC, algorithm: TD3BC, state: AgentState) -> int
 
 
 def break_down(
-    samplers: Mapping[str, Sampler[Any]], algorithm: TD3BC, states: Mapping[str, AgentState], args: argparse.Namespace
+    samplers: Mapping[str, Sampler[Any]],
+    algorithm: Algorithm[Any],
+    states: Mapping[str, AgentState],
+    title: str,
+    args: argparse.Namespace,
 ) -> None:
     sides = {
         f"{name} {stage}": repeat(stage, sampler, algorithm, states[name])
@@ -148,9 +162,9 @@ def break_down(
         for stage in STAGES
     }
     rounds = interleave.measure(sides, num_rounds=args.rounds, num_updates=args.updates)
-    print(f"### Stages of OTC, {algorithm.hidden[0]} units: microseconds of CPU per update, median\n")
+    print(f"### Stages of OTC, {title}: microseconds of CPU per update, median\n")
     rows = []
-    for name in STAGED:
+    for name in filter(samplers.__contains__, STAGED):
         until = [1e3 * statistics.median(rounds[f"{name} {stage}"]) for stage in STAGES]
         parts = [now - before for before, now in zip([0.0, *until[:-1]], until, strict=True)]
         rows.append([name, *(f"{part:.0f}" for part in parts), f"{until[-1]:.0f}"])
@@ -191,6 +205,8 @@ def compare_matching(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--algorithms", nargs="+", default=["TD3+BC"], choices=list(ALGORITHMS))
+    parser.add_argument("--samplers", nargs="+", help="some of them; uniform is always measured")
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="widths to compare at")
     parser.add_argument("--offline-rows", type=int, default=1_000_000)
     parser.add_argument("--online-rows", type=int, default=10_000)
@@ -204,14 +220,16 @@ def main() -> None:
         args.hidden = [16]
     experience = logged(args.offline_rows, args.online_rows)
     samplers = every_sampler(args.encoder)
-    for hidden in args.hidden:
-        algorithm = TD3BC(hidden=(hidden, hidden))
+    if args.samplers:
+        samplers = {name: samplers[name] for name in ("uniform", *args.samplers)}
+    for name, hidden in itertools.product(args.algorithms, args.hidden):
+        algorithm, title = ALGORITHMS[name](hidden=(hidden, hidden)), f"{name}, {hidden} units"
         learner = algorithm.init(experience, key=jax.random.key(0))
         begun = {name: ready(sampler, algorithm, learner, experience) for name, sampler in samplers.items()}
         states = {name: state for name, (state, _) in begun.items()}
         seconds = {name: second for name, (_, second) in begun.items()}
-        compare_samplers(samplers, algorithm, states, seconds, args)
-        break_down(samplers, algorithm, states, args)
+        compare_samplers(samplers, algorithm, states, seconds, title, args)
+        break_down(samplers, algorithm, states, title, args)
     compare_matching(args)
 
 
