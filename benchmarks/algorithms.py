@@ -111,18 +111,23 @@ def td3_bc_torch_side(checkout: Path, data: Transition, hidden: int) -> interlea
     return run
 
 
-def bcq_torch_side(checkout: Path, data: Transition, hidden: int) -> interleave.Run:
-    """The official implementation, with its own replay buffer."""
+def bcq_torch_learner(checkout: Path, hidden: int) -> Any:
+    """The official implementation, its layers as wide as asked for."""
     import torch
 
     torch.set_num_threads(1)
-    peer, buffers = (load(checkout / "continuous_BCQ" / name) for name in ("BCQ.py", "utils.py"))
-    linear = torch.nn.Linear
+    peer, linear = load(checkout / "continuous_BCQ" / "BCQ.py"), torch.nn.Linear
     peer.nn = delegate(torch.nn, Linear=lambda ins, outs: linear(resized(ins, hidden), resized(outs, hidden)))
-    device = torch.device("cpu")
-    learner = peer.BCQ(SPEC.observation_size, SPEC.action_size, 1.0, device)
+    learner = peer.BCQ(SPEC.observation_size, SPEC.action_size, 1.0, torch.device("cpu"))
     assert learner.critic.l2.weight.shape == learner.vae.d2.weight.shape == (hidden, hidden)
-    replay = buffers.ReplayBuffer(SPEC.observation_size, SPEC.action_size, device, max_size=NUM_ROWS)
+    return learner
+
+
+def bcq_torch_side(checkout: Path, data: Transition, hidden: int) -> interleave.Run:
+    """The official implementation, with its own replay buffer."""
+    learner = bcq_torch_learner(checkout, hidden)
+    buffers = load(checkout / "continuous_BCQ" / "utils.py")
+    replay = buffers.ReplayBuffer(SPEC.observation_size, SPEC.action_size, learner.device, max_size=NUM_ROWS)
     replay.state[:], replay.action[:], replay.next_state[:] = data.observation, data.action, data.next_observation
     replay.reward[:, 0], replay.not_done[:, 0] = data.reward, data.discount
     replay.size = NUM_ROWS

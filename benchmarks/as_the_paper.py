@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from algorithms import BATCH_SIZE, NUM_ROWS, SPEC, delegate, load, random_data, resized
+from algorithms import BATCH_SIZE, NUM_ROWS, SPEC, bcq_torch_learner, random_data
 from refresh import deployment
 
 from marline.algorithms import BCQ
@@ -43,15 +43,10 @@ def torch_side(checkout: Path, data: Transition, hidden: int, sampler: OTC) -> i
     """The official implementation of BCQ, on rows that are matched anew at each update."""
     import torch
 
-    torch.set_num_threads(1)
-    peer = load(checkout / "continuous_BCQ" / "BCQ.py")
-    linear = torch.nn.Linear
-    peer.nn = delegate(torch.nn, Linear=lambda ins, outs: linear(resized(ins, hidden), resized(outs, hidden)))
-    learner = peer.BCQ(SPEC.observation_size, SPEC.action_size, 1.0, torch.device("cpu"))
-    assert learner.critic.l2.weight.shape == (hidden, hidden)
+    learner = bcq_torch_learner(checkout, hidden)
     assert isinstance(sampler.distance, EmbeddingDistance)
     sizes = [2 * SPEC.observation_size + SPEC.action_size, *sampler.distance.hidden, sampler.distance.size]
-    layers = [linear(ins, outs) for ins, outs in zip(sizes, sizes[1:], strict=False)]
+    layers = [torch.nn.Linear(ins, outs) for ins, outs in zip(sizes, sizes[1:], strict=False)]
     encoder = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
     state, action, following = map(torch.from_numpy, (data.observation, data.action, data.next_observation))
     rest = torch.from_numpy(np.stack([data.reward, data.discount], axis=1))

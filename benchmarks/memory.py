@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import interleave
+from processes import family
 
 from marline.collection import collect_random
 from marline.data import dataset
@@ -43,15 +44,6 @@ def resident(pid: int) -> tuple[int, int]:
         return 0, 0
     found = dict(line.split(":", 1) for line in lines if ":" in line)
     return tuple(int(found[name].split()[0]) * 1024 if name in found else 0 for name in ("VmRSS", "VmHWM"))
-
-
-def family(pid: int) -> list[int]:
-    """A process and its descendants."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
-    return [pid, *(member for child in children for member in family(int(child)))]
 
 
 def follow(process: subprocess.Popen[bytes], folder: Path) -> tuple[dict[str, int], int]:

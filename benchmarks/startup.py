@@ -21,21 +21,11 @@ import time
 from pathlib import Path
 
 import interleave
+from processes import family
 
 READY, UPDATED = "before the first update", "after 250 updates"
 PATIENCE = 600.0  # seconds
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def family(pid: int) -> list[int]:
-    """A process and its descendants."""
-    try:
-        children = [
-            child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return [pid]
-    return [pid, *(member for child in children for member in family(int(child)))]
 
 
 def cpu_seconds(pid: int) -> float:

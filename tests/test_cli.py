@@ -229,10 +229,7 @@ def test_ctrl_c_is_no_traceback_where_nothing_can_be_resumed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(commands, "doctor", lambda json: signal.raise_signal(signal.SIGINT))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     assert refuse(capsys, "doctor", status=INTERRUPTED) == "\nmarline: interrupted\n"
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
