@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from marline.algorithms import ALGORITHMS, BCQ, BREMEN, IQL, MABCQ, TD3BC
-from marline.configuration import RunConfig, rebuild, select_algorithm, select_samplers, with_options
+from marline.configuration import RunConfig, rebuild, with_options
 from marline.envs import CooperativeNavigation
 from marline.errors import ConfigError, CorruptionError
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, TwoStageDistance
+from marline.selection import select_samplers
 
 
 def config(**changes: object) -> RunConfig:
@@ -56,26 +57,6 @@ def test_an_algorithm_for_each_agent_survives_json() -> None:
     assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
 
 
-def test_algorithms_by_name_for_all_or_for_each_agent() -> None:
-    assert select_algorithm(("iql",), ("left", "right")) == IQL()
-    assert select_algorithm(("right=bcq", "left=iql"), ("left", "right")) == {"left": IQL(), "right": BCQ()}
-
-
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        (("bqc",), "did you mean 'bcq'"),
-        (("left=bcq",), "no algorithm for right"),
-        (("left=bcq", "left=iql"), "'left' twice"),
-        (("left=bcq", "rihgt=iql"), "did you mean 'right'"),
-        (("bcq", "iql"), "one algorithm for all agents, or AGENT=NAME for each"),
-    ],
-)
-def test_algorithms_that_nobody_can_tell_apart_are_refused(names: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        select_algorithm(names, ("left", "right"))
-
-
 def test_an_option_reaches_what_a_dataclass_is_made_of() -> None:
     assert with_options(MABCQ(), {"hidden": (5,), "optimism": 0.25}, "mabcq") == MABCQ(BCQ(hidden=(5,)), optimism=0.25)
     with pytest.raises(ConfigError, match="did you mean 'optimism'"):
@@ -101,21 +82,31 @@ def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
         RunConfig.read(path)
 
 
-def test_every_otc_sampler_gets_its_control_after_it() -> None:
-    samplers, matches = select_samplers(("online-matched", "otc-two-stage", "uniform", "otc-value", "uniform"))
-    assert list(samplers) == [
-        "otc-two-stage",
-        "online-matched-otc-two-stage",
-        "uniform",
-        "otc-value",
-        "online-matched-otc-value",
-    ]
-    assert matches["online-matched-otc-value"] == "otc-value"
+def test_a_run_gains_seeds_and_samplers_and_loses_none() -> None:
+    samplers, matches = select_samplers(("uniform", "otc-value", "shuffled"))
+    before = config(samplers=samplers, matches=matches, seeds=(0, 4), evaluation_seed=None)
+    more, theirs = select_samplers(("uniform", "balanced", "online-matched"))
+    after = before.extended(config(samplers=more, matches=theirs, seeds=(0, 1, 2)))
+    assert after.seeds == (0, 4, 1, 2)
+    assert list(after.samplers) == ["uniform", "otc-value", "shuffled-otc-value", "balanced", "online-matched-balanced"]
+    assert after.matches == {"shuffled-otc-value": "otc-value", "online-matched-balanced": "balanced"}
+    assert after.evaluation_seed is None, "all seeds of a run are evaluated alike"
+    assert before.extended(before) == before
 
 
-def test_a_control_without_anything_to_match_is_refused() -> None:
-    with pytest.raises(ConfigError, match="none is named; add one of otc-value"):
-        select_samplers(("uniform", "online-matched"))
+def test_a_run_does_not_become_another() -> None:
+    with pytest.raises(ConfigError, match="updates: 2000 there, 5 here"):
+        config().extended(config(updates=5))
+    with pytest.raises(ConfigError, match="'alpha': 1.0.* there, .*'alpha': 2.0.* here"):
+        config(samplers={"mine": OTC("value", alpha=1.0)}, matches={}).extended(
+            config(samplers={"mine": OTC("value", alpha=2.0)}, matches={})
+        )
+
+
+def test_a_run_of_0_1_0_keeps_the_episodes_of_its_seeds() -> None:
+    document = config().to_json()
+    del document["evaluation_seed"]
+    assert RunConfig.from_json(document) == config(evaluation_seed=None)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +116,10 @@ def test_a_control_without_anything_to_match_is_refused() -> None:
         ({"seeds": (1, 1)}, "repeat"),
         ({"seeds": (-1,)}, "must lie in"),
         ({"samplers": {}}, "no samplers"),
+        ({"samplers": {"../../elsewhere": OTC()}, "matches": {}}, "cannot name a file"),
+        ({"samplers": {"Offline": OTC()}, "matches": {}}, "would share a folder"),
+        ({"samplers": {"a": OTC(), "A": OTC()}, "matches": {}}, "samplers a, A would share a folder"),
+        ({"samplers": {"a": OTC()}, "matches": {"b": "a"}}, "is no sampler of the run"),
         ({"updates": 0}, "updates is 0"),
         ({"dataset_size": 0}, "dataset_size is 0"),
         ({"sequential_exploration": 1.5}, "sequential_exploration is 1.5, but is a probability"),

@@ -50,10 +50,12 @@ class Run:
     """Import and run the code that --task names."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
-    sampler: tuple[str, ...] = ("otc-value", "uniform", "online-matched")
-    """Samplers to compare. `online-matched` adds the control of every OTC sampler named."""
+    sampler: tuple[str, ...] = ()
+    """Samplers to compare, as NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...); unless given otc-value and uniform
+    with the controls of the former. `shuffled` and `online-matched` add those of every sampler that prefers rows."""
     seeds: int = 5
-    """Number of seeds: independent repetitions on the same offline logs."""
+    """Number of seeds: independent repetitions on the same offline logs. A run that is there already gains those, and
+    those samplers, that it lacks."""
     dataset_size: int | None = None
     """Offline transitions per agent, from uniformly random play; a million unless given."""
     data: Path | None = None
@@ -69,7 +71,7 @@ class Run:
     deployment_fraction: float = 0.01
     """Rows logged per deployment, as a fraction of the offline rows."""
     evaluation_episodes: int | None = None
-    """Episodes per evaluation; unless given 100, or 10 where a simulator is stepped, as for MuJoCo."""
+    """Episodes per evaluation; unless given 1000, or 10 where a simulator is stepped, as for MuJoCo."""
     sequential_exploration: float | None = None
     """Let agents collect one after another; in its turn, an agent acts at random with this probability: 0.1 for
     example. A deployment then costs as many times the steps as there are agents."""
@@ -100,10 +102,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run; it ends bit-identical to one that was not interrupted."""
+    """Go on with an interrupted run, which ends bit-identical to an uninterrupted one; or add seeds and samplers to it."""
 
     run: Positional[Path]
     """Run directory."""
+    seeds: int | None = None
+    """Number of seeds that the run is to have; it never loses any."""
+    sampler: tuple[str, ...] = ()
+    """Samplers to add, as for `marline run`; `shuffled` adds that control to every sampler that prefers rows."""
     trust: bool = False
     """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
     engine: Literal["local", "ray"] = "local"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json as jsonlib
 import os
 import platform
@@ -32,19 +33,21 @@ from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.collection import rollout
-from marline.configuration import RunConfig, select_samplers
+from marline.configuration import RunConfig
 from marline.console import ProgressDisplay, resumable, say
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
+from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import DIVERGED, CorruptionError, require
-from marline.flags import configure
+from marline.flags import base_hidden, configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
 from marline.runtime import set_up_jax
-from marline.types import AgentID
+from marline.selection import select_samplers
+from marline.types import AgentID, Spec
 
 if TYPE_CHECKING:
     from marline import cli
@@ -58,15 +61,33 @@ def run(options: cli.Run) -> int:
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
-    if not (options.run / "run.json").exists():
-        specs = make_task(options.task).specs
-        num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
-        require_room(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
-    study.create(options.run, config)
+    specs = make_task(options.task).specs
+    num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
+    config = _start(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
     if logs is not None:
         study.keep_data(options.run, logs, str(options.data))
         del logs  # which the run directory holds now
     return _finish(options.run, config, engine, json=options.json)
+
+
+def _start(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> RunConfig:
+    """Make a run directory where the disk has room for it, or let the run there gain what it lacks."""
+    if not (folder / "run.json").exists():
+        require_room(folder, config, sizes)
+        return study.create(folder, config)
+    before = RunConfig.read(folder / "run.json")
+    with writing(folder):
+        after = study.create(folder, config)
+    for what, named, had, has in (
+        ("seeds", config.seeds, before.seeds, after.seeds),
+        ("samplers", config.samplers, before.samplers, after.samplers),
+    ):
+        gained, kept = [one for one in has if one not in had], [one for one in had if one not in named]
+        if gained:
+            print(f"note: {folder} gains the {what} {', '.join(map(str, gained))}", file=sys.stderr)
+        if kept:
+            print(f"note: {folder} keeps the {what} {', '.join(map(str, kept))}", file=sys.stderr)
+    return after
 
 
 def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
@@ -95,7 +116,27 @@ def resume(options: cli.Resume) -> int:
     require(not (options.strict and different), told)
     if different:
         print(f"note: {told}", file=sys.stderr)
+    if options.seeds is not None or options.sampler:
+        config = _start(options.run, _more(config, options), {})
     return _finish(options.run, config, engine, json=options.json)
+
+
+def _more(config: RunConfig, options: cli.Resume) -> RunConfig:
+    """What `--seeds` and `--sampler` add to a run; `ConfigError` where it cannot be."""
+    require(config.task is not None, f"{options.run} is the campaign of one team: it has one seed and one sampler")
+    num_seeds = len(config.seeds) if options.seeds is None else options.seeds
+    require(num_seeds >= 1, f"--seeds is {options.seeds}, but a run has at least 1")
+    members = list(config.algorithm.values()) if isinstance(config.algorithm, Mapping) else [config.algorithm]
+    added = select_samplers(options.sampler, hidden=base_hidden(members[0]), present=config.samplers)
+    wanted = dataclasses.replace(
+        config,
+        seeds=tuple(range(num_seeds)),
+        samplers={**config.samplers, **added.samplers},
+        matches={**config.matches, **added.matches},
+    )
+    if (options.run / "data" / dataset.MANIFEST).exists():  # otherwise it was killed before anything was computed
+        study.rehearse(wanted, dataset.outline(options.run / "data"))
+    return wanted
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -127,14 +168,16 @@ def play(options: cli.Play) -> int:
     set_up_jax()
     if config is None or options.run is None:
         who, number, seed = "at random", -1, options.seed or 0
+        key = study.world_key(seed, "evaluation")
         team: Policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
     else:
         seed = chosen(options.seed, config.seeds, "seed")
+        key = study.evaluation_key(config, seed)
         who = None if options.deployment == 0 else chosen(options.sampler, tuple(config.samplers), "sampler")
         sizes = dataset.outline(options.run / "data")
         number, _, team = read_policies(options.run / f"seed-{seed}", config, sizes, who, options.deployment)
         who = f"{who} after deployment {number}" if number else "the offline team"
-    key, deployment = study.world_key(seed, "evaluation"), number + 1  # the next one's world, where it drifts
+    deployment = number + 1  # the next one's world, where it drifts
     returns: list[float] = []
     say(f"{name}: {who}, seed {seed}", quiet=options.json)
 
@@ -161,7 +204,7 @@ def play(options: cli.Play) -> int:
 
 def demo(folder: Path) -> int:
     """`marline demo`: the main job, small."""
-    samplers, matches = select_samplers(("otc-value", "uniform", "online-matched"))
+    samplers, matches = select_samplers(("otc-value", "uniform", "shuffled", "online-matched"))
     config = RunConfig(
         task="cooperative-navigation-3",
         algorithm=TD3BC(hidden=(64, 64), alpha_bc=100.0),
@@ -183,6 +226,7 @@ def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> i
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
     with resumable(f"marline resume {folder}"), writing(folder):
+        record_start(folder)
         shares = engine.plan(config.seeds)
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from marline.algorithms import ALGORITHMS, Algorithm
+from marline.algorithms import ALGORITHMS
+from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
-from marline.samplers import OTC, SAMPLERS, Sampler
+from marline.samplers import SAMPLERS, Sampler
 from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
-from marline.types import AgentID
 
 SCHEMA = 1
 # the only types that a configuration may name: a file never decides what code is run
@@ -27,7 +27,7 @@ REBUILDABLE: dict[str, type[Any]] = {
         *(type(task) for task in TASKS.values()),
     )
 }
-CONTROL = "online-matched"
+OFFLINE = "offline"  # the folder beside those of the samplers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,8 @@ class RunConfig:
         offline_updates: updates on B^0 before the first deployment.
         deployments: K.
         updates: L, updates per deployment.
-        evaluation_episodes: episodes per evaluation, the same ones for every sampler.
+        evaluation_episodes: episodes per evaluation, the same ones for every sampler and seed.
+        evaluation_seed: of these episodes; None where every seed has episodes of its own, as runs of marline 0.1.0 do.
         sequential_exploration: how often an agent acts at random in its own turn of a deployment; None
             where all collect at once and nobody explores.
         dataset_size: rows per agent of the generated dataset; None when logs were given.
@@ -61,6 +62,7 @@ class RunConfig:
     deployments: int = 10
     updates: int = 2000
     evaluation_episodes: int = 100
+    evaluation_seed: int | None = 0
     sequential_exploration: float | None = None
     dataset_size: int | None = None
     data_seed: int = 0
@@ -83,6 +85,16 @@ class RunConfig:
         require(len(set(self.seeds)) == len(self.seeds), f"seeds {list(self.seeds)} repeat; name each once")
         require(all(0 <= seed < 2**31 for seed in self.seeds), f"seeds {list(self.seeds)} must lie in [0, 2^31)")
         require(len(self.samplers) > 0, "no samplers: a run needs at least one")
+        for name in self.samplers:
+            require_file_name(name, "sampler")
+        folders = [name.lower() for name in (OFFLINE, *self.samplers)]  # some disks do not tell cases apart
+        repeated = [name for name in self.samplers if folders.count(name.lower()) > 1]
+        require(not repeated, f"samplers {', '.join(repeated)} would share a folder; give them other names")
+        for control, source in self.matches.items():
+            require(
+                control in self.samplers and source in self.samplers,
+                f"{control!r} is to be the control of {source!r}, and one of them is no sampler of the run",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The resolved configuration, every option spelled out."""
@@ -104,6 +116,7 @@ class RunConfig:
         samplers = {name: dict(options) for name, options in fields.pop("samplers").items()}
         algorithm = fields.pop("algorithm")
         matches = {name: options.pop("matches") for name, options in samplers.items() if "matches" in options}
+        fields.setdefault("evaluation_seed", None)  # runs of marline 0.1.0
         return RunConfig(
             algorithm=(
                 rebuild(algorithm)
@@ -132,50 +145,28 @@ class RunConfig:
         mine, theirs = self.to_json(), other.to_json()
         return [f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]]
 
+    def extended(self, wanted: RunConfig) -> RunConfig:
+        """This run with the seeds and samplers of another that it lacks; none of its own is lost.
 
-def select_algorithm(names: Sequence[str], agents: Sequence[AgentID]) -> Algorithms:
-    """An algorithm by name, or one for each agent from AGENT=NAME pairs; their options are the defaults.
-
-    Raises:
-        ConfigError: an unknown name, or an agent without an algorithm or with two.
-    """
-    if len(names) == 1 and "=" not in names[0]:
-        require_name(names[0], ALGORITHMS, "algorithm")
-        return ALGORITHMS[names[0]]()
-    chosen: dict[AgentID, Algorithm[Any]] = {}
-    for item in names:
-        agent, equals, name = item.partition("=")
-        require(bool(equals), f"--algorithm {item!r}: name one algorithm for all agents, or AGENT=NAME for each")
-        require_name(agent, agents, "agent")
-        require(agent not in chosen, f"--algorithm names agent {agent!r} twice; name each once")
-        require_name(name, ALGORITHMS, "algorithm")
-        chosen[agent] = ALGORITHMS[name]()
-    missing = [agent for agent in agents if agent not in chosen]
-    require(not missing, f"--algorithm names no algorithm for {', '.join(missing)}; name one for every agent")
-    return {agent: chosen[agent] for agent in agents}
-
-
-def select_samplers(names: tuple[str, ...]) -> tuple[dict[str, Sampler[Any]], dict[str, str]]:
-    """Samplers by name, in the order in which they must run, and what each control matches.
-
-    Naming the control `online-matched` adds one control for every OTC sampler named with it.
-    """
-    for name in names:
-        require_name(name, SAMPLERS, "sampler")
-    named = [name for name in dict.fromkeys(names) if name != CONTROL]
-    otc = [name for name, sampler in SAMPLERS.items() if isinstance(sampler, OTC)]
-    sources = [name for name in named if name in otc] if CONTROL in names else []
-    require(
-        CONTROL not in names or len(sources) > 0,
-        f"{CONTROL} draws the shares that an OTC sampler drew, and none is named; add one of {', '.join(otc)}",
-    )
-    matches = {f"{CONTROL}-{source}": source for source in sources}
-    chosen = {}
-    for name in named:
-        chosen[name] = SAMPLERS[name]
-        # right after what it matches, so that an unfinished run has pairs
-        chosen |= {control: SAMPLERS[CONTROL] for control, source in matches.items() if source == name}
-    return chosen, matches
+        Raises:
+            ConfigError: naming everything else in which the two differ.
+        """
+        samplers = {**self.samplers, **wanted.samplers}
+        whole = dataclasses.replace(
+            wanted,
+            samplers=samplers,
+            matches={**self.matches, **wanted.matches},
+            seeds=tuple(dict.fromkeys((*self.seeds, *wanted.seeds))),
+            evaluation_seed=self.evaluation_seed,
+        )
+        same = dataclasses.replace(self, samplers=samplers, matches=whole.matches, seeds=whole.seeds)
+        mine, theirs = self.to_json()["samplers"], whole.to_json()["samplers"]
+        different = whole.difference(same) + [
+            f"{name}: {mine[name]} there, {theirs[name]} here" for name in mine if mine[name] != theirs[name]
+        ]
+        if different:
+            raise ConfigError("; ".join(different))
+        return whole
 
 
 def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:

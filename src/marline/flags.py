@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +11,11 @@ import jax
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
-from marline.configuration import (
-    CONTROL,
-    REBUILDABLE,
-    RunConfig,
-    option_names,
-    select_algorithm,
-    select_samplers,
-    with_options,
-)
+from marline.configuration import REBUILDABLE, RunConfig, option_names, with_options
 from marline.data.dataset import Dataset, digest
-from marline.envs import Simulator, Task, World, make_task
+from marline.envs import Drifting, Simulator, Task, World, make_task
 from marline.errors import require, require_name
-from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
-from marline.samplers.distances import DISTANCES
+from marline.selection import CONTROLS, parse_options, select_algorithm, select_samplers
 from marline.tuning import Algorithms
 from marline.types import AgentID
 
@@ -35,6 +24,7 @@ if TYPE_CHECKING:
 
 
 GENERATED_ROWS = 1_000_000
+DEFAULT_SAMPLERS = ("otc-value", "uniform", "shuffled", "online-matched")
 
 
 def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
@@ -72,9 +62,11 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
     )
     members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
     _require_cloning(members, options.offline_updates)
-    samplers, matches = select_samplers(options.sampler)
-    samplers = set_up_samplers(
-        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
+    named = options.sampler or DEFAULT_SAMPLERS
+    # of a world that drifts, no return can be read without that of a team which nobody trains
+    named += ("frozen",) if isinstance(task, Drifting) and "frozen" not in named else ()
+    samplers, matches = select_samplers(
+        named, options=parse_options(options.sampler_option, "--sampler-option"), hidden=base_hidden(members[0])
     )
     slow = any(isinstance(member, BCQ | MABCQ) for member in members)
     episodes = options.evaluation_episodes
@@ -88,7 +80,7 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         offline_updates=options.offline_updates,
         deployments=options.deployments,
         updates=options.updates if options.updates is not None else 4000 if slow else 2000,
-        evaluation_episodes=episodes if episodes is not None else 10 if isinstance(task, Simulator) else 100,
+        evaluation_episodes=episodes if episodes is not None else default_episodes(task),
         sequential_exploration=options.sequential_exploration,
         dataset_size=size if logs is None else None,
         data_seed=options.data_seed,
@@ -118,12 +110,13 @@ def configure_campaign(options: cli_campaign.Train, logs: Mapping[AgentID, Datas
     members = list(algorithm.values()) if isinstance(algorithm, Mapping) else [algorithm]
     _require_cloning(members, options.offline_updates)
     require(
-        options.sampler != CONTROL,
-        f"{CONTROL} repeats the shares that another sampler drew, and a real team is tuned by one; choose another",
+        options.sampler not in CONTROLS,
+        f"{options.sampler} is the control of another sampler, and a real team is tuned by one; choose another",
     )
-    samplers, _ = select_samplers((options.sampler,))
-    samplers = set_up_samplers(
-        samplers, parse_options(options.sampler_option, "--sampler-option"), base_hidden(members[0])
+    samplers, _ = select_samplers(
+        (options.sampler,),
+        options=parse_options(options.sampler_option, "--sampler-option"),
+        hidden=base_hidden(members[0]),
     )
     slow = any(isinstance(member, BCQ | MABCQ) for member in members)
     rows = options.rows_per_deployment
@@ -147,26 +140,6 @@ def _require_cloning(members: Iterable[Algorithm[Any]], offline_updates: int) ->
         f"--offline-updates is {offline_updates}, but BREMEN clones for {cloning} updates before it improves "
         "anything; give it more, or lower --algorithm-option cloning_updates=...",
     )
-
-
-def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are Python literals, true, false, nan, inf, or words."""
-    parsed = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
-        parsed[name] = _value(text)
-    return parsed
-
-
-def _value(text: str) -> Any:
-    words = {"true": True, "false": False, "nan": math.nan, "inf": math.inf}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def set_up_algorithm(
@@ -194,35 +167,6 @@ def base_hidden(algorithm: Any) -> tuple[int, ...]:
     return algorithm.hidden if hasattr(algorithm, "hidden") else algorithm.base.hidden
 
 
-def set_up_samplers(
-    samplers: Mapping[str, Sampler[Any]], options: Mapping[str, Any], hidden: tuple[int, ...]
-) -> dict[str, Sampler[Any]]:
-    """Give every sampler but the references those options that it or its distance has; each must find one that does."""
-    resolved = {
-        name: dataclasses.replace(sampler, distance=_resolved(sampler.distance, hidden))
-        if isinstance(sampler, OTC)
-        else sampler
-        for name, sampler in samplers.items()
-        if not isinstance(sampler, Uniform | OnlineMatched)
-    }
-    require(
-        not options or bool(resolved),
-        "--sampler-option sets options of OTC and its rivals, and none is named; add one to --sampler",
-    )
-    known = [name for sampler in resolved.values() for name in option_names(sampler)]
-    for name in options:
-        require_name(name, dict.fromkeys(known), "option of these samplers")
-    chosen = dict(samplers)
-    for name, sampler in resolved.items():
-        its = {key: value for key, value in options.items() if key in option_names(sampler)}
-        sampler = with_options(sampler, its, name)
-        if isinstance(sampler, OTC):  # a distance that is as the catalogue has it keeps its name there
-            same = [word for word, preset in DISTANCES.items() if preset == sampler.distance]
-            sampler = dataclasses.replace(sampler, distance=same[0]) if same else sampler
-        chosen[name] = sampler
-    return chosen
-
-
-def _resolved(distance: Any, hidden: tuple[int, ...]) -> Any:
-    distance = DISTANCES[distance] if isinstance(distance, str) else distance
-    return dataclasses.replace(distance, hidden=hidden) if isinstance(distance, EmbeddingDistance) else distance
+def default_episodes(task: Task) -> int:
+    """Episodes of an evaluation: as many as are next to free in a world in JAX, few where a simulator is stepped."""
+    return 10 if isinstance(task, Simulator) else 1000

@@ -4,6 +4,7 @@ run.json          the resolved configuration
 data/             the offline logs, shared by all seeds
 seed-0/offline/   the offline team, common start of every sampler of the seed
 seed-0/uniform/   one history per sampler
+provenance.jsonl  who computed what, when and with which versions: a line per start
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from jaxtyping import PRNGKeyArray, PyTree
 from marline import tuning
 from marline.campaign.history import TRAJECTORIES, History, Record
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
-from marline.configuration import RunConfig
+from marline.configuration import OFFLINE, RunConfig
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
-from marline.envs import Task, make_task
+from marline.envs import Drifting, Task, make_task
 from marline.errors import ConfigError, CorruptionError, require
 from marline.memory import release_memory
 from marline.rollout import Policies
-from marline.samplers import OnlineMatched, Sampler
+from marline.samplers import OnlineMatched, Sampler, trains
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy, Spec
 
@@ -42,23 +43,35 @@ MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
-def create(folder: Path, config: RunConfig) -> None:
-    """Start a run directory, or find the same run there already; `ConfigError` if it is another."""
+def create(folder: Path, config: RunConfig) -> RunConfig:
+    """Start a run directory, or go on with the run there, which gains the seeds and samplers that it lacks.
+
+    Returns:
+        The configuration of the whole run, which is in the directory now.
+
+    Raises:
+        ConfigError: the directory holds something else, or another run.
+    """
     path = folder / "run.json"
     if path.exists():
-        different = config.difference(RunConfig.read(path))
-        if different:
+        there = RunConfig.read(path)
+        try:
+            whole = there.extended(config)
+        except ConfigError as error:
             command = "status" if config.task is None else "resume"
             raise ConfigError(
-                f"{folder} already holds another run ({'; '.join(different)}); "
+                f"{folder} already holds another run ({error}); "
                 f"choose another --run, or go on with that one: marline {command} {folder}"
-            )
-        return
+            ) from None
+        if whole != there:
+            atomic_json(path, whole.to_json())
+        return whole
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_json(path, config.to_json())
+    return config
 
 
 def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
@@ -99,7 +112,9 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
         )
         for agent, (spec, num_rows) in sizes.items()
     }
-    return tuning.rehearse(config.algorithm, config.samplers, outlines, num_updates=config.updates)
+    # only a study may have references that nobody trains
+    samplers = {name: one for name, one in config.samplers.items() if config.task is None or trains(one)}
+    return tuning.rehearse(config.algorithm, samplers, outlines, num_updates=config.updates)
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
@@ -169,7 +184,7 @@ class _Study:
     def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
         config = self.config
-        histories = {seed: self._history(seed, "offline") for seed in self.seeds}
+        histories = {seed: self._history(seed, OFFLINE) for seed in self.seeds}
         last, team = self._offline_so_far(histories)
         yield "offline training", last
         saved = last
@@ -199,7 +214,7 @@ class _Study:
 
     def trained(self) -> Team:
         """The offline teams, which must be on disk."""
-        done, team = self._offline_so_far({seed: self._history(seed, "offline") for seed in self.seeds})
+        done, team = self._offline_so_far({seed: self._history(seed, OFFLINE) for seed in self.seeds})
         if done != self.config.offline_updates:
             raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
         return team
@@ -213,10 +228,13 @@ class _Study:
         """K deployments under one sampler, from the offline teams."""
         config, sampler = self.config, self.config.samplers[name]
         histories = {seed: self._history(seed, name) for seed in self.seeds}
-        records = {seed: self._history(seed, "offline").records() for seed in self.seeds}
+        records = {seed: self._history(seed, OFFLINE).records() for seed in self.seeds}
         start, done = team, _common_step(histories)
         if done == config.deployments:
             yield f"{name}: done before", config.deployments * config.updates
+            return
+        if not trains(sampler):
+            yield from self._leave_alone(team, name, histories, done or 0)
             return
         if done is None:
             yield f"{name}: preparing", 0
@@ -257,6 +275,22 @@ class _Study:
                 history.save_policies(number, _of_seed(policies, seed))
                 if number == config.deployments:
                     self._save_trajectories(start, team, seed, history)
+            self._save(team, histories, number, records)
+            mean = np.mean([record["return"] for record in measured.values()])
+            yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
+
+    def _leave_alone(self, team: Team, name: str, histories: Mapping[int, History], done: int) -> Iterator[Step]:
+        """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
+        config, policies = self.config, tuning.policies(team, self.config.algorithm)
+        so_far = histories if done else {seed: self._history(seed, OFFLINE) for seed in self.seeds}
+        records = {seed: history.records() for seed, history in so_far.items()}
+        for number in range(done + 1, config.deployments + 1):
+            measured = self._evaluate(team, number, {}, 0.0, {seed: {} for seed in self.seeds})
+            records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
+            for seed, history in histories.items():
+                history.save_policies(number, _of_seed(policies, seed))
+                if number == config.deployments:
+                    self._save_trajectories(team, team, seed, history)
             self._save(team, histories, number, records)
             mean = np.mean([record["return"] for record in measured.values()])
             yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
@@ -307,11 +341,16 @@ class _Study:
         records = {}
         for seed in self.seeds:
             of_seed = _of_seed(policies, seed)
-            key, episodes = world_key(seed, "evaluation"), self.config.evaluation_episodes
+            key, episodes = evaluation_key(self.config, seed), self.config.evaluation_episodes
             result = evaluate(self.task, of_seed, episodes, key=key, deployment=number + 1)  # its next, where it drifts
+            fixed = {}
+            if isinstance(self.task, Drifting):  # in the last world too, where only the policies make a difference
+                last = evaluate(self.task, of_seed, episodes, key=key, deployment=self.config.deployments + 1)
+                fixed = {"return_in_last_world": float(last.returns.mean())}
             records[seed] = {
                 "deployment": number,
                 "return": float(result.returns.mean()),
+                **fixed,
                 "returns": [round(float(value), 4) for value in result.returns],
                 "mean_abs_action": result.mean_abs_action,
                 "seconds": round(seconds, 3),
@@ -336,13 +375,18 @@ class _Study:
         for when, members, number in (("before", start, 0), ("after", team, self.config.deployments)):
             policies = tuning.policies(members, self.config.algorithm)
             of_seed = _of_seed(policies, seed)
-            traces[when] = trace(self.task, of_seed, key=world_key(seed, "evaluation"), deployment=number + 1)
+            traces[when] = trace(self.task, of_seed, key=evaluation_key(self.config, seed), deployment=number + 1)
         atomic_json(history.folder / TRAJECTORIES, traces)
 
 
 def world_key(seed: int, purpose: str) -> PRNGKeyArray:
     """A stream of the world's, not of any agent's: the same under every sampler."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def evaluation_key(config: RunConfig, seed: int) -> PRNGKeyArray:
+    """Decides the episodes in which the teams of a seed are evaluated."""
+    return world_key(seed if config.evaluation_seed is None else config.evaluation_seed, "evaluation")
 
 
 def _of_seed(team: Mapping[LearnerID, X], seed: int) -> dict[AgentID, X]:

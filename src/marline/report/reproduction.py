@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from marline.algorithms import ALGORITHMS
-from marline.configuration import CONTROL, describe, select_samplers
+from marline.configuration import describe, rebuild
 from marline.envs import make_task
 from marline.errors import MarlineError
 from marline.report.records import Run
-from marline.samplers import OTC, EmbeddingDistance
+from marline.samplers import prefers_rows
+from marline.selection import CONTROLS, select_samplers, write_sampler
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluation_episodes", "data_seed")
@@ -32,6 +32,8 @@ def _tokens(run: Run) -> list[str]:
     options = {name: settings[name] for name in COUNTS}
     if not all(type(value) is int for value in options.values()) or run.seeds != tuple(range(len(run.seeds))):
         raise ValueError("made in another way")
+    if settings.get("evaluation_seed") != 0:
+        raise ValueError("episodes of each seed's own, as marline 0.1.0 had them")
     if not PLAIN.fullmatch(settings["task"]):
         raise ValueError("a name that nobody should paste into a shell")
     fraction = f"{settings['rows_per_deployment'] / settings['dataset_size']:.6g}"
@@ -42,16 +44,13 @@ def _tokens(run: Run) -> list[str]:
     hidden = algorithm.pop("hidden")
     if algorithm.get("known_reward") == describe(make_task(settings["task"])):
         algorithm.pop("known_reward")  # the command finds it
-    names = [name for name in settings["samplers"] if not name.startswith(f"{CONTROL}-")]
-    names += [CONTROL] if len(names) < len(settings["samplers"]) else []
     return [
         *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
-        *("--sampler", *names, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
+        *("--sampler", *_samplers(settings["samplers"], tuple(int(width) for width in hidden)), "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
         *("--hidden", *(str(int(width)) for width in hidden)),
         *_changed("--algorithm-option", _difference(algorithm, _flat(describe(ALGORITHMS[kind]())))),
-        *_changed("--sampler-option", _sampler_options(settings["samplers"], names, tuple(hidden))),
     ]
 
 
@@ -63,23 +62,19 @@ def _exploration(epsilon: Any) -> list[str]:
     return ["--sequential-exploration", str(epsilon)]
 
 
-def _sampler_options(samplers: Mapping[str, Any], names: list[str], hidden: tuple[int, ...]) -> dict[str, Any]:
-    """What one --sampler-option sets in every OTC sampler; an error if the samplers differ in more than that."""
-    known, matches = select_samplers(tuple(names))
-    if set(known) != set(samplers):
-        raise ValueError("other samplers")
-    found: list[dict[str, Any]] = []
-    for name, sampler in known.items():
-        written = {key: value for key, value in samplers[name].items() if key != "matches"}
-        if isinstance(sampler, OTC):
-            if sampler.distance == "embedding":
-                sampler = dataclasses.replace(sampler, distance=EmbeddingDistance(hidden=hidden))
-            found.append(_difference(written, describe(sampler)))
-        elif _difference(written, describe(sampler)) or samplers[name].get("matches") != matches.get(name):
-            raise ValueError("options that no flag sets")
-    if any(changed != found[0] for changed in found):
-        raise ValueError("samplers with different options")
-    return found[0] if found else {}
+def _samplers(written: Mapping[str, Any], hidden: tuple[int, ...]) -> list[str]:
+    """Each sampler as a command names it; an error if that leads to others than those of the run."""
+    options = {name: {key: value for key, value in its.items() if key != "matches"} for name, its in written.items()}
+    samplers = {name: rebuild(its) for name, its in options.items()}
+    matches = {name: its["matches"] for name, its in written.items() if "matches" in its}
+    texts = [write_sampler(name, sampler, hidden) for name, sampler in samplers.items() if name not in matches]
+    for kind in CONTROLS:
+        of = [source for control, source in matches.items() if control == f"{kind}-{source}"]
+        everywhere = len(of) == sum(prefers_rows(samplers[name]) for name in samplers if name not in matches)
+        texts += [kind] if of and everywhere else [f"{kind}({', '.join(of)})"] if of else []
+    if select_samplers(texts, hidden=hidden) != (samplers, matches):
+        raise ValueError("samplers that no command names")
+    return texts
 
 
 def _flat(written: Mapping[str, Any]) -> dict[str, Any]:

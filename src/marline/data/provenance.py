@@ -1,0 +1,85 @@
+"""Where numbers come from: a line per start of a run, with command, commit, versions, device and date."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from marline.data.files import append_line, read_lines
+from marline.errors import CorruptionError
+
+FILE = "provenance.jsonl"
+PACKAGES = ("jax", "jaxlib", "numpy")  # beside marline and Python, what a bit of a result may depend on
+FIELDS = ("date", "command", "marline", "commit", "python", *PACKAGES, "device", "cores")
+Start = dict[str, str]
+
+
+def record_start(folder: Path) -> None:
+    """Remember in a run directory that this process works on it from now on."""
+    append_line(folder / FILE, start())
+
+
+def start() -> Start:
+    """What `FIELDS` names, of this process and this moment."""
+    import jax  # not needed to read
+
+    device = jax.devices()[0]
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "marline": importlib.metadata.version("marline"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{device.device_kind} x {len(jax.devices())}",
+        "cores": str(os.cpu_count()),
+    }
+
+
+def commit(source: Path = Path(__file__)) -> str:
+    """The commit of marline's own source, with "and changes" where files differ from it; "" in an installed wheel."""
+    root = source.resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    git = ("git", "-C", str(root))
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "src"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, or a folder that is somebody else's
+        return ""
+    return head.stdout.strip() + (" and changes" if changed.stdout.strip() else "")
+
+
+def read_starts(folder: Path) -> list[Start]:
+    """The starts of a run, first to last; none where it tells of none, as runs of marline 0.1.0.
+
+    Raises:
+        CorruptionError: a line is of another form.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    lines = read_lines(path)
+    if not all(isinstance(line, dict) and all(isinstance(value, str) for value in line.values()) for line in lines):
+        raise CorruptionError(f"{path} holds a line that tells of no start; restore a copy, or remove the file")
+    return [{name: line.get(name, "") for name in FIELDS} for line in lines]
+
+
+def merged(starts: Sequence[Start]) -> Start:
+    """One entry for all starts: what they have in common, or all that they say, joined by "; "."""
+    return {name: "; ".join(dict.fromkeys(start[name] for start in starts if start[name])) for name in FIELDS}
+
+
+def to_text(starts: Sequence[Start]) -> str:
+    """The same in JSON, for the metadata of a figure."""
+    return json.dumps(list(starts), ensure_ascii=False)

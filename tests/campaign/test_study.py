@@ -1,0 +1,122 @@
+"""A study grows, has references, and judges all of its teams by the same episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from marline.algorithms import TD3BC
+from marline.campaign import study
+from marline.campaign.engine import make_engine
+from marline.configuration import RunConfig
+from marline.selection import select_samplers
+
+HIDDEN = (4,)
+SMALL = {"batch_size": 8, "num_candidates": 16, "num_references": 8, "num_estimate": 8}
+
+
+def config(*samplers: str, task: str = "drifting-navigation", **changes: Any) -> RunConfig:
+    selected = select_samplers(samplers, options=SMALL if any("otc" in name for name in samplers) else {})
+    settings: dict[str, Any] = {
+        "task": task,
+        "algorithm": TD3BC(hidden=HIDDEN),
+        "samplers": selected.samplers,
+        "matches": selected.matches,
+        "seeds": (0,),
+        "dataset_size": 200,
+        "rows_per_deployment": 20,
+        "offline_updates": 4,
+        "deployments": 2,
+        "updates": 4,
+        "evaluation_episodes": 5,
+    }
+    return RunConfig(**settings | changes)
+
+
+def finish(folder: Path, wanted: RunConfig) -> RunConfig:
+    """Start or extend a run, and do what is left of it in this process."""
+    whole = study.create(folder, wanted)
+    make_engine("local").run(folder, whole, [list(whole.seeds)], lambda *_: None)
+    return whole
+
+
+def records(folder: Path, seed: int, name: str) -> list[dict[str, Any]]:
+    lines = (folder / f"seed-{seed}" / name / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds, with all that prefers rows and its controls, in one go."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finish(folder, config("uniform", "frozen", "otc-two-stage", "shuffled", "online-matched", seeds=(0, 1)))
+    return folder
+
+
+def test_a_run_that_grew_is_the_run_that_was_planned_whole(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finish(folder, config("uniform"))
+    finish(folder, config("otc-two-stage", seeds=(0, 1)))
+    grown = finish(folder, config("otc-two-stage", "frozen", "shuffled", "online-matched", seeds=(1,)))
+    assert RunConfig.read(folder / "run.json") == grown
+    assert set(grown.samplers) == set(RunConfig.read(whole / "run.json").samplers) and grown.seeds == (0, 1)
+    for seed in (0, 1):
+        for name in ("offline", *grown.samplers):
+            assert records(folder, seed, name) == records(whole, seed, name), (seed, name)
+
+
+def test_a_frozen_team_is_the_offline_team_in_the_world_of_each_deployment(whole: Path) -> None:
+    lines = records(whole, 0, "frozen")
+    assert [line["deployment"] for line in lines] == [0, 1, 2]
+    assert lines[0] == records(whole, 0, "offline")[0]
+    assert all(line["agents"] == {} for line in lines[1:])
+    last = {line["return_in_last_world"] for line in lines}
+    assert last == {lines[-1]["return"]}, "in one fixed world, a team that stays itself returns the same"
+    assert not list((whole / "seed-0" / "frozen").glob("deployment-*/logs")), "nobody learns from them"
+
+
+def test_all_teams_are_judged_in_the_last_world_too(whole: Path) -> None:
+    for name in ("uniform", "otc-two-stage"):
+        lines = records(whole, 1, name)
+        assert all("return_in_last_world" in line for line in lines)
+        assert lines[-1]["return_in_last_world"] == lines[-1]["return"]
+
+
+def test_seeds_are_judged_by_the_same_episodes() -> None:
+    now, before = config("uniform"), config("uniform", evaluation_seed=None)
+
+    def key(configuration: RunConfig, seed: int) -> list[int]:
+        return jax.random.key_data(study.evaluation_key(configuration, seed)).tolist()
+
+    assert key(now, 0) == key(now, 1)
+    assert key(before, 0) != key(before, 1), "runs of marline 0.1.0 go on as they began"
+
+
+def test_a_control_draws_as_much_of_each_source_as_what_it_controls(whole: Path) -> None:
+    for number in (1, 2):
+        preferred, shuffled, matched = (
+            records(whole, 0, name)[number]["agents"]["agent_0"]
+            for name in ("otc-two-stage", "shuffled-otc-two-stage", "online-matched-otc-two-stage")
+        )
+        if number == 1:  # with the same critic and alpha, to the row
+            assert shuffled["alpha"] == preferred["alpha"]
+        assert abs(preferred["share_offline"] - shuffled["share_offline"]) < 0.35
+        assert abs(preferred["share_offline"] - matched["share_offline"]) < 0.35
+
+
+def test_another_run_is_not_taken_for_more_of_this_one(whole: Path) -> None:
+    before = (whole / "run.json").read_bytes()
+    with pytest.raises(study.ConfigError, match="already holds another run .updates: 4 there, 5 here"):
+        study.create(whole, config("uniform", updates=5))
+    assert (whole / "run.json").read_bytes() == before
+
+
+def test_going_on_tells_samplers_apart_that_only_share_a_name(whole: Path) -> None:
+    other = dataclasses.replace(config("uniform"), samplers=select_samplers(("uniform=online-only",)).samplers)
+    with pytest.raises(study.ConfigError, match="uniform: .*'rows': 'merged'.* there, .*'rows': 'online'.* here"):
+        study.create(whole, other)
