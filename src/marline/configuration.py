@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from marline.algorithms import ALGORITHMS, Algorithm
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
-from marline.samplers import OTC, SAMPLERS, Sampler
+from marline.samplers import OTC, SAMPLERS, Sampler, Shuffled
 from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
 from marline.types import AgentID
@@ -23,6 +23,7 @@ REBUILDABLE: dict[str, type[Any]] = {
     for kind in (
         *ALGORITHMS.values(),
         *(type(sampler) for sampler in SAMPLERS.values()),
+        Shuffled,
         *(type(distance) for distance in DISTANCES.values()),
         *(type(task) for task in TASKS.values()),
     )
