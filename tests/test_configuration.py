@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from marline.algorithms import ALGORITHMS, BCQ, BREMEN, IQL, MABCQ, TD3BC
+from marline.algorithms import ALGORITHMS, BCQ, BREMEN, MABCQ, TD3BC
 from marline.configuration import RunConfig, rebuild, with_options
 from marline.envs import CooperativeNavigation
 from marline.errors import ConfigError, CorruptionError
-from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, TwoStageDistance
+from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Shuffled, TwoStageDistance
 from marline.selection import select_samplers
 
 
@@ -44,6 +44,17 @@ def test_a_configuration_survives_json() -> None:
 def test_every_sampler_of_the_catalogue_survives_json() -> None:
     given = config(samplers=dict(SAMPLERS), matches={})
     assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_the_shuffled_control_of_a_sampler_survives_json() -> None:
+    inner = OTC(EmbeddingDistance(size=3, hidden=(7,)), alpha=2.0, match="refresh")
+    given = config(samplers={"shuffled": Shuffled(inner)}, matches={})
+    assert RunConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+def test_options_of_a_shuffled_control_are_those_of_what_it_shuffles() -> None:
+    changed = with_options(Shuffled(OTC()), {"alpha": 2, "num_groups": 8}, "shuffled")
+    assert changed == Shuffled(OTC(alpha=2.0, num_groups=8))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

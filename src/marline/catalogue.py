@@ -15,16 +15,18 @@ from marline.envs import (
     Task,
 )
 from marline.samplers import OTC, SAMPLERS
+from marline.selection import CONTROLS
 
 
 def works_with(algorithm: str) -> list[str]:
     """The samplers that an algorithm can be used with: all, unless they compare values and it learns none."""
     valueless = ALGORITHMS[algorithm] is BREMEN
-    return [
+    unfit = [
         name
         for name, sampler in SAMPLERS.items()
-        if not (valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal"))
+        if valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal")
     ]
+    return [name for name in SAMPLER_LINES if name not in unfit]
 
 
 ALGORITHM_LINES = {
@@ -42,6 +44,7 @@ SAMPLER_LINES = {
     "uniform": "uniform over offline and online rows together (the paper's baseline)",
     "offline-only": "uniform over the offline rows: continued offline training, a reference",
     "online-only": "uniform over the rows of the last deployment (OTC paper, Fig. 5)",
+    "frozen": "no update at all: a reference, by itself where the world drifts (ours)",
     "otc-value": "OTC with d_q, deviations from one common mean (OTC paper, 3.3; our default)",
     "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
     "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
@@ -51,9 +54,10 @@ SAMPLER_LINES = {
     "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
-    "online-matched": "control of an OTC sampler: as many fresh rows, distances ignored (ours)",
+    "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
+    "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }
-assert SAMPLER_LINES.keys() == SAMPLERS.keys()
+assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS}
 
 
 class TaskFacts(NamedTuple):

@@ -102,7 +102,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run, which ends bit-identical to an uninterrupted one; or add seeds and samplers to it."""
+    """Go on with an interrupted run, which ends bit-identical to an uninterrupted one; or add seeds and samplers."""
 
     run: Positional[Path]
     """Run directory."""

@@ -75,9 +75,10 @@ def _start(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, 
     if not (folder / "run.json").exists():
         require_room(folder, config, sizes)
         return study.create(folder, config)
-    before = RunConfig.read(folder / "run.json")
-    with writing(folder):
-        after = study.create(folder, config)
+    before, after = RunConfig.read(folder / "run.json"), study.plan(folder, config)
+    if after != before:
+        with writing(folder):
+            study.create(folder, config)
     for what, named, had, has in (
         ("seeds", config.seeds, before.seeds, after.seeds),
         ("samplers", config.samplers, before.samplers, after.samplers),

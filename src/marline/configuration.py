@@ -12,7 +12,7 @@ from marline.algorithms import ALGORITHMS
 from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
-from marline.samplers import SAMPLERS, Sampler
+from marline.samplers import SAMPLERS, Sampler, Shuffled
 from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
 
@@ -23,6 +23,7 @@ REBUILDABLE: dict[str, type[Any]] = {
     for kind in (
         *ALGORITHMS.values(),
         *(type(sampler) for sampler in SAMPLERS.values()),
+        Shuffled,
         *(type(distance) for distance in DISTANCES.values()),
         *(type(task) for task in TASKS.values()),
     )

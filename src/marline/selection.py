@@ -80,19 +80,20 @@ def select_samplers(
     for text in dict.fromkeys(texts):
         name, kind, its = _read(text)
         if kind in CONTROLS:
-            require(not name or name == kind, f"--sampler {text!r}: a control is named after its sampler; write {kind}")
+            require(name is None, f"--sampler {text!r}: a control is named after its sampler; write {kind}")
             of = controls.setdefault(kind, set())
             controls[kind] = None if of is None or not its else of | its.keys()
             continue
         require_name(kind, [*SAMPLERS, *CONTROLS], "sampler")
+        name = _default_name(kind, its) if name is None else name
         require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={text}")
         samplers[name] = _with_all_options(kind, SAMPLERS[kind], options, _values(its, kind), hidden)
     _require_taken(options, samplers.values())
     return _with_controls(samplers, dict(present or {}), controls)
 
 
-def _read(text: str) -> tuple[str, str, dict[str, str]]:
-    """Name, kind and options of a sampler as it is written; the options of a control are the samplers it is of."""
+def _read(text: str) -> tuple[str | None, str, dict[str, str]]:
+    """Given name, kind and options of a sampler as it is written; the options of a control are the samplers it is of."""
     match = _VARIANT.fullmatch(text.strip())
     require(match is not None, f"--sampler {text!r} is not NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...)")
     assert match is not None
@@ -100,10 +101,13 @@ def _read(text: str) -> tuple[str, str, dict[str, str]]:
     parts = [part.strip() for part in _BETWEEN_OPTIONS.split(written)] if written and written.strip() else []
     its = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
     require(len(its) == len(parts), f"--sampler {text!r} sets an option twice")
-    if match["name"] is not None:
-        return match["name"].strip(), kind, its
+    return match["name"] and match["name"].strip(), kind, its
+
+
+def _default_name(kind: str, its: Mapping[str, str]) -> str:
+    """A sampler's kind and options, as the name of a folder."""
     words = [kind, *(word for item in its.items() for word in item)]
-    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-"), kind, its
+    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-")
 
 
 def _values(texts: Mapping[str, str], kind: str) -> dict[str, Any]:
@@ -191,7 +195,9 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
             continue
         usual = _flat(_with_all_options(kind, preset, {}, {}, hidden))
         changed = {key: value for key, value in _flat(sampler).items() if key not in usual or usual[key] != value}
-        options = ", ".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changed.items())
+        options = ", ".join(
+            f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changed.items()
+        )
         text = f"{kind}({options})" if options else kind
         text = text if name == kind and not options else f"{name}={text}"
         try:
@@ -201,6 +207,10 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
             continue
     require(bool(found), f"{name} is no sampler that a command names")
     return min(found, key=len)
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flat(value: Any) -> dict[str, Any]:

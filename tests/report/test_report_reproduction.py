@@ -31,6 +31,9 @@ def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
         "--sampler uniform online-only",
         "--sampler otc-value otc-embedding uniform online-matched --hidden 64 32 --seeds 2",
         "--algorithm-option alpha_bc=100.0 learning_rate=1e-4 --sampler-option alpha=2.0 adaptive=false",
+        "--sampler 'fixed=otc-value(alpha=2, adaptive=false)' otc-value 'uniform(batch_size=7)' 'shuffled(fixed)'",
+        "--sampler otc-value balanced uniform shuffled online-matched --sampler-option batch_size=32 --seeds 1",
+        "--task drifting-navigation --sampler uniform",
         "--algorithm bcq --sampler uniform balanced --algorithm-option value=max",
         "--algorithm mabcq --sampler uniform --hidden 32 --algorithm-option optimism=0.25 minimum_weight=1.0",
         "--algorithm bremen --sampler uniform otc-two-stage --algorithm-option cloning_updates=7",
@@ -55,10 +58,10 @@ def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) 
         {"seeds": [1, 2]},
         {"algorithm": {"type": "Mine"}},
         {"algorithm": {"type": "TD3BC", "hidden": [64], "unknown": 1}},
-        {"samplers": {"mine": {"type": "OTC"}}},
-        {"samplers": {"uniform": {"type": "Uniform", "batch_size": 7}}},
+        {"samplers": {"mine": {"type": "Mine"}}},
+        {"evaluation_seed": None},
         {"samplers": {"otc-value": {"type": "OTC", "draw": "$(x)"}}},
-        {"samplers": {"otc-value": {"type": "OTC", "alpha": 2.0}, "otc-two-stage": {"type": "OTC"}}},
+        {"samplers": {"a": {"type": "Uniform"}, "b": {"type": "OnlineMatched", "matches": "a"}}},
     ],
 )
 def test_no_command_is_shown_that_would_lead_elsewhere(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -43,35 +43,39 @@ MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
-def create(folder: Path, config: RunConfig) -> RunConfig:
-    """Start a run directory, or go on with the run there, which gains the seeds and samplers that it lacks.
-
-    Returns:
-        The configuration of the whole run, which is in the directory now.
+def plan(folder: Path, config: RunConfig) -> RunConfig:
+    """What a run directory is to hold: this run, or the run that is there and the seeds and samplers that it lacks.
 
     Raises:
         ConfigError: the directory holds something else, or another run.
     """
     path = folder / "run.json"
     if path.exists():
-        there = RunConfig.read(path)
         try:
-            whole = there.extended(config)
+            return RunConfig.read(path).extended(config)
         except ConfigError as error:
             command = "status" if config.task is None else "resume"
             raise ConfigError(
                 f"{folder} already holds another run ({error}); "
                 f"choose another --run, or go on with that one: marline {command} {folder}"
             ) from None
-        if whole != there:
-            atomic_json(path, whole.to_json())
-        return whole
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_json(path, config.to_json())
     return config
+
+
+def create(folder: Path, config: RunConfig) -> RunConfig:
+    """Start a run directory, or let the run there gain what it lacks; returns the configuration of the whole.
+
+    Raises:
+        ConfigError: see `plan`; nothing is changed.
+    """
+    whole, path = plan(folder, config), folder / "run.json"
+    if not path.exists() or RunConfig.read(path) != whole:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_json(path, whole.to_json())
+    return whole
 
 
 def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:

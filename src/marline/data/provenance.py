@@ -69,10 +69,12 @@ def read_starts(folder: Path) -> list[Start]:
     path = folder / FILE
     if not path.is_file():
         return []
-    lines = read_lines(path)
-    if not all(isinstance(line, dict) and all(isinstance(value, str) for value in line.values()) for line in lines):
-        raise CorruptionError(f"{path} holds a line that tells of no start; restore a copy, or remove the file")
-    return [{name: line.get(name, "") for name in FIELDS} for line in lines]
+    starts: list[Start] = []
+    for line in read_lines(path):
+        if not isinstance(line, dict) or not all(isinstance(value, str) for value in line.values()):
+            raise CorruptionError(f"{path} holds a line that tells of no start; restore a copy, or remove the file")
+        starts.append({name: line.get(name, "") for name in FIELDS})
+    return starts
 
 
 def merged(starts: Sequence[Start]) -> Start:

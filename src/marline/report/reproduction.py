@@ -46,7 +46,14 @@ def _tokens(run: Run) -> list[str]:
         algorithm.pop("known_reward")  # the command finds it
     return [
         *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
-        *("--sampler", *_samplers(settings["samplers"], tuple(int(width) for width in hidden)), "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
+        *(
+            "--sampler",
+            *_samplers(settings["samplers"], tuple(int(width) for width in hidden)),
+            "--seeds",
+            str(len(run.seeds)),
+            "--deployment-fraction",
+            fraction,
+        ),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
         *("--hidden", *(str(int(width)) for width in hidden)),

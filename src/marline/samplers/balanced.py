@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,7 @@ class BalancedReplay:
     ratio_batch_size: int = 256
     batch_size: int = 128
     priority_bounds: tuple[float, float] = (1e-3, 1e3)
+    prefers_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         share = self.online_fraction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,7 @@ class ClassifierRatio:
     learning_rate: float = 3e-4
     classifier_batch_size: int = 128
     input_noise: float = 0.3
+    prefers_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("num_candidates", "batch_size", "num_updates", "classifier_batch_size"):

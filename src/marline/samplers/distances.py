@@ -247,9 +247,8 @@ class EmbeddingDistance:
             return state.encoder.encode(states, action)[0]
 
         embeddings = jax.lax.map(embed, start + jnp.arange(num), batch_size=min(num, 8192))
-        return state._replace(
-            embeddings=jax.lax.dynamic_update_slice_in_dim(state.embeddings, embeddings, start, axis=0)
-        )
+        rows = start + jnp.arange(num)
+        return state._replace(embeddings=state.embeddings.at[rows].set(embeddings, mode="drop"))
 
 
 class TwoStageState(NamedTuple):

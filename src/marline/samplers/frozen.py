@@ -30,7 +30,5 @@ class Frozen:
     ) -> tuple[tuple[()], Metrics]:
         return (), {}
 
-    def sample(
-        self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
-    ) -> NoReturn:
+    def sample(self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray) -> NoReturn:
         raise ConfigError("a frozen team is not trained, so it draws no rows; it is a reference for studies")

@@ -240,6 +240,10 @@ class OTC:
         )
 
     @property
+    def prefers_rows(self) -> bool:
+        return self.alpha > 0
+
+    @property
     def _distance(self) -> Distance[Any]:
         return DISTANCES[self.distance] if isinstance(self.distance, str) else self.distance
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -24,6 +24,7 @@ class Uniform:
 
     rows: Literal["merged", "offline", "online"] = "merged"
     batch_size: int = 128
+    prefers_rows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_name(self.rows, ("merged", "offline", "online"), "window of rows")
