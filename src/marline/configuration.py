@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
+from marline import plugins
 from marline.algorithms import ALGORITHMS
 from marline.data.manifest import require_file_name
 from marline.envs import TASKS
@@ -17,8 +18,8 @@ from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
 
 SCHEMA = 1
-# the only types that a configuration may name: a file never decides what code is run
-REBUILDABLE: dict[str, type[Any]] = {
+# the types that every configuration may name; for others somebody has to say so, see `plugins`
+BUILT_IN: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *ALGORITHMS.values(),
@@ -131,15 +132,29 @@ class RunConfig:
         )
 
     @staticmethod
-    def read(path: Path) -> RunConfig:
-        """The configuration in `path`; `CorruptionError` when it is not one."""
+    def read(path: Path, *, trust: bool = False, types: Iterable[type[Any]] = ()) -> RunConfig:
+        """The configuration in `path`.
+
+        Args:
+            path: a run.json.
+            trust: import the code that the file names.
+            types: of the user's own, which the file may name.
+
+        Raises:
+            CorruptionError: it is none.
+            ConfigError: it names code that nobody said to trust, or that is not there.
+        """
+        plugins.register(*types)
+        document = _object_in(path)
+        foreign = list(plugins.code_in([document.get("samplers"), document.get("algorithm")]))
+        if trust:
+            plugins.trust(foreign)
+        for name in foreign:
+            plugins.find_type(name)
         try:
-            document = json.loads(path.read_text("utf-8"))
-            require(isinstance(document, dict), "it holds no JSON object")
             return RunConfig.from_json(document)
-        except (ConfigError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CorruptionError(f"{path} is not the configuration of a run: {reason}") from error
+        except (ConfigError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
 
     def difference(self, other: RunConfig) -> list[str]:
         """Lines that name every option in which two configurations differ."""
@@ -170,66 +185,73 @@ class RunConfig:
         return whole
 
 
-def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
-    """A copy of a frozen dataclass with some fields replaced.
-
-    Raises:
-        ConfigError: an unknown field, or a value of the wrong type or out of range.
-    """
-    hints = get_type_hints(type(value))
-    own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    parts = {name: part for name, part in own.items() if dataclasses.is_dataclass(part)}
-    for name in options:
-        require_name(name, option_names(value), f"option of {kind}")
-    changed = {name: _fit(option, hints[name], f"{name} of {kind}") for name, option in options.items() if name in own}
-    for name, part in parts.items():
-        its = {key: option for key, option in options.items() if key not in own and key in option_names(part)}
-        if its:
-            changed[name] = with_options(part, its, kind)
-    return dataclasses.replace(value, **changed)
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
+    if not isinstance(document, dict):
+        raise CorruptionError(f"{path} is not the configuration of a run: it holds no JSON object")
+    return document
 
 
-def option_names(value: Any) -> list[str]:
-    """The fields of a frozen dataclass, then those of the frozen dataclasses that it is made of."""
-    own = [field.name for field in dataclasses.fields(value)]
-    parts = [getattr(value, name) for name in own if dataclasses.is_dataclass(getattr(value, name))]
-    return [*own, *(name for part in parts for name in option_names(part) if name not in own)]
-
-
-def _fit(value: Any, hint: Any, what: str) -> Any:
-    """`value` as the type of its field, where that loses nothing: 1 for 1.0, [64] for (64,)."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        require_name(str(value), arguments, what)
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(_fit(item, arguments[0], what) for item in items)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint in (bool, int, float):
-        require(type(value) is hint, f"{what} is {value!r}, but must be {_ARTICLES[hint]}")
-    return value
-
-
-_ARTICLES = {bool: "true or false", int: "a whole number", float: "a number"}
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def describe(value: Any) -> Any:
-    """A frozen dataclass as a dict of its fields and its type's name; a mapping of them as one of those."""
+    """A frozen dataclass as a dict of its fields and its type's name; a mapping of them as one of those.
+
+    Raises:
+        ConfigError: a type of the user's that no file could name.
+    """
     if isinstance(value, Mapping):
         return {name: describe(part) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
-    return list(value) if isinstance(value, tuple) else value
+        kind = type(value)
+        name = kind.__name__ if BUILT_IN.get(kind.__name__) is kind else plugins.name_of(kind)
+        return {"type": name, **{field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}}
+    return [describe(part) for part in value] if isinstance(value, tuple) else value
 
 
 def rebuild(value: Any) -> Any:
-    """The inverse of `describe`, for the types in `REBUILDABLE` alone."""
+    """The inverse of `describe`; `ConfigError` for types that are neither built in nor trusted."""
     if isinstance(value, Mapping):
         fields = dict(value)
-        kind = fields.pop("type")
-        require_name(kind, REBUILDABLE, "type")
-        return REBUILDABLE[kind](**{name: rebuild(field) for name, field in fields.items()})
-    return tuple(value) if isinstance(value, list) else value
+        name = fields.pop("type")
+        if not plugins.is_code(name):
+            require_name(name, BUILT_IN, "type")
+        kind = plugins.find_type(name) if plugins.is_code(name) else BUILT_IN[name]
+        return kind(**{name: rebuild(field) for name, field in fields.items()})
+    return tuple(rebuild(part) for part in value) if isinstance(value, list) else value
+
+
+def require_recordable(value: Any, what: str) -> None:
+    """Register the types that an algorithm or sampler is made of, so that a run can name them.
+
+    Raises:
+        ConfigError: a run could not record it, or would record something else.
+    """
+    for part in _parts(value):
+        if BUILT_IN.get(type(part).__name__) is not type(part):
+            plugins.register(type(part))
+    try:
+        document = json.loads(json.dumps(describe(value)))
+        same = rebuild(document) == value
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{what} holds what a run cannot record ({error}); give it fields of numbers, words, tuples, and frozen "
+            "dataclasses of those"
+        ) from error
+    require(same, f"{what} is not what is made again of its fields, {document}; a run could not go on with it")
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A frozen dataclass and those that it is made of."""
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from _parts(part)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from _parts(getattr(value, field.name))

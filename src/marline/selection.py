@@ -2,47 +2,80 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from marline import plugins
 from marline.algorithms import ALGORITHMS, Algorithm
-from marline.configuration import option_names, with_options
+from marline.configuration import require_recordable
 from marline.errors import ConfigError, require, require_name
-from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Sampler, Shuffled, prefers_rows
-from marline.samplers.distances import DISTANCES
+from marline.options import Written, option_names, read_values, read_written, with_options, write_value
+from marline.samplers import OTC, SAMPLERS, OnlineMatched, Sampler, Shuffled, prefers_rows
+from marline.samplers.distances import DISTANCES, Distance
 from marline.tuning import Algorithms
 from marline.types import AgentID
 
 SHUFFLED, MATCHED = "shuffled", "online-matched"
 CONTROLS = (SHUFFLED, MATCHED)  # in the order in which they follow what they are the controls of
-_VARIANT = re.compile(r"(?:(?P<name>[^=()]*)=)?(?P<kind>[^=()]+)(?:\((?P<options>.*)\))?", re.DOTALL)
-_BETWEEN_OPTIONS = re.compile(r",(?![^(\[]*[)\]])")  # a comma that no bracket holds
 
 
-def select_algorithm(names: Sequence[str], agents: Sequence[AgentID]) -> Algorithms:
-    """An algorithm by name, or one for each agent from AGENT=NAME pairs; their options are the defaults.
+def select_algorithm(texts: Sequence[str], agents: Sequence[AgentID]) -> Algorithms:
+    """An algorithm, or one for each agent: NAME, NAME(OPTION=VALUE, ...) or AGENT=NAME(...) for each agent.
 
     Raises:
-        ConfigError: an unknown name, or an agent without an algorithm or with two.
+        ConfigError: an unknown name or option, or an agent without an algorithm or with two.
     """
-    if len(names) == 1 and "=" not in names[0]:
-        require_name(names[0], ALGORITHMS, "algorithm")
-        return ALGORITHMS[names[0]]()
+    written = [read_written(text, "--algorithm") for text in texts]
+    if len(written) == 1 and written[0].name is None:
+        return _algorithm(written[0])
     chosen: dict[AgentID, Algorithm[Any]] = {}
-    for item in names:
-        agent, equals, name = item.partition("=")
-        require(bool(equals), f"--algorithm {item!r}: name one algorithm for all agents, or AGENT=NAME for each")
-        require_name(agent, agents, "agent")
-        require(agent not in chosen, f"--algorithm names agent {agent!r} twice; name each once")
-        require_name(name, ALGORITHMS, "algorithm")
-        chosen[agent] = ALGORITHMS[name]()
+    for text, one in zip(texts, written, strict=True):
+        require(one.name is not None, f"--algorithm {text!r}: name one algorithm for all agents, or AGENT=NAME for each")
+        assert one.name is not None
+        require_name(one.name, agents, "agent")
+        require(one.name not in chosen, f"--algorithm names agent {one.name!r} twice; name each once")
+        chosen[one.name] = _algorithm(one)
     missing = [agent for agent in agents if agent not in chosen]
     require(not missing, f"--algorithm names no algorithm for {', '.join(missing)}; name one for every agent")
     return {agent: chosen[agent] for agent in agents}
+
+
+def _algorithm(written: Written) -> Algorithm[Any]:
+    found = find(written.kind, ALGORITHMS, "algorithm", Algorithm)
+    return with_options(found, read_values(written.options, written.kind), written.kind)
+
+
+def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) -> Any:
+    """What a name stands for: one of marline's own, of an installed package, or MODULE:NAME in trusted code.
+
+    Args:
+        name: as it was written.
+        presets: marline's own, by name: objects, or types whose defaults will do.
+        what: algorithm, sampler, distance: whose entry points are looked at.
+        protocol: that it must follow.
+
+    Raises:
+        ConfigError: there is no such thing, it may not be imported, is something else or cannot be recorded.
+    """
+    if name in presets:
+        return presets[name]() if isinstance(presets[name], type) else presets[name]
+    packaged = plugins.installed(f"{what}s")
+    if not plugins.is_code(name):
+        require_name(name, [*presets, *packaged], what)
+    found = plugins.load(packaged.get(name, name), what)
+    if isinstance(found, type):
+        try:
+            found = found()
+        except TypeError as error:
+            raise ConfigError(f"{what} {name!r}: {error}; give every field of {found.__name__} a default") from error
+    require(
+        isinstance(found, protocol),
+        f"{what} {name!r} is {found!r}, but must be a {what}: see marline.testing.check_{what}",
+    )
+    require_recordable(found, f"{what} {name!r}")
+    return found
 
 
 class Selection(NamedTuple):
@@ -53,19 +86,19 @@ class Selection(NamedTuple):
 
 
 def select_samplers(
-    texts: Sequence[str],
+    chosen: Sequence[str] | Mapping[str, str | Sampler[Any]],
     *,
     options: Mapping[str, Any] | None = None,
     hidden: tuple[int, ...] = (),
     present: Mapping[str, Sampler[Any]] | None = None,
 ) -> Selection:
-    """Samplers as they are written: NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...).
+    """Samplers as they are written: NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...); or such, and objects, by name.
 
     `shuffled` and `online-matched` stand for a control of every sampler that prefers rows; `shuffled(VARIANT)` is
     the control of one.
 
     Args:
-        texts: each a sampler.
+        chosen: each a sampler.
         options: for all that have them, unless they say otherwise themselves; `batch_size` is for references and
             controls too, for samplers are compared on batches of one size.
         hidden: widths of the algorithm's networks, which an embedding shares unless it has its own.
@@ -77,31 +110,27 @@ def select_samplers(
     options = dict(options or {})
     controls: dict[str, set[str] | None] = {}  # by kind, of which samplers; None stands for all that prefer rows
     samplers: dict[str, Sampler[Any]] = {}
-    for text in dict.fromkeys(texts):
-        name, kind, its = _read(text)
-        if kind in CONTROLS:
-            require(name is None, f"--sampler {text!r}: a control is named after its sampler; write {kind}")
-            of = controls.setdefault(kind, set())
-            controls[kind] = None if of is None or not its else of | its.keys()
+    named = chosen.items() if isinstance(chosen, Mapping) else [(None, text) for text in dict.fromkeys(chosen)]
+    for given, item in named:
+        if not isinstance(item, str):
+            assert given is not None
+            require(isinstance(item, Sampler), f"sampler {given!r} is {item!r}, but must be a sampler, or the name of one")
+            require_recordable(item, f"sampler {given!r}")
+            samplers[given] = item
             continue
-        require_name(kind, [*SAMPLERS, *CONTROLS], "sampler")
-        name = _default_name(kind, its) if name is None else name
-        require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={text}")
-        samplers[name] = _with_all_options(kind, SAMPLERS[kind], options, _values(its, kind), hidden)
+        written = read_written(item, "--sampler")
+        kind = written.kind
+        if kind in CONTROLS:
+            require(written.name is None, f"--sampler {item!r}: a control is named after its sampler; write {kind}")
+            of = controls.setdefault(kind, set())
+            controls[kind] = None if of is None or not written.options else of | written.options.keys()
+            continue
+        name = written.name or given or _default_name(kind, written.options)
+        require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={item}")
+        preset = find(kind, {name: SAMPLERS[name] for name in SAMPLERS if name not in CONTROLS}, "sampler", Sampler)
+        samplers[name] = _with_all_options(kind, preset, options, read_values(written.options, kind), hidden)
     _require_taken(options, samplers.values())
     return _with_controls(samplers, dict(present or {}), controls)
-
-
-def _read(text: str) -> tuple[str | None, str, dict[str, str]]:
-    """Given name, kind and options of a sampler as it is written; the options of a control are the samplers it is of."""
-    match = _VARIANT.fullmatch(text.strip())
-    require(match is not None, f"--sampler {text!r} is not NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...)")
-    assert match is not None
-    kind, written = match["kind"].strip(), match["options"]
-    parts = [part.strip() for part in _BETWEEN_OPTIONS.split(written)] if written and written.strip() else []
-    its = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
-    require(len(its) == len(parts), f"--sampler {text!r} sets an option twice")
-    return match["name"] and match["name"].strip(), kind, its
 
 
 def _default_name(kind: str, its: Mapping[str, str]) -> str:
@@ -110,27 +139,26 @@ def _default_name(kind: str, its: Mapping[str, str]) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-")
 
 
-def _values(texts: Mapping[str, str], kind: str) -> dict[str, Any]:
-    for name, text in texts.items():
-        require(bool(name and text), f"{kind}({name}): give every option a value, as in {kind}(alpha=1)")
-    return {name: read_value(text) for name, text in texts.items()}
-
-
 def _with_all_options(
-    kind: str, sampler: Sampler[Any], shared: Mapping[str, Any], its: Mapping[str, Any], hidden: tuple[int, ...]
+    kind: str, sampler: Sampler[Any], shared: Mapping[str, Any], its: dict[str, Any], hidden: tuple[int, ...]
 ) -> Sampler[Any]:
+    """A sampler with its own options, and those of the shared ones that it has."""
     if isinstance(sampler, OTC):
-        distance = DISTANCES[sampler.distance] if isinstance(sampler.distance, str) else sampler.distance
-        if isinstance(distance, EmbeddingDistance) and hidden:
-            distance = dataclasses.replace(distance, hidden=hidden)
-        sampler = dataclasses.replace(sampler, distance=distance)
-    known = option_names(sampler) if prefers_rows(sampler) else ["batch_size"]
-    known = [name for name in known if name in option_names(sampler)]
-    sampler = with_options(sampler, {name: shared[name] for name in shared if name in known} | dict(its), kind)
-    if isinstance(sampler, OTC):  # a distance that is as the catalogue has it keeps its name there
-        same = [word for word, preset in DISTANCES.items() if preset == sampler.distance]
-        sampler = dataclasses.replace(sampler, distance=same[0]) if same else sampler
-    return sampler
+        distance = its.pop("distance", sampler.distance)
+        if isinstance(distance, str) and distance not in DISTANCES:
+            written = read_written(distance, "distance")
+            distance = find(written.kind, DISTANCES, "distance", Distance)
+            distance = with_options(distance, read_values(written.options, written.kind), written.kind)
+        sampler = dataclasses.replace(sampler, distance=distance).spelled_out(hidden)
+    known = option_names(sampler)
+    taken = {name: value for name, value in shared.items() if name in known and _takes(sampler, name)}
+    sampler = with_options(sampler, taken | its, kind)
+    return sampler.by_name() if isinstance(sampler, OTC) else sampler
+
+
+def _takes(sampler: Sampler[Any], option: str) -> bool:
+    """Whether a shared option is for this sampler: references are not what is being varied."""
+    return prefers_rows(sampler) or option == "batch_size"
 
 
 def _require_taken(options: Mapping[str, Any], samplers: Iterable[Sampler[Any]]) -> None:
@@ -191,7 +219,7 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
     """
     found = []
     for kind, preset in SAMPLERS.items():
-        if type(preset) is not type(sampler):
+        if type(preset) is not type(sampler) or kind in CONTROLS:
             continue
         usual = _flat(_with_all_options(kind, preset, {}, {}, hidden))
         changed = {key: value for key, value in _flat(sampler).items() if key not in usual or usual[key] != value}
@@ -209,10 +237,6 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
     return min(found, key=len)
 
 
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _flat(value: Any) -> dict[str, Any]:
     """Options of a sampler and of the distance that it is made of."""
     options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -220,24 +244,3 @@ def _flat(value: Any) -> dict[str, Any]:
         distance = options.pop("distance")
         options |= _flat(DISTANCES[distance] if isinstance(distance, str) else distance)
     return options
-
-
-def parse_options(items: Iterable[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are Python literals, true, false, nan, inf, or words."""
-    parsed = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        require(bool(name and equals and text), f"{flag} {item!r} is not NAME=VALUE; write for example alpha=2")
-        parsed[name] = read_value(text)
-    return parsed
-
-
-def read_value(text: str) -> Any:
-    """A Python literal, true, false, nan or inf in any case, or else the text itself."""
-    words = {"true": True, "false": False, "nan": math.nan, "inf": math.inf}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

@@ -243,6 +243,18 @@ class OTC:
     def prefers_rows(self) -> bool:
         return self.alpha > 0
 
+    def spelled_out(self, hidden: tuple[int, ...]) -> OTC:
+        """The same with all options of its distance; an embedding of the catalogue gets networks of these widths."""
+        distance = self._distance
+        if hidden and distance == DISTANCES["embedding"]:
+            distance = EmbeddingDistance(hidden=hidden)
+        return dataclasses.replace(self, distance=distance)
+
+    def by_name(self) -> OTC:
+        """The same; a distance that is as the catalogue has it by its name there."""
+        names = [name for name, preset in DISTANCES.items() if preset == self.distance]
+        return dataclasses.replace(self, distance=names[0]) if names else self
+
     @property
     def _distance(self) -> Distance[Any]:
         return DISTANCES[self.distance] if isinstance(self.distance, str) else self.distance
