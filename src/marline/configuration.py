@@ -6,9 +6,10 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from marline.algorithms import ALGORITHMS, Algorithm
+from marline.arguments import checked, fit
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -31,6 +32,7 @@ CONTROL = "online-matched"
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class RunConfig:
     """Everything that decides the numbers of a run.
 
@@ -205,22 +207,9 @@ def option_names(value: Any) -> list[str]:
 
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
-    """`value` as the type of its field, where that loses nothing: 1 for 1.0, [64] for (64,)."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        require_name(str(value), arguments, what)
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(_fit(item, arguments[0], what) for item in items)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint in (bool, int, float):
-        require(type(value) is hint, f"{what} is {value!r}, but must be {_ARTICLES[hint]}")
-    return value
-
-
-_ARTICLES = {bool: "true or false", int: "a whole number", float: "a number"}
+    """`value` as the type of its field; 64 is as good as (64,) here."""
+    is_one = get_origin(hint) is tuple and not isinstance(value, (tuple, list))
+    return fit((value,) if is_one else value, hint, what)
 
 
 def describe(value: Any) -> Any:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
 from marline.nn.cvae import ConditionalVAE
@@ -85,6 +86,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class BCQ:
     """Batch-constrained deep Q-learning, for continuous actions.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
 from marline.nn.actors import GaussianActor, MeanPolicy
@@ -88,6 +89,7 @@ class Rollouts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class BREMEN:
     """Behaviour cloning, then trust region steps on rollouts of an ensemble of dynamics models.
 

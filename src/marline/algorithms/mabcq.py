@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.algorithms import bcq
 from marline.algorithms.bcq import BCQ
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.nn.cvae import ConditionalVAE
@@ -34,6 +35,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class MABCQ:
     """BCQ with its critic loss weighted by value deviation and transition normalisation; our reading.
 

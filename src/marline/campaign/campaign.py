@@ -12,6 +12,7 @@ import jax
 
 from marline import tuning
 from marline.algorithms import TD3BC
+from marline.arguments import checked_arguments, fit
 from marline.campaign import study
 from marline.campaign.diverging import Stop, sentence, stops
 from marline.campaign.foresight import Foresight, foresee
@@ -33,6 +34,7 @@ from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
 from marline.data.manifest import FileRecord, require_file_name
+from marline.data.team import require_agents, require_sizes
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
 from marline.policy import NumpyPolicy
@@ -88,6 +90,7 @@ class Campaign:
         self._seen = self._state()
 
     @staticmethod
+    @checked_arguments
     def create(
         folder: str | Path,
         logs: Mapping[AgentID, Dataset],
@@ -119,17 +122,16 @@ class Campaign:
             ConfigError: the folder holds something else.
         """
         check(logs)
-        sampler = OTC() if sampler is None else sampler
-        config = RunConfig(
-            task=None,
-            algorithm=TD3BC() if algorithm is None else algorithm,
-            samplers={_name(sampler): sampler},
-            seeds=(seed,),
+        rows = max(1, round(0.01 * len(next(iter(logs.values())))))
+        config = configure(
+            data_sha256=digest(logs),
+            rows_per_deployment=rows if rows_per_deployment is None else rows_per_deployment,
+            algorithm=algorithm,
+            sampler=sampler,
+            seed=seed,
             deployments=deployments,
             offline_updates=offline_updates,
             updates=updates,
-            data_sha256=digest(logs),
-            rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
         )
         return Campaign.start(folder, logs, config)
 
@@ -151,6 +153,7 @@ class Campaign:
         return Campaign.open(folder)
 
     @staticmethod
+    @checked_arguments
     def open(folder: str | Path, *, strict: bool = False) -> Campaign:
         """Go on with the campaign in a run directory.
 
@@ -214,8 +217,9 @@ class Campaign:
     def policies(self) -> dict[AgentID, NumpyPolicy]:
         """The policies to deploy now: arrays in, arrays out."""
         policies = self._policies()
-        return {agent: NumpyPolicy(policies[agent], seed=self.seed) for agent in self.agents}
+        return {agent: NumpyPolicy(policies[agent], seed=self.seed, spec=self._specs[agent]) for agent in self.agents}
 
+    @checked_arguments
     def train(self, progress: Callable[[int], None] | None = None) -> None:
         """Train every agent on its offline logs, from where an earlier call was interrupted.
 
@@ -259,6 +263,7 @@ class Campaign:
             self._team = tuning.equip(step.team, self.sampler)
         self._warn_of_divergence(0)
 
+    @checked_arguments
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
         """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
 
@@ -268,12 +273,14 @@ class Campaign:
         self._require_learned(self.agents)
         if isinstance(robots, Task):
             robots = self._simulated(robots)
-        returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
+        answer: Logs = fit(robots(self.policies), Logs, "what the robots returned")
+        returned = {agent: _as_dataset(agent, logs) for agent, logs in answer.items()}
         require_fitting(returned, self._specs, self.config.rows_per_deployment)
         self._require_everyone(returned)
         check(returned)
         return returned
 
+    @checked_arguments
     def export(self, out: str | Path | None = None, agents: Collection[AgentID] = ()) -> Exported:
         """Write the policies to deploy now as bundles, for robots without JAX.
 
@@ -334,6 +341,7 @@ class Campaign:
                 self.ledger.append("foreseen", number + 1, body)
         return found
 
+    @checked_arguments
     def ingest(
         self,
         logs: str | Path | Logs | None = None,
@@ -373,6 +381,7 @@ class Campaign:
         with self._writing():
             return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
 
+    @checked_arguments
     def tune(
         self, logs: Logs | None = None, *, agents: Collection[AgentID] = (), freeze: Collection[AgentID] = ()
     ) -> Record:
@@ -428,6 +437,7 @@ class Campaign:
         self._warn_of_divergence(number)
         return record
 
+    @checked_arguments
     def rollback(self, to: int, agents: Collection[AgentID] = ()) -> Event:
         """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
 
@@ -486,6 +496,8 @@ class Campaign:
         return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
     def _simulated(self, task: Task) -> Robots:
+        require_agents(self.agents, "the task", task.specs)
+        require_sizes(self._specs, "the task", task.specs)
         team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
         return lambda _: simulate(task, team, number, seed=self.seed, num_rows=num_rows)
 
@@ -740,6 +752,33 @@ class Campaign:
 
     def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
         return {(self.seed, agent): members[agent] for agent in self.agents}
+
+
+@checked_arguments
+def configure(
+    *,
+    data_sha256: str | None,
+    rows_per_deployment: int,
+    algorithm: Algorithms | None = None,
+    sampler: Sampler[Any] | None = None,
+    seed: int = 0,
+    deployments: int = 10,
+    offline_updates: int = 100_000,
+    updates: int = 2000,
+) -> RunConfig:
+    """The configuration of a campaign, see `Campaign.create`; `ConfigError` where it makes no sense."""
+    sampler = OTC() if sampler is None else sampler
+    return RunConfig(
+        task=None,
+        algorithm=TD3BC() if algorithm is None else algorithm,
+        samplers={_name(sampler): sampler},
+        seeds=(seed,),
+        deployments=deployments,
+        offline_updates=offline_updates,
+        updates=updates,
+        data_sha256=data_sha256,
+        rows_per_deployment=rows_per_deployment,
+    )
 
 
 def simulate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from marline.arguments import checked_arguments
 from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
@@ -37,6 +38,7 @@ TASKS: dict[str, Task] = {
 _trusted: dict[str, Task] = {}
 
 
+@checked_arguments
 def make_task(name: str) -> Task:
     """The task of that name; `ConfigError` with the nearest name otherwise, and where it is code not yet trusted."""
     if name in _trusted:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require, require_name
 from marline.nn.occasionally import occasionally
@@ -68,6 +69,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class OTC:
     """Draws candidates uniformly, ranks them by their transition distance, and keeps a few by rank.
 
