@@ -36,11 +36,11 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = US
         (["--sampler", "uniform", "online-matched"], "add one of otc-value"),
         (["--deployments", "-1"], "deployments is -1, but must be at least 1"),
         (["--updates", "0"], "updates is 0, but must be at least 1"),
-        (["--seeds", "0"], "--seeds is 0"),
-        (["--dataset-size", "-5"], "--dataset-size is -5"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--dataset-size", "-5"], "dataset_size is -5"),
         (["--offline-updates", "-1"], "offline_updates is -1, but cannot be negative"),
         (["--hidden", "64", "0"], "every layer needs at least 1 unit"),
-        (["--deployment-fraction", "0"], "--deployment-fraction is 0"),
+        (["--deployment-fraction", "0"], "deployment_fraction is 0"),
         (["--sampler-option", "alpha=-1"], "alpha is -1"),
         (["--sampler-option", "alpha=nan"], "alpha is nan"),
         (["--sampler-option", "alpah=1"], "did you mean 'alpha'?"),
@@ -50,7 +50,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = US
         (["--sampler", "uniform", "--sampler-option", "alpha=1"], "none is named"),
         (["--algorithm", "cql", "--sampler", "uniform"], "CQL needs discrete actions"),
         (["--algorithm", "agent_0=bcq"], "no algorithm for agent_1, agent_2, agent_3"),
-        (["--algorithm", "bremen", "--offline-updates", "100"], "BREMEN clones for 84000 updates"),
+        (["--algorithm", "bremen", "--offline-updates", "100"], "BREMEN needs 84000 before it has anything to deploy"),
         (["--algorithm", "bremen", "--sampler", "uniform", "otc-value"], "otc-value with BREMEN: d_q compares values"),
     ],
 )
@@ -79,7 +79,7 @@ def test_an_engine_that_cannot_be_had_is_told_and_nothing_is_written(
 
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.campaign import study
-    from marline.flags import configure
+    from marline.commands import configure
 
     run = tmp_path / "run"
     study.create(run, configure(cli.Run(run=run)))
@@ -108,7 +108,7 @@ def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pyte
     import filelock
 
     from marline.campaign import study
-    from marline.flags import configure
+    from marline.commands import configure
 
     study.create(tmp_path / "run", configure(cli.Run(run=tmp_path / "run")))
     (tmp_path / "run" / "run.pid").write_text("4242")
@@ -191,8 +191,8 @@ finally:
 
 def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
     from marline.algorithms import AWAC, BCQ, BREMEN, MABCQ
+    from marline.commands import configure
     from marline.envs import CooperativeNavigation
-    from marline.flags import configure
 
     def of(*names: str) -> tuple[object, int]:
         task, sampler = "cooperative-navigation-2", ("uniform",)
@@ -207,7 +207,7 @@ def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
 
 
 def test_an_option_reaches_every_sampler_that_has_it() -> None:
-    from marline.flags import configure
+    from marline.commands import configure
     from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, Uniform
 
     options = cli.Run(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from marline.algorithms import ALGORITHMS, BCQ, BREMEN, MABCQ, TD3BC
-from marline.configuration import RunConfig, rebuild, with_options
+from marline.configuration import RunConfig, rebuild
 from marline.envs import CooperativeNavigation
 from marline.errors import ConfigError, CorruptionError
+from marline.options import with_options
 from marline.samplers import OTC, SAMPLERS, EmbeddingDistance, OnlineMatched, Shuffled, TwoStageDistance
 from marline.selection import select_samplers
 

@@ -107,7 +107,7 @@ def test_a_control_of_one_sampler_alone_and_of_what_a_run_has_already() -> None:
         (("otc-value(alhpa=1)",), "did you mean 'alpha'"),
         (("otc-value(alpha)",), "give every option a value"),
         (("otc-value(alpha=1, alpha=2)",), "sets an option twice"),
-        (("otc-value(alpha=much)",), "must be a number"),
+        (("otc-value(alpha=much)",), "must be a finite number"),
         (("otc-value(alpha=1",), "is not NAME"),
         (("a=otc-value", "a=uniform"), "names 'a' twice"),
         (("mine=shuffled", "otc-value"), "a control is named after its sampler"),

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline import simulation
+from marline.arguments import checked_arguments
 from marline.data.dataset import Dataset
 from marline.envs import Drifting, Simulator, Task, World
-from marline.errors import ConfigError
+from marline.errors import ConfigError, require
 from marline.policy import Exploring, RandomPolicy
 from marline.rollout import Policies, Rollout
 from marline.types import AgentID, Spec, Transition
@@ -199,8 +200,15 @@ def collect_in_turns(
     return logs
 
 
+@checked_arguments
 def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dataset]:
-    """`num_rows` steps per agent of uniformly random actions; bit-identical for a seed."""
+    """`num_rows` steps per agent of uniformly random actions; bit-identical for a seed.
+
+    Raises:
+        ConfigError: `num_rows` below 1, or a seed outside [0, 2^31).
+    """
+    require(num_rows >= 1, f"num_rows is {num_rows}, but must be at least 1")
+    require(0 <= seed < 2**31, f"seed is {seed}, but must lie in [0, 2^31)")
     policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
     return collect(task, policies, num_rows, key=jax.random.key(seed))
 

@@ -21,6 +21,7 @@ from rich.table import Table
 import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
+from marline.algorithms.algorithm import hidden_widths
 from marline.campaign import study
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
@@ -42,7 +43,8 @@ from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import DIVERGED, CorruptionError, require
-from marline.flags import base_hidden, configure
+from marline.options import read_pairs
+from marline.planning import plan_study, rehearse
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
 from marline.runtime import set_up_jax
@@ -68,6 +70,28 @@ def run(options: cli.Run) -> int:
         study.keep_data(options.run, logs, str(options.data))
         del logs  # which the run directory holds now
     return _finish(options.run, config, engine, json=options.json)
+
+
+def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
+    """The configuration that the options of `marline run` describe; `logs` are those of --data."""
+    return plan_study(
+        task=options.task,
+        algorithm=options.algorithm,
+        samplers=options.sampler,
+        seeds=options.seeds,
+        logs=logs,
+        dataset_size=options.dataset_size,
+        data_seed=options.data_seed,
+        deployment_fraction=options.deployment_fraction,
+        offline_updates=options.offline_updates,
+        deployments=options.deployments,
+        updates=options.updates,
+        evaluation_episodes=options.evaluation_episodes,
+        sequential_exploration=options.sequential_exploration,
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+    )
 
 
 def _start(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> RunConfig:
@@ -128,7 +152,7 @@ def _more(config: RunConfig, options: cli.Resume) -> RunConfig:
     num_seeds = len(config.seeds) if options.seeds is None else options.seeds
     require(num_seeds >= 1, f"--seeds is {options.seeds}, but a run has at least 1")
     members = list(config.algorithm.values()) if isinstance(config.algorithm, Mapping) else [config.algorithm]
-    added = select_samplers(options.sampler, hidden=base_hidden(members[0]), present=config.samplers)
+    added = select_samplers(options.sampler, hidden=hidden_widths(members[0]), present=config.samplers)
     wanted = dataclasses.replace(
         config,
         seeds=tuple(range(num_seeds)),
@@ -136,7 +160,7 @@ def _more(config: RunConfig, options: cli.Resume) -> RunConfig:
         matches={**config.matches, **added.matches},
     )
     if (options.run / "data" / dataset.MANIFEST).exists():  # otherwise it was killed before anything was computed
-        study.rehearse(wanted, dataset.outline(options.run / "data"))
+        rehearse(wanted, dataset.outline(options.run / "data"))
     return wanted
 
 

@@ -20,7 +20,8 @@ from marline.campaign.verify import verify as verify_files
 from marline.console import ProgressDisplay, resumable, say
 from marline.data.check import check
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
-from marline.flags import configure_campaign
+from marline.options import read_pairs
+from marline.planning import plan_campaign
 from marline.runtime import set_up_jax
 from marline.types import AgentID
 
@@ -37,7 +38,19 @@ def train(options: cli_campaign.Train) -> int:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in (*received.notes, *check(received.logs)):
             say(f"note: {note}")
-        config = configure_campaign(options, received.logs)
+        config = plan_campaign(
+            logs=received.logs,
+            algorithm=options.algorithm,
+            sampler=options.sampler,
+            seed=options.seed,
+            deployments=options.deployments,
+            offline_updates=options.offline_updates,
+            updates=options.updates,
+            rows_per_deployment=options.rows_per_deployment,
+            hidden=options.hidden,
+            algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+            sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+        )
         campaign = Campaign.start(options.run, received.logs, config, received.source)
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())

@@ -10,6 +10,7 @@ from typing import Any
 
 from marline import plugins
 from marline.algorithms import ALGORITHMS
+from marline.arguments import checked
 from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
@@ -33,6 +34,7 @@ OFFLINE = "offline"  # the folder beside those of the samplers
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class RunConfig:
     """Everything that decides the numbers of a run.
 
@@ -210,7 +212,10 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         name = kind.__name__ if BUILT_IN.get(kind.__name__) is kind else plugins.name_of(kind)
-        return {"type": name, **{field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}}
+        return {
+            "type": name,
+            **{field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)},
+        }
     return [describe(part) for part in value] if isinstance(value, tuple) else value
 
 

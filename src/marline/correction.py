@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from marline.arguments import checked_arguments
 from marline.errors import DataError, require
 from marline.ops.matching import best_match, best_match_scalar
 from marline.ops.prioritization import draw, rank_order, rank_probabilities
@@ -33,6 +34,7 @@ class Correction(NamedTuple):
     matches: np.ndarray
 
 
+@checked_arguments
 def correct(
     state_action: ArrayLike,
     next_state: ArrayLike,
@@ -66,6 +68,7 @@ def correct(
     """
     require(0 <= alpha < math.inf, f"alpha is {alpha}, but must be finite and at least 0; 0 is uniform")
     require(num >= 1, f"num is {num}, but at least 1 row must be drawn")
+    require(-(2**63) <= seed < 2**63, f"seed is {seed}, but must fit into 64 bits")
     queries, compared = _features("state_action", state_action), _features("next_state", next_state)
     references = _features("online_state_action", online_state_action)
     online = _features("online_next_state", online_next_state)

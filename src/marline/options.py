@@ -7,8 +7,9 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
+from marline.arguments import fit
 from marline.errors import require, require_name
 
 _WRITTEN = re.compile(r"(?:(?P<name>[^=()]*)=)?(?P<kind>[^=()]+)(?:\((?P<options>.*)\))?", re.DOTALL)
@@ -72,6 +73,19 @@ def write_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def write_difference(kind: str, usual: Any, value: Any) -> str:
+    """KIND(OPTION=VALUE, ...) with the fields in which a frozen dataclass is not the usual one.
+
+    Raises:
+        ConfigError: a field cannot be written so that it is read as what it is.
+    """
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    changed = {name: its for name, its in fields.items() if getattr(usual, name) != its}
+    for name, its in changed.items():
+        require(read_value(write_value(its)) == its, f"{kind}: {name} is {its!r}, which a run cannot record")
+    return f"{kind}({', '.join(f'{name}={write_value(its)}' for name, its in changed.items())})" if changed else kind
+
+
 def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
     """A copy of a frozen dataclass with some fields replaced.
 
@@ -99,19 +113,6 @@ def option_names(value: Any) -> list[str]:
 
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
-    """`value` as the type of its field, where that loses nothing: 1 for 1.0, [64] for (64,)."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        require_name(str(value), arguments, what)
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(_fit(item, arguments[0], what) for item in items)
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint in (bool, int, float):
-        require(type(value) is hint, f"{what} is {value!r}, but must be {_ARTICLES[hint]}")
-    return value
-
-
-_ARTICLES = {bool: "true or false", int: "a whole number", float: "a number"}
+    """`value` as the type of its field; 64 is as good as (64,) here."""
+    is_one = get_origin(hint) is tuple and not isinstance(value, (tuple, list))
+    return fit((value,) if is_one else value, hint, what)

@@ -57,7 +57,7 @@ def name_of(kind: type[Any]) -> str:
     what = f"{kind.__module__}.{kind.__qualname__}"
     require(
         dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen,  # pyright: ignore[reportAttributeAccessIssue]
-        f"{what} is no frozen dataclass, whose fields a run records; write @dataclasses.dataclass(frozen=True) above it",
+        f"{what} is no frozen dataclass, whose fields a run records; write @dataclass(frozen=True) above it",
     )
     require(
         kind.__qualname__ == kind.__name__,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.errors import DataError
 from marline.types import ActionMask, Policy, Spec
 
 
@@ -58,13 +59,21 @@ class NumpyPolicy:
     forbidden, a boolean mask `[num_actions]` or `[n, num_actions]` of those allowed.
     """
 
-    def __init__(self, policy: Policy, *, seed: int = 0) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, *, seed: int = 0, spec: Spec | None = None) -> None:
+        self._policy, self._spec = policy, spec
         self._key = jax.random.key(seed)
 
     def __call__(self, observation: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
+        try:
+            batch = np.atleast_2d(np.asarray(observation, np.float32))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the observation is no array of numbers ({error}); give one [obs] or [n, obs]") from None
+        if self._spec is not None and (batch.ndim != 2 or batch.shape[1] != self._spec.observation_size):
+            shape, size = list(np.shape(observation)), self._spec.observation_size
+            raise DataError(f"the observation has shape {shape}, but must be [{size}] or [n, {size}]")
+        if not np.isfinite(batch).all():
+            raise DataError("the observation holds NaN or infinity; let the agent act in some safe way instead")
         self._key, key = jax.random.split(self._key)
-        batch = np.atleast_2d(np.asarray(observation, np.float32))
         masks = None if action_mask is None else np.atleast_2d(np.asarray(action_mask, bool))
         actions = np.asarray(_act(self._policy, batch, masks, key))
         return actions if np.ndim(observation) > 1 else actions[0]

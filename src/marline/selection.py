@@ -11,7 +11,7 @@ from marline import plugins
 from marline.algorithms import ALGORITHMS, Algorithm
 from marline.configuration import require_recordable
 from marline.errors import ConfigError, require, require_name
-from marline.options import Written, option_names, read_values, read_written, with_options, write_value
+from marline.options import Written, option_names, read_values, read_written, with_options
 from marline.samplers import OTC, SAMPLERS, OnlineMatched, Sampler, Shuffled, prefers_rows
 from marline.samplers.distances import DISTANCES, Distance
 from marline.tuning import Algorithms
@@ -32,7 +32,9 @@ def select_algorithm(texts: Sequence[str], agents: Sequence[AgentID]) -> Algorit
         return _algorithm(written[0])
     chosen: dict[AgentID, Algorithm[Any]] = {}
     for text, one in zip(texts, written, strict=True):
-        require(one.name is not None, f"--algorithm {text!r}: name one algorithm for all agents, or AGENT=NAME for each")
+        require(
+            one.name is not None, f"--algorithm {text!r}: name one algorithm for all agents, or AGENT=NAME for each"
+        )
         assert one.name is not None
         require_name(one.name, agents, "agent")
         require(one.name not in chosen, f"--algorithm names agent {one.name!r} twice; name each once")
@@ -114,8 +116,12 @@ def select_samplers(
     for given, item in named:
         if not isinstance(item, str):
             assert given is not None
-            require(isinstance(item, Sampler), f"sampler {given!r} is {item!r}, but must be a sampler, or the name of one")
+            require(
+                isinstance(item, Sampler), f"sampler {given!r} is {item!r}, but must be a sampler, or the name of one"
+            )
             require_recordable(item, f"sampler {given!r}")
+            if isinstance(item, OTC) and isinstance(item.distance, str):  # as the name would be read
+                item = item.spelled_out(hidden).by_name()
             samplers[given] = item
             continue
         written = read_written(item, "--sampler")

@@ -19,7 +19,7 @@ from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.divergence import Divergence, batches, first_divergence
-from marline.errors import ConfigError
+from marline.errors import ConfigError, require
 from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
 from marline.types import AgentID, Policy, Transition
@@ -204,7 +204,10 @@ def run(
 
 def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
     """What one agent learns by."""
-    return algorithm[agent] if isinstance(algorithm, Mapping) else algorithm
+    if not isinstance(algorithm, Mapping):
+        return algorithm
+    require(agent in algorithm, f"algorithm has no entry for agent {agent!r}; name one for every agent")
+    return algorithm[agent]
 
 
 def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:

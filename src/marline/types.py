@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
+
 AgentID = str
 Metrics = Mapping[str, Array]
 ActionMask = Bool[Array, " num_actions"]  # the actions allowed
@@ -30,6 +32,7 @@ class Transition(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Spec:
     """Sizes of one agent's observation and action.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
 from marline.nn.actors import GaussianActor, MeanPolicy
@@ -57,6 +58,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class AWAC:
     """Advantage-weighted actor-critic, for continuous actions.
 

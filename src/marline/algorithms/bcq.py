@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
 from marline.nn.cvae import ConditionalVAE
@@ -85,6 +86,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class BCQ:
     """Batch-constrained deep Q-learning, for continuous actions.
 
@@ -106,6 +108,8 @@ class BCQ:
         value: whether that V(s) is the "mean" of Q1 over them, or the "max", as executed.
         target_step_size: share of the online networks that enters the targets.
     """
+
+    default_updates: ClassVar[int] = 4000
 
     hidden: tuple[int, ...] = (64, 64)
     vae_hidden: tuple[int, ...] = ()

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
 from marline.nn.actors import GaussianActor, MeanPolicy
@@ -88,6 +89,7 @@ class Rollouts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class BREMEN:
     """Behaviour cloning, then trust region steps on rollouts of an ensemble of dynamics models.
 
@@ -175,6 +177,15 @@ class BREMEN:
             f"initial_std is {std}, but the standard deviation of the policy lies between e^{MIN_LOG_STD:.0f} and 1",
         )
         require(0 <= self.max_kl < math.inf, f"max_kl is {self.max_kl}, but must be finite and at least 0")
+
+    @property
+    def least_offline_updates(self) -> int:
+        """It clones for so long before it improves anything."""
+        return self.cloning_updates
+
+    def informed_by(self, task: object) -> BREMEN:
+        """The same, told the reward of the task where that can be computed from what an agent sees."""
+        return dataclasses.replace(self, known_reward=task) if isinstance(task, KnownReward) else self
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """Fresh networks, and what imagination takes from B^0: units, range and start states."""

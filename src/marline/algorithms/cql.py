@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.forced_tails import end_where_choice_ends
@@ -56,6 +57,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class CQL:
     """Conservative Q-learning, CQL(H), for discrete actions of which some may be forbidden.
 

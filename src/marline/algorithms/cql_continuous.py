@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
 from marline.nn.actors import MeanPolicy, SquashedGaussianActor
@@ -59,6 +60,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class ContinuousCQL:
     """Soft actor-critic whose critics are pushed down on sampled actions and up on logged ones.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
 from marline.nn.actors import GaussianActor, MeanPolicy
@@ -53,6 +54,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class IQL:
     """Expectile regression of V, and a policy that clones weighted by advantage; for continuous actions.
 

@@ -7,7 +7,7 @@ are ours: see `ops/transition_normalization.py`.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.algorithms import bcq
 from marline.algorithms.bcq import BCQ
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.nn.cvae import ConditionalVAE
@@ -34,6 +35,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class MABCQ:
     """BCQ with its critic loss weighted by value deviation and transition normalisation; our reading.
 
@@ -43,6 +45,8 @@ class MABCQ:
         normalize_transitions: whether to weigh by transition normalisation.
         decoder_std: of the Gaussian around a decoded action, in both densities.
     """
+
+    default_updates: ClassVar[int] = BCQ.default_updates
 
     base: BCQ = BCQ()
     optimism: float = 0.5
@@ -56,6 +60,10 @@ class MABCQ:
     @property
     def gamma(self) -> float:
         return self.base.gamma
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return self.base.hidden
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """Fresh networks."""

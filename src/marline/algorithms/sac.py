@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.errors import ConfigError, require
 from marline.nn.actors import SquashedGaussianActor
 from marline.nn.optimized import Optimized, copy, polyak
@@ -45,6 +46,7 @@ class Policy(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class SAC:
     """Soft actor-critic with a learned temperature, for continuous actions.
 

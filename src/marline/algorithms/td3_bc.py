@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require
@@ -71,6 +72,7 @@ class Critic(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class TD3BC:
     """TD3 with a behaviour-cloning term; deterministic, for continuous actions.
 

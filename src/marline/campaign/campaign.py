@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 
 from marline import tuning
-from marline.algorithms import TD3BC
+from marline.arguments import checked_arguments, fit
 from marline.campaign import study
 from marline.campaign.diverging import Stop, sentence, stops
 from marline.campaign.foresight import Foresight, foresee
@@ -31,13 +31,15 @@ from marline.configuration import RunConfig
 from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
-from marline.data.dataset import Dataset, digest, from_arrays
+from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import FileRecord, require_file_name
+from marline.data.team import require_agents, require_sizes
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
+from marline.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
 from marline.policy import NumpyPolicy
-from marline.samplers import OTC, SAMPLERS, Sampler
-from marline.tuning import Algorithms, Team
+from marline.samplers import Sampler
+from marline.tuning import Team
 from marline.types import AgentID, Policy
 
 if TYPE_CHECKING:
@@ -88,16 +90,17 @@ class Campaign:
         self._seen = self._state()
 
     @staticmethod
+    @checked_arguments
     def create(
         folder: str | Path,
         logs: Mapping[AgentID, Dataset],
         *,
-        algorithm: Algorithms | None = None,
-        sampler: Sampler[Any] | None = None,
+        algorithm: AlgorithmChoice | None = None,
+        sampler: str | Sampler[Any] | None = None,
         seed: int = 0,
         deployments: int = 10,
         offline_updates: int = 100_000,
-        updates: int = 2000,
+        updates: int | None = None,
         rows_per_deployment: int | None = None,
     ) -> Campaign:
         """Start a campaign in a new run directory.
@@ -105,12 +108,12 @@ class Campaign:
         Args:
             folder: the run directory; must not hold another run.
             logs: offline logs per agent, as `marline.load` returns them; checked before use.
-            algorithm: what learns, for all agents or by agent; TD3+BC by default.
-            sampler: what chooses the rows of each update; OTC with the value distance by default.
+            algorithm: what learns, for all agents or by agent, an object or a name; TD3+BC by default.
+            sampler: what chooses the rows of each update, an object or a name; OTC with the value distance by default.
             seed: of all randomness.
             deployments: how many there will be at most, K.
             offline_updates: updates on the offline logs.
-            updates: updates after each deployment, L.
+            updates: updates after each deployment, L; what the algorithm says by default.
             rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline
                 rows by default.
 
@@ -119,17 +122,15 @@ class Campaign:
             ConfigError: the folder holds something else.
         """
         check(logs)
-        sampler = OTC() if sampler is None else sampler
-        config = RunConfig(
-            task=None,
-            algorithm=TD3BC() if algorithm is None else algorithm,
-            samplers={_name(sampler): sampler},
-            seeds=(seed,),
+        config = plan_campaign(
+            logs=logs,
+            algorithm=DEFAULT_ALGORITHM if algorithm is None else algorithm,
+            sampler=DEFAULT_SAMPLER if sampler is None else sampler,
+            seed=seed,
             deployments=deployments,
             offline_updates=offline_updates,
             updates=updates,
-            data_sha256=digest(logs),
-            rows_per_deployment=rows_per_deployment or max(1, round(0.01 * len(next(iter(logs.values()))))),
+            rows_per_deployment=rows_per_deployment,
         )
         return Campaign.start(folder, logs, config)
 
@@ -141,7 +142,6 @@ class Campaign:
         for agent in logs:  # before anything is written
             require_file_name(agent, "agent", DataError)
         sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
-        study.rehearse(config, sizes)
         folder = Path(folder)
         if not (folder / "run.json").exists():
             require_room(folder, config, sizes)
@@ -151,6 +151,7 @@ class Campaign:
         return Campaign.open(folder)
 
     @staticmethod
+    @checked_arguments
     def open(folder: str | Path, *, strict: bool = False) -> Campaign:
         """Go on with the campaign in a run directory.
 
@@ -214,8 +215,9 @@ class Campaign:
     def policies(self) -> dict[AgentID, NumpyPolicy]:
         """The policies to deploy now: arrays in, arrays out."""
         policies = self._policies()
-        return {agent: NumpyPolicy(policies[agent], seed=self.seed) for agent in self.agents}
+        return {agent: NumpyPolicy(policies[agent], seed=self.seed, spec=self._specs[agent]) for agent in self.agents}
 
+    @checked_arguments
     def train(self, progress: Callable[[int], None] | None = None) -> None:
         """Train every agent on its offline logs, from where an earlier call was interrupted.
 
@@ -259,6 +261,7 @@ class Campaign:
             self._team = tuning.equip(step.team, self.sampler)
         self._warn_of_divergence(0)
 
+    @checked_arguments
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
         """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
 
@@ -268,12 +271,14 @@ class Campaign:
         self._require_learned(self.agents)
         if isinstance(robots, Task):
             robots = self._simulated(robots)
-        returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
+        answer: Logs = fit(robots(self.policies), Logs, "what the robots returned")
+        returned = {agent: _as_dataset(agent, logs) for agent, logs in answer.items()}
         require_fitting(returned, self._specs, self.config.rows_per_deployment)
         self._require_everyone(returned)
         check(returned)
         return returned
 
+    @checked_arguments
     def export(self, out: str | Path | None = None, agents: Collection[AgentID] = ()) -> Exported:
         """Write the policies to deploy now as bundles, for robots without JAX.
 
@@ -334,6 +339,7 @@ class Campaign:
                 self.ledger.append("foreseen", number + 1, body)
         return found
 
+    @checked_arguments
     def ingest(
         self,
         logs: str | Path | Logs | None = None,
@@ -373,6 +379,7 @@ class Campaign:
         with self._writing():
             return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
 
+    @checked_arguments
     def tune(
         self, logs: Logs | None = None, *, agents: Collection[AgentID] = (), freeze: Collection[AgentID] = ()
     ) -> Record:
@@ -428,6 +435,7 @@ class Campaign:
         self._warn_of_divergence(number)
         return record
 
+    @checked_arguments
     def rollback(self, to: int, agents: Collection[AgentID] = ()) -> Event:
         """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
 
@@ -486,6 +494,8 @@ class Campaign:
         return write_report([self.folder], self.folder / "report.html", {self.folder: events})
 
     def _simulated(self, task: Task) -> Robots:
+        require_agents(self.agents, "the task", task.specs)
+        require_sizes(self._specs, "the task", task.specs)
         team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
         return lambda _: simulate(task, team, number, seed=self.seed, num_rows=num_rows)
 
@@ -756,9 +766,3 @@ def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
 
 def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:
     return logs if isinstance(logs, Dataset) else from_arrays(agent, logs)
-
-
-def _name(sampler: Sampler[Any]) -> str:
-    """The catalogue's name of a sampler, or its type's."""
-    same = [name for name, known in SAMPLERS.items() if known == sampler]
-    return same[0] if same else type(sampler).__name__.lower()

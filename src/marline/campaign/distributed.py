@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from marline.arguments import checked_arguments
 from marline.campaign import cluster
 from marline.campaign.campaign import Arrays, Campaign, Robots, simulate
 from marline.campaign.diverging import sentence
@@ -22,6 +23,7 @@ from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.errors import DivergenceWarning, MarlineError, require, require_name
+from marline.planning import plan_campaign
 from marline.policy import NumpyPolicy
 from marline.types import AgentID, Policy
 
@@ -62,6 +64,7 @@ class DistributedCampaign:
 
     @staticmethod
     @contextlib.contextmanager
+    @checked_arguments
     def connect(
         sites: Mapping[AgentID, Site],
         *,
@@ -80,8 +83,11 @@ class DistributedCampaign:
             plan: what else `Campaign.create` takes: algorithm, sampler, deployments, offline_updates, updates.
 
         Raises:
-            ConfigError: Ray is not installed, there is no such cluster, or a machine is not in it.
+            ConfigError: the plan makes no sense, Ray is not installed, there is no such cluster, or a machine is not
+                in it.
         """
+        require(len(sites) > 0, "sites are empty; give that of at least one agent")
+        plan_campaign(logs=None, rows_per_deployment=rows_per_deployment, seed=seed, **plan)  # or refuse it here
         with cluster.connected(address):
             ray = cluster.require_ray()
             nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -119,6 +125,7 @@ class DistributedCampaign:
         self._ask("train")
         self._warn_of_divergence(0)
 
+    @checked_arguments
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset | Arrays]:
         """Hand the policies to `robots`, or to a task that is played here, and return the logs that come back.
 
@@ -134,6 +141,7 @@ class DistributedCampaign:
         """Write each agent's bundle on its own machine; returns in which folder there."""
         return self._ask("export")
 
+    @checked_arguments
     def tune(self, logs: Mapping[AgentID, Own]) -> dict[AgentID, Report]:
         """Give each agent its own logs of the next deployment, tune all, and return what was measured of each.
 

@@ -30,16 +30,15 @@ from marline.data.experience import Experience
 from marline.data.files import atomic_json
 from marline.data.scratch import is_scratch
 from marline.envs import Drifting, Task, make_task
-from marline.errors import ConfigError, CorruptionError, require
+from marline.errors import ConfigError, CorruptionError
 from marline.memory import release_memory
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler, trains
 from marline.tuning import LearnerID, Team
-from marline.types import AgentID, Policy, Spec
+from marline.types import AgentID, Policy
 
 X = TypeVar("X")
 Step = tuple[str, int]  # what is going on, and how many updates were just done
-MOST_ROWS = 2**31  # of an agent
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
 
@@ -88,37 +87,6 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
     dataset.save(folder / "data", logs, provenance)
     return logs
-
-
-def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> list[jax.stages.Traced]:
-    """Trace what a study computes; `ConfigError` if its parts cannot work together.
-
-    Args:
-        config: of the study.
-        sizes: spec and number of offline rows of each agent.
-
-    Returns:
-        Its programs, to be compiled.
-    """
-    for agent, (_, num_rows) in sizes.items():
-        planned = num_rows + config.deployments * config.rows_per_deployment
-        require(
-            planned < MOST_ROWS,
-            f"{planned:,} rows are planned for agent {agent!r}, and rows are counted in 32 bits; plan fewer than "
-            f"{MOST_ROWS:,}: fewer deployments, or fewer rows in each",
-        )
-    outlines = {
-        agent: Experience.outline(
-            spec,
-            num_offline=num_rows,
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
-        for agent, (spec, num_rows) in sizes.items()
-    }
-    # only a study may have references that nobody trains
-    samplers = {name: one for name, one in config.samplers.items() if config.task is None or trains(one)}
-    return tuning.rehearse(config.algorithm, samplers, outlines, num_updates=config.updates)
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:

@@ -27,6 +27,7 @@ from marline.configuration import RunConfig
 from marline.data.files import to_json
 from marline.errors import MarlineError
 from marline.memory import release_memory
+from marline.planning import rehearse
 from marline.population import compile_ahead
 from marline.types import AgentID, Spec
 
@@ -103,7 +104,7 @@ def _compile_once(
     if mark.exists():
         return
     begin()
-    compile_ahead(study.rehearse(config, sizes), num_threads)
+    compile_ahead(rehearse(config, sizes), num_threads)
     with contextlib.suppress(OSError):  # JAX too goes on without a cache
         mark.touch()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from marline.arguments import checked, checked_arguments
 from marline.data import layout
 from marline.data.files import publish_directory
 from marline.data.hdf5 import ArrayWriter, read_arrays
@@ -35,6 +36,7 @@ SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+@checked
 class Dataset:
     """One agent's logs: row t of every column belongs to the same step, n rows in all.
 
@@ -104,6 +106,7 @@ class Dataset:
         return self if self.spec.discrete else dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
 
 
+@checked_arguments
 def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None = None, source: str = "") -> Dataset:
     """Logs from arrays under D4RL's keys; other keys are left alone.
 
@@ -132,6 +135,7 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
     return Dataset(**columns, spec=spec, source=source, notes=tuple(notes))
 
 
+@checked_arguments
 def save(
     directory: Path | str,
     datasets: Mapping[AgentID, Dataset],
@@ -243,6 +247,7 @@ class Writer:
         self._open = {}
 
 
+@checked_arguments
 def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) -> dict[AgentID, Dataset]:
     """Read a folder that `save` wrote, or one of plain `<agent>.h5` or `<agent>.hdf5` files in D4RL's layout.
 

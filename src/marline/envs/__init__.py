@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from marline import plugins
+from marline.arguments import checked_arguments
 from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
@@ -11,7 +13,8 @@ from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
-from marline.errors import ConfigError, require_name
+from marline.errors import require, require_name
+from marline.options import read_values, read_written, with_options, write_difference
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 
@@ -34,28 +37,59 @@ TASKS: dict[str, Task] = {
 }
 
 
-_trusted: dict[str, Task] = {}
+_made: dict[str, Task] = {}  # from code of the user's, by what was written
 
 
+@checked_arguments
 def make_task(name: str) -> Task:
-    """The task of that name; `ConfigError` with the nearest name otherwise, and where it is code not yet trusted."""
-    if name in _trusted:
-        return _trusted[name]
-    if ":" in name:
-        raise ConfigError(f"task {name!r} is code that will be imported and run; add --trust if you trust it")
-    require_name(name, TASKS, "task")
-    return TASKS[name]
+    """The task of a name: NAME or NAME(OPTION=VALUE, ...) of the catalogue, of an installed package, or MODULE:NAME.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest; an option that it does not have; code that is not yet trusted.
+    """
+    if name in _made:
+        return _made[name]
+    written = read_written(name, "task")
+    options = read_values(written.options, written.kind)
+    require(written.name is None, f"task {name!r}: a task is its own name; write {name.partition('=')[2]}")
+    packaged = plugins.installed("tasks")
+    if written.kind in TASKS:
+        return with_options(TASKS[written.kind], options, written.kind) if options else TASKS[written.kind]
+    if not plugins.is_code(written.kind):
+        require_name(written.kind, [*TASKS, *packaged], "task")
+    _made[name] = user_tasks.load(packaged.get(written.kind, written.kind), options)
+    return _made[name]
+
+
+def name_task(task: str | Task) -> str:
+    """What `make_task` reads as this task.
+
+    Raises:
+        ConfigError: nothing that could be written in a run is this task.
+    """
+    if isinstance(task, str):
+        return task
+    found = [name for name, known in (*TASKS.items(), *_made.items()) if known == task]
+    if found:
+        return found[0]
+    if type(task) in map(type, TASKS.values()) and not isinstance(task, ParallelTask):
+        presets = [(name, known) for name, known in TASKS.items() if type(known) is type(task)]
+        return min((write_difference(name, known, task) for name, known in presets), key=len)
+    name = user_tasks.name(task)
+    _made[name] = task
+    return name
 
 
 def trust(name: str) -> None:
-    """Let this process import the code that a task's name, MODULE:NAME, points to; other names need no trust."""
-    if ":" in name and name not in _trusted:
-        _trusted[name] = user_tasks.load(name)
+    """Let this process import the code that a task's name points to; other names need no trust."""
+    if plugins.is_code(name):
+        plugins.trust([read_written(name, "task").kind])
+        make_task(name)
 
 
 def is_trusted(name: str) -> bool:
-    """Whether `trust` was called for a task of the user's."""
-    return name in _trusted
+    """Whether a task is made by code of the user's that was trusted."""
+    return name in _made
 
 
 __all__ = [
@@ -77,5 +111,6 @@ __all__ = [
     "World",
     "is_trusted",
     "make_task",
+    "name_task",
     "trust",
 ]

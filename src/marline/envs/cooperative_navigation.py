@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 MOVES = ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))  # of discrete actions: stay, then both axes
@@ -23,6 +24,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class CooperativeNavigation:
     """Agents move by up to 0.1 per axis and step; each landmark costs its distance to the closest agent.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 AGENT = "agent_0"
@@ -24,6 +25,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class DriftingNavigation:
     """An action a moves the agent by beta a; the landmark pays 10 and ends the episode.
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from marline.arguments import checked
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require, require_name
 from marline.types import AgentID, Spec
@@ -48,6 +49,7 @@ RULES: dict[Robot, Rules] = {
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class MultiAgentMujoco:
     """Agents move neighbouring joints of one robot; each sees the whole state and gets the whole reward.
 

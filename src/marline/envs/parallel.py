@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marline.arguments import checked
 from marline.envs import spaces
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require
@@ -20,6 +21,7 @@ DEFAULT_HORIZON = 1000
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class ParallelTask:
     """A task in an environment that a function makes.
 

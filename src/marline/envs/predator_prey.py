@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 SAME_PLACE = 1e-6  # what rounding leaves between a predator that went where the prey was, and a prey that stayed
@@ -23,6 +24,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class PredatorPrey:
     """Predators move by up to 0.1 per axis and step and are paid 1 for each step that ends with the prey caught.
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.errors import ConfigError, require
 from marline.types import ActionMask, AgentID, Spec
 
@@ -23,6 +24,7 @@ MAP_SIZE = 32.0
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Smax:
     """A team of marines against more marines that follow a rule: they shoot at who is nearest, or go and look.
 

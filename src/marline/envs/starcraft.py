@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from marline.arguments import checked
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require, require_name
 from marline.types import AgentID, Spec
@@ -36,6 +37,7 @@ INSTALL = (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class StarCraft:
     """A team of marines against marines of the game's own AI, level 7, by way of the package of SMAC's authors.
 

@@ -2,55 +2,74 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import dataclasses
 import sys
-import traceback
+from collections.abc import Mapping
+from typing import Any
 
+from marline import plugins
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
-from marline.errors import ConfigError, MarlineError, require, require_name
+from marline.errors import ConfigError, MarlineError, require
+from marline.options import with_options, write_difference
 
 
-def load(name: str) -> Task:
-    """Import and run what MODULE:NAME means: a task, or a function of no arguments that makes one or an environment.
+def load(name: str, options: Mapping[str, Any] | None = None) -> Task:
+    """Import and run what MODULE:NAME means: a task, its type, or a function that makes one or an environment.
 
-    Modules are looked for in the working directory too.
+    Args:
+        name: must be trusted.
+        options: fields of the task; of an environment those of `ParallelTask`.
 
     Raises:
         ConfigError: there is no such thing, or it is something else.
     """
-    module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"task {name!r}: {module_name} cannot be imported ({error}); call marline where "
-            f"{module_name.partition('.')[0]}.py is, or install what is missing"
-        ) from error
-    except Exception as error:  # it is the user's code, which may raise anything
-        raise ConfigError(f"task {name!r}: {module_name} fails when imported: {_told(error)}") from error
-    public = [word for word in vars(module) if not word.startswith("_")]
-    require_name(attribute, public, f"name in {module_name}")
-    found = getattr(module, attribute)
+    options = dict(options or {})
+    found = plugins.load(name, "task")
     if isinstance(found, Task) and not isinstance(found, type):
-        return found
+        return with_options(found, options, name) if options else found
     require(callable(found), f"task {name!r} is {found!r}, but must be a function that makes an environment, or a task")
+    if isinstance(found, type) and dataclasses.is_dataclass(found) and options:
+        made = _called(name, lambda: found(**options))
+        require(isinstance(made, Task), f"task {name!r} is no task: see marline.testing.check_task")
+        return made
+    made = _called(name, found)
+    if isinstance(made, Task):
+        return with_options(made, options, name) if options else made
+    as_parallel(made).close()
+    task = ParallelTask(found, description=f"what {name} makes")
+    return with_options(task, options, name) if options else task
+
+
+def name(task: Task) -> str:
+    """MODULE:NAME(OPTION=VALUE, ...) of a task that was made in Python, which is trusted from now on.
+
+    Raises:
+        ConfigError: it could not be found again, or would be another.
+    """
+    if isinstance(task, ParallelTask):
+        made_by = task.make_env
+        kind = f"{getattr(made_by, '__module__', '')}:{getattr(made_by, '__qualname__', '')}"
+        usual = ParallelTask(made_by, description=f"what {kind} makes")
+        described = dataclasses.replace(task, description=usual.description)
+    else:
+        kind = plugins.name_of(type(task))
+        plugins.register(type(task))
+        usual, described = _called(kind, type(task)), task
+    module, _, attribute = kind.partition(":")
+    where = getattr(sys.modules.get(module), attribute, None)
+    require(
+        where is (task.make_env if isinstance(task, ParallelTask) else type(task)),
+        f"{kind} cannot be found again by its name, so no run could go on with it; move it to the top of a module",
+    )
+    plugins.trust([kind])
+    return write_difference(kind, usual, described)
+
+
+def _called(name: str, make: Any) -> Any:
     try:
-        made = found()
+        return make()
     except MarlineError:
         raise
-    except Exception as error:  # and so may this
-        raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {_told(error)}") from error
-    if isinstance(made, Task):
-        return made
-    as_parallel(made).close()
-    return ParallelTask(found, description=f"what {name} makes")
-
-
-def _told(error: Exception) -> str:
-    """What went wrong in code of the user's, and where."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+    except Exception as error:  # it is the user's code, which may raise anything
+        raise ConfigError(f"task {name!r}: it must be made without arguments: {plugins.told(error)}") from error

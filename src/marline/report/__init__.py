@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from marline.arguments import checked_arguments
+from marline.data.files import atomic_bytes
 from marline.errors import ConfigError
 from marline.report.page import Moment, render
 from marline.report.records import read_run
@@ -13,7 +15,10 @@ from marline.report.tables import headlines, summary_table, write_csv, write_sum
 from marline.report.tensorboard import write_tensorboard
 
 
-def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Sequence[Moment]] | None = None) -> Path:
+@checked_arguments
+def write_report(
+    runs: Sequence[str | Path], output: str | Path, timelines: Mapping[Path, Sequence[Moment]] | None = None
+) -> Path:
     """Write one self-contained HTML page about one or more run directories.
 
     The page needs no network, no server and no other file, and may be sent to anyone.
@@ -32,10 +37,9 @@ def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Se
     """
     if not runs:
         raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
-    page = render([read_run(run) for run in runs], timelines or {})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", newline="\n")
-    return output
+    page = render([read_run(Path(run)) for run in runs], timelines or {})
+    atomic_bytes(Path(output), page.encode())
+    return Path(output)
 
 
 __all__ = [

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.nn.cvae import one_hot_action
@@ -31,6 +32,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class BalancedReplay:
     """Draws rows in proportion to a learned density ratio w(s, a) between online and offline rows.
 

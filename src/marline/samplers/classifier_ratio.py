@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
@@ -45,6 +46,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class ClassifierRatio:
     """Draws candidates uniformly and keeps a few in proportion to P_online(s' | s, a) / P_offline(s' | s, a).
 

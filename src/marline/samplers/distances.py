@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require, require_name
@@ -76,6 +77,7 @@ class Distance(Protocol[S]):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class ValueDistance:
     """d_q (section 3.3): match on Q(s, a), compare V(s') as deviations from its mean.
 
@@ -150,6 +152,7 @@ class EmbeddingState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class EmbeddingDistance:
     """d_e as in section 3.5: one embedding mu(s, a, s') is both matched and compared.
 
@@ -259,6 +262,7 @@ class TwoStageState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class TwoStageDistance:
     """The definition of section 3.2 in the original space: match on (s, a), compare next states.
 

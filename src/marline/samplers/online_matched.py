@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.row_draws import rows_with_replacement
@@ -23,6 +24,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class OnlineMatched:
     """Draws from offline rows, earlier deployments and the current one in prescribed shares.
 

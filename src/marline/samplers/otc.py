@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require, require_name
 from marline.nn.occasionally import occasionally
@@ -25,7 +26,7 @@ from marline.ops.prioritization import (
     rank_probabilities,
 )
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
-from marline.samplers.distances import DISTANCES, Distance, Features
+from marline.samplers.distances import DISTANCES, Distance, EmbeddingDistance, Features
 from marline.types import Critic, Metrics
 
 DRAWS = {"iid": draw, "stratified": draw_stratified, "without-replacement": draw_without_replacement}
@@ -68,6 +69,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class OTC:
     """Draws candidates uniformly, ranks them by their transition distance, and keeps a few by rank.
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require, require_name
 from marline.ops.row_draws import rows_with_replacement
@@ -14,6 +15,7 @@ from marline.types import Critic, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Uniform:
     """Rows drawn with replacement, all equally likely.
 
