@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from marline import cli, commands
+from marline.data.locking import locked
 from marline.envs import TASKS
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR
 
@@ -105,14 +106,12 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import filelock
-
     from marline.campaign import study
     from marline.flags import configure
 
     study.create(tmp_path / "run", configure(cli.Run(run=tmp_path / "run")))
     (tmp_path / "run" / "run.pid").write_text("4242")
-    with filelock.FileLock(tmp_path / "run" / "run.lock"):
+    with locked(tmp_path / "run" / "run.lock"):
         assert "is being written by process 4242" in refuse(capsys, "resume", str(tmp_path / "run"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json as jsonlib
 import os
 import platform
 import sys
@@ -33,7 +32,7 @@ from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.collection import rollout
 from marline.configuration import RunConfig, select_samplers
-from marline.console import ProgressDisplay, resumable, say
+from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
@@ -44,6 +43,7 @@ from marline.flags import configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
 from marline.runtime import set_up_jax
+from marline.shell import command, quoted
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def play(options: cli.Play) -> int:
             say(f"  episode {number}: return {total:.2f}", quiet=options.json)
     if options.json:
         video = None if options.video is None else str(options.video)
-        print(jsonlib.dumps({"task": name, "team": who, "seed": seed, "returns": returns, "video": video}))
+        say_json({"task": name, "team": who, "seed": seed, "returns": returns, "video": video})
     return 0
 
 
@@ -182,7 +182,7 @@ def demo(folder: Path) -> int:
 def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
-    with resumable(f"marline resume {folder}"), writing(folder):
+    with resumable(study.resume_command(folder, config)), writing(folder):
         shares = engine.plan(config.seeds)
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
@@ -196,13 +196,13 @@ def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> i
         print(f"marline: {line}", file=sys.stderr)
     status = DIVERGED if diverged else 0
     if json:
-        print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
+        say_json(reporting.summary_table([folder]))
         return status
     for line in reporting.headlines([folder]):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
-    say(f"  next:   marline report {folder} -o page.html    marline run --help")
+    say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
     return status
 
 
@@ -237,12 +237,12 @@ def report(options: cli.Report) -> int:
     if options.tensorboard:
         reporting.write_tensorboard(runs, options.tensorboard)
     if options.json:
-        print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
+        say_json(reporting.summary_table(runs))
         return 0
     for line in reporting.headlines(runs):
         say(line)
     say(f"  report: {page}")
-    say(f"  next:   open {page} in a browser")
+    say(f"  next:   open {quoted(page)} in a browser")
     return 0
 
 
@@ -269,7 +269,7 @@ def export(options: cli.Export) -> int:
             agent: {"folder": str(folders[agent]), "policy_sha256": bundle.policy_sha256}
             for agent, bundle in exported.bundles.items()
         }
-        print(jsonlib.dumps({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles}, indent=2))
+        say_json({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles})
         return 0
     for agent, bundle in exported.bundles.items():
         say(
@@ -295,7 +295,7 @@ def list_catalogue(what: str, *, json: bool) -> int:
         catalogue = {what: {name: describe_task(task) for name, task in TASKS.items()}}
     if json:
         pairs = {"pairs": {name: works_with(name) for name in ALGORITHMS}}
-        print(jsonlib.dumps(catalogue | (pairs if what in ("all", "algorithms") else {}), indent=2))
+        say_json(catalogue | (pairs if what in ("all", "algorithms") else {}))
         return 0
     console = Console()
     for title, entries in catalogue.items():
@@ -337,7 +337,7 @@ def doctor(*, json: bool) -> int:
         "compiled in": f"{time.monotonic() - began:.2f} s",
     }
     if json:
-        print(jsonlib.dumps(facts, indent=2))
+        say_json(facts)
     else:
         for name, fact in facts.items():
             say(f"{name:20} {fact}")

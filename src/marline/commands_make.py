@@ -24,6 +24,7 @@ from marline.envs import MultiAgentMujoco, Task, World, make_task, trust
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
+from marline.shell import command
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def make(options: cli_data.Make) -> int:
     say(f"{options.name}: {len(made.logs)} agents, {num_rows:,} transitions of each")
     say(f"  returns: {returns.mean():.1f} on average, standard deviation {returns.std():.1f}")
     say(f"  dataset: {options.out}")
-    trusted = " --trust" if options.trust else ""
-    say(f"  next:    marline run --task {task_name}{trusted} --data {options.out} --run runs/first")
+    trusted = ("--trust",) if options.trust else ()
+    following = command("run", "--task", task_name, *trusted, "--data", options.out, "--run", "runs/first")
+    say(f"  next:    {following}")
     return 0
 
 

@@ -33,6 +33,7 @@ from marline.errors import ConfigError, CorruptionError, require
 from marline.memory import release_memory
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler
+from marline.shell import command
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy, Spec
 
@@ -48,10 +49,10 @@ def create(folder: Path, config: RunConfig) -> None:
     if path.exists():
         different = config.difference(RunConfig.read(path))
         if different:
-            command = "status" if config.task is None else "resume"
+            going_on = command("status", folder) if config.task is None else resume_command(folder, config)
             raise ConfigError(
                 f"{folder} already holds another run ({'; '.join(different)}); "
-                f"choose another --run, or go on with that one: marline {command} {folder}"
+                f"choose another --run, or go on with that one: {going_on}"
             )
         return
     # what a writer left that was killed before there was a run.json is no content
@@ -59,6 +60,12 @@ def create(folder: Path, config: RunConfig) -> None:
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_json(path, config.to_json())
+
+
+def resume_command(folder: Path, config: RunConfig) -> str:
+    """What goes on with a study; the user's own code must be trusted again."""
+    trust = ("--trust",) if config.task is not None and ":" in config.task else ()
+    return command("resume", folder, *trust)
 
 
 def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
@@ -160,7 +167,7 @@ class _Study:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
-                f"see how it goes on: marline status {folder}"
+                f"see how it goes on: {command('status', folder)}"
             )
         self.folder, self.config, self.seeds = folder, config, seeds
         self.task: Task = make_task(config.task)

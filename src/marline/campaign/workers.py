@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +38,9 @@ SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",
 )
+
+PATIENCE = 2.0  # seconds
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,17 +120,23 @@ def _follow(processes: dict[Connection, BaseProcess], numbers: dict[Connection, 
             assert isinstance(connection, Connection)
             try:
                 kind, text, done = connection.recv()
-            except EOFError:
-                code = running.pop(connection).exitcode
-                raise MarlineError(
-                    f"a worker stopped without a word (exit status {code}); was it out of memory?"
-                ) from None
+            except (EOFError, OSError):
+                raise MarlineError(_end(running.pop(connection))) from None
             if kind == "error":
                 raise MarlineError(text)
             if kind == "done":
                 running.pop(connection)
             else:
                 progress(numbers[connection], text, done)
+
+
+def _end(process: BaseProcess) -> str:
+    """How a worker ended that said nothing."""
+    process.join(PATIENCE)  # its pipe is closed a moment before it is gone
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"a worker was killed by {signal.Signals(-code).name}; was it out of memory?"
+    return f"a worker stopped without a word ({'it still ends' if code is None else f'exit status {code}'})"
 
 
 def _work(
@@ -137,7 +148,9 @@ def _work(
     settings: Mapping[str, Any],
 ) -> None:
     """The life of a worker: one core, no keyboard, no longer than its parent's, and no more trusting."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number_of_signal in (signal.SIGINT, signal.SIGHUP):  # of the terminal: its parent ends it in order
+        signal.signal(number_of_signal, signal.SIG_IGN)
+    _end_with_fork_server()
     if hasattr(os, "sched_setaffinity"):  # before the first use of JAX, which sizes its thread pools by it
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
@@ -155,6 +168,15 @@ def _work(
         parent.send(("error", str(error), 0))
     except Exception:  # a worker must tell its parent whatever goes wrong
         parent.send(("error", f"a worker failed:\n{traceback.format_exc()}", 0))
+
+
+def _end_with_fork_server() -> None:
+    """Be killed when the process that workers are forked off is gone, as it is after this one's parent is.
+
+    Even while the interpreter is held by something that takes long, and no thread can watch the parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_with(parent: Connection) -> None:

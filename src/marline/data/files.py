@@ -24,6 +24,9 @@ import numpy as np
 from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
 from marline.errors import ConfigError, CorruptionError, MarlineError
 
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of a file system without any
+
 
 class StorageError(MarlineError):
     """The disk is full, or the path may not be written."""
@@ -149,11 +152,16 @@ def open_regular(path: Path) -> io.BufferedReader:
     """Open for reading what is a plain file: not a link out of its folder, nor a pipe that would block.
 
     Raises:
-        CorruptionError: there is no such file, it cannot be read, or it is something else.
+        CorruptionError: there is no such file, or it is something else.
+        StorageError: it may not be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in FORBIDDEN:
+            raise StorageError(
+                f"cannot read {path}: {error.strerror}; ask its owner for it, or change its permissions"
+            ) from error
         what = "is a symbolic link; put the file itself there" if error.errno == errno.ELOOP else str(error.strerror)
         raise CorruptionError(f"{path} cannot be read: {what}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

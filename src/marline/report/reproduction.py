@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from marline import shell
 from marline.algorithms import ALGORITHMS
 from marline.configuration import CONTROL, describe, select_samplers
 from marline.envs import make_task
@@ -22,7 +22,7 @@ COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluati
 def command(run: Run) -> str | None:
     """`marline run ...`, or nothing where no such command leads to these settings."""
     try:
-        return shlex.join(_tokens(run))
+        return shell.command(*_tokens(run))
     except (MarlineError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
@@ -45,7 +45,7 @@ def _tokens(run: Run) -> list[str]:
     names = [name for name in settings["samplers"] if not name.startswith(f"{CONTROL}-")]
     names += [CONTROL] if len(names) < len(settings["samplers"]) else []
     return [
-        *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
+        *("run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
         *("--sampler", *names, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
