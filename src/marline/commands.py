@@ -36,9 +36,11 @@ from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
+from marline.data.files import require_writable
+from marline.data.manifest import require_file_name
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import DIVERGED, CorruptionError, require
+from marline.errors import DIVERGED, ConfigError, CorruptionError, require
 from marline.flags import configure
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -58,14 +60,21 @@ def run(options: cli.Run) -> int:
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
+    for agent in make_task(options.task).specs:
+        require_file_name(agent, "agent", ConfigError)
     if not (options.run / "run.json").exists():
         specs = make_task(options.task).specs
         num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
         require_room(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
+    # before anything is written: an environment of the user's may do anything when it is first played
+    played = None if logs is not None or study.exists(options.run, config) else study.random_play(config)
     study.create(options.run, config)
-    if logs is not None:
-        study.keep_data(options.run, logs, str(options.data))
-        del logs  # which the run directory holds now
+    with writing(options.run):
+        if logs is not None:
+            study.keep_data(options.run, logs, str(options.data))
+        elif played is not None:
+            study.keep_play(options.run, config, played)
+    del logs, played  # which the run directory holds now
     return _finish(options.run, config, engine, json=options.json)
 
 
@@ -226,8 +235,17 @@ def report(options: cli.Report) -> int:
 
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
+    output = options.output or runs[0] / "report.html"
+    for path in (output, options.csv, options.summary, options.figure):
+        if path is not None:
+            require_writable(path)
+    require(not options.sampler or options.figure is not None, "--sampler is of the figure; add --figure")
+    if options.figure:
+        reporting.require_drawable(runs, options.figure, options.sampler)
+    if options.tensorboard:
+        reporting.require_tensorboard()
     timelines = {run: timeline(Ledger(run).events()) for run in runs}
-    page = reporting.write_report(runs, options.output or runs[0] / "report.html", timelines)
+    page = reporting.write_report(runs, output, timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
     if options.summary:

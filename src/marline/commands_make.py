@@ -20,7 +20,7 @@ from marline.data import dataset
 from marline.data.checkpoints import read_manifest
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
-from marline.envs import MultiAgentMujoco, Task, World, make_task, trust
+from marline.envs import MultiAgentMujoco, Simulator, Task, World, make_task, trust
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -53,6 +53,8 @@ def make(options: cli_data.Make) -> int:
     task = make_task(task_name)
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
+    if isinstance(task, Simulator):  # so that what is missing is missed before a folder is made
+        task.make().close()
     made = KINDS[kind](task, options)
     returns = episodes(next(iter(made.logs.values()))).returns
     provenance = {

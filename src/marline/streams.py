@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 
 class _Sink(io.FileIO):
@@ -62,14 +62,13 @@ def lasting_streams() -> Iterator[Output]:
         output.error = None if error is None or error.errno == errno.EPIPE else error
 
 
-def _replaced(stream: TextIO | None) -> tuple[Any, _Sink | None]:
+def _replaced(stream: Any) -> tuple[Any, _Sink | None]:
     try:
         sink = _Sink(stream.fileno(), "wb", closefd=False) if isinstance(stream, io.TextIOWrapper) else None
     except OSError:  # of a stream that is none of the system's
         sink = None
     if sink is None:
         return (open(os.devnull, "w") if stream is None else stream), None
-    assert isinstance(stream, io.TextIOWrapper)
     text = io.TextIOWrapper(
         sink if stream.write_through else io.BufferedWriter(sink),
         encoding=stream.encoding,

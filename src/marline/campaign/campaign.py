@@ -310,6 +310,7 @@ class Campaign:
             "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
             "folder": str(exported.folder),
         }
+        exported.require_places()
         with self._writing():
             # before the bundles: none may be out there that the ledger does not know
             if body not in [event.body for event in self._events_of("exported", exported.deployment)]:

@@ -45,6 +45,12 @@ OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline ph
 
 def create(folder: Path, config: RunConfig) -> None:
     """Start a run directory, or find the same run there already; `ConfigError` if it is another."""
+    if not exists(folder, config):
+        atomic_json(folder / "run.json", config.to_json())
+
+
+def exists(folder: Path, config: RunConfig) -> bool:
+    """Whether a folder has this run, or could get it; `ConfigError` if it has another, or something else."""
     path = folder / "run.json"
     if path.exists():
         different = config.difference(RunConfig.read(path))
@@ -54,12 +60,11 @@ def create(folder: Path, config: RunConfig) -> None:
                 f"{folder} already holds another run ({'; '.join(different)}); "
                 f"choose another --run, or go on with that one: {going_on}"
             )
-        return
+        return True
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_json(path, config.to_json())
+    return False
 
 
 def resume_command(folder: Path, config: RunConfig) -> str:
@@ -74,10 +79,22 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
         return dataset.load(folder / "data")
     if config.task is None or config.dataset_size is None:
         raise CorruptionError(f"{folder / 'data'} is missing, and these logs cannot be made again: put them back")
-    logs = collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
-    provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
-    dataset.save(folder / "data", logs, provenance)
+    logs = random_play(config)
+    keep_play(folder, config, logs)
     return logs
+
+
+def random_play(config: RunConfig) -> dict[AgentID, Dataset]:
+    """The offline logs of a study that was given none."""
+    assert config.task is not None and config.dataset_size is not None
+    return collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
+
+
+def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) -> None:
+    """Put `random_play` into the run directory; done once."""
+    if not (folder / "data" / "dataset.json").exists():
+        provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
+        dataset.save(folder / "data", logs, provenance)
 
 
 def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> list[jax.stages.Traced]:
