@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import finished
 
 from marline import cli, commands
+from marline.data.locking import locked
 from marline.envs import TASKS
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR
 
@@ -42,7 +42,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = US
         (["--hidden", "64", "0"], "every layer needs at least 1 unit"),
         (["--deployment-fraction", "0"], "deployment_fraction is 0"),
         (["--sampler-option", "alpha=-1"], "alpha is -1"),
-        (["--sampler-option", "alpha=nan"], "alpha is nan"),
+        (["--sampler-option", "alpha=nan"], "alpha of otc-value is nan, but must be a finite number"),
         (["--sampler-option", "alpah=1"], "did you mean 'alpha'?"),
         (["--sampler-option", "alpha"], "is not NAME=VALUE"),
         (["--algorithm-option", "alpha_b=1"], "did you mean 'alpha_bc'?"),
@@ -105,14 +105,12 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import filelock
-
     from marline.campaign import study
     from marline.commands import configure
 
     study.create(tmp_path / "run", configure(cli.Run(run=tmp_path / "run")))
     (tmp_path / "run" / "run.pid").write_text("4242")
-    with filelock.FileLock(tmp_path / "run" / "run.lock"):
+    with locked(tmp_path / "run" / "run.lock"):
         assert "is being written by process 4242" in refuse(capsys, "resume", str(tmp_path / "run"))
 
 
@@ -183,7 +181,7 @@ try:
 finally:
     assert "jax" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
+    done = finished([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr
     for command in ("demo", "run", "resume", "report", "data", "list", "doctor"):
         assert command in done.stdout

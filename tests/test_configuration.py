@@ -154,7 +154,7 @@ def test_options_take_the_type_of_their_field() -> None:
     ("value", "options", "told"),
     [
         (TD3BC(), {"alpha": 1}, "unknown option of it 'alpha'; did you mean 'alpha_bc'"),
-        (TD3BC(), {"alpha_bc": "much"}, "alpha_bc of it is 'much', but must be a number"),
+        (TD3BC(), {"alpha_bc": "much"}, "alpha_bc of it is 'much', but must be a finite number"),
         (TD3BC(), {"policy_delay": 1.5}, "must be a whole number"),
         (OTC(), {"adaptive": 1}, "must be true or false"),
         (OTC(), {"draw": "stratifed"}, "did you mean 'stratified'"),

@@ -107,9 +107,12 @@ def fit(value: Any, hint: Any, what: str) -> Any:
         return value
     # a class has what a protocol asks of its instances
     require(isinstance(value, origin) and not isinstance(value, type), _told(value, hint, what))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        own = {name: fit(getattr(value, name), its, f"{name} of {what}") for name, its in _hints(origin).items()}
-        return origin(**own)
+    if hasattr(origin, "_fields"):  # a named tuple
+        named: Any = value
+        hints = _hints(origin)
+        return named._replace(
+            **{name: fit(getattr(named, name), its, f"{name} of {what}") for name, its in hints.items()}
+        )
     if isinstance(value, Mapping) and len(inner) == 2:
         names = {key: fit(key, inner[0], f"a name in {what}") for key in value}
         fitted = {names[key]: fit(part, inner[1], f"{what}[{key!r}]") for key, part in value.items()}

@@ -15,6 +15,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 from marline.cli_campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli_data import Data
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, MarlineError
+from marline.streams import lasting_streams
 
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 
@@ -259,10 +260,25 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit status.
 
     0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 4 where an agent
-    diverged and the others went on; 130 after Ctrl-C, 143 after SIGTERM.
+    diverged and the others went on; 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _stop)
+    with lasting_streams() as output:
+        try:
+            status = _run(arguments)
+        except SystemExit as stop:  # after --help, or of a signal
+            status = stop.code
+    if output.error is not None:
+        print(f"marline: cannot write standard output: {output.error.strerror}; all else was done", file=sys.stderr)
+        status = status or USAGE_ERROR
+    sys.exit(status)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run one command; its exit status."""
     command: Any = tyro.cli(
         # tyro's marker is used as a generic type, which a type checker cannot follow through a union
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
@@ -271,16 +287,19 @@ def main(arguments: list[str] | None = None) -> None:
         args=arguments,
     )
     try:
-        status = command()
+        return command()
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
-        status = DAMAGED if isinstance(error, CorruptionError) else USAGE_ERROR
-    except BrokenPipeError:
-        status = 0
+        return DAMAGED if isinstance(error, CorruptionError) else USAGE_ERROR
+    except OSError as error:  # of a file that a user named, for which no sentence was found before
+        if error.errno is None:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"marline: {where}{error.strerror}", file=sys.stderr)
+        return USAGE_ERROR
     except KeyboardInterrupt:  # where there was nothing to resume yet
         print("\nmarline: interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    sys.exit(status)
+        return INTERRUPTED
 
 
 def _stop(number: int, frame: Any) -> None:

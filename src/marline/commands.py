@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json as jsonlib
 import os
 import platform
 import sys
@@ -35,21 +34,24 @@ from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.collection import rollout
 from marline.configuration import RunConfig
-from marline.console import ProgressDisplay, resumable, say
+from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
+from marline.data.files import require_writable
+from marline.data.manifest import require_file_name
 from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
-from marline.errors import DIVERGED, CorruptionError, require
+from marline.errors import DIVERGED, ConfigError, CorruptionError, require
 from marline.options import read_pairs
 from marline.planning import plan_study, rehearse
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
 from marline.runtime import set_up_jax
 from marline.selection import select_samplers
-from marline.types import AgentID, Spec
+from marline.shell import command, quoted
+from marline.types import AgentID
 
 if TYPE_CHECKING:
     from marline import cli
@@ -64,11 +66,23 @@ def run(options: cli.Run) -> int:
     config = configure(options, logs)
     set_up_jax()
     specs = make_task(options.task).specs
+    for agent in specs:
+        require_file_name(agent, "agent", ConfigError)
+    is_new = not (options.run / "run.json").exists()
     num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
-    config = _start(options.run, config, {agent: (spec, num_rows[agent]) for agent, spec in specs.items()})
-    if logs is not None:
-        study.keep_data(options.run, logs, str(options.data))
-        del logs  # which the run directory holds now
+    sizes = {agent: (spec, num_rows[agent]) for agent, spec in specs.items()}
+    if is_new:
+        require_room(options.run, config, sizes)
+        study.plan(options.run, config)  # or refuse it here
+    # before anything is written: an environment of the user's may do anything when it is first played
+    played = study.random_play(config) if logs is None and is_new else None
+    config = _create(options.run, config)
+    with writing(options.run):
+        if logs is not None:
+            study.keep_data(options.run, logs, str(options.data))
+        elif played is not None:
+            study.keep_play(options.run, config, played)
+    del logs, played  # which the run directory holds now
     return _finish(options.run, config, engine, json=options.json)
 
 
@@ -94,10 +108,9 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
     )
 
 
-def _start(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> RunConfig:
-    """Make a run directory where the disk has room for it, or let the run there gain what it lacks."""
+def _create(folder: Path, config: RunConfig) -> RunConfig:
+    """Make a run directory, or let the run there gain what it lacks and say so."""
     if not (folder / "run.json").exists():
-        require_room(folder, config, sizes)
         return study.create(folder, config)
     before, after = RunConfig.read(folder / "run.json"), study.plan(folder, config)
     if after != before:
@@ -142,7 +155,7 @@ def resume(options: cli.Resume) -> int:
     if different:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
-        config = _start(options.run, _more(config, options), {})
+        config = _create(options.run, _more(config, options))
     return _finish(options.run, config, engine, json=options.json)
 
 
@@ -223,7 +236,7 @@ def play(options: cli.Play) -> int:
             say(f"  episode {number}: return {total:.2f}", quiet=options.json)
     if options.json:
         video = None if options.video is None else str(options.video)
-        print(jsonlib.dumps({"task": name, "team": who, "seed": seed, "returns": returns, "video": video}))
+        say_json({"task": name, "team": who, "seed": seed, "returns": returns, "video": video})
     return 0
 
 
@@ -250,7 +263,7 @@ def demo(folder: Path) -> int:
 def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
     began = time.monotonic()
-    with resumable(f"marline resume {folder}"), writing(folder):
+    with resumable(study.resume_command(folder, config)), writing(folder):
         record_start(folder)
         shares = engine.plan(config.seeds)
         updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
@@ -265,13 +278,13 @@ def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> i
         print(f"marline: {line}", file=sys.stderr)
     status = DIVERGED if diverged else 0
     if json:
-        print(jsonlib.dumps(reporting.summary_table([folder]), indent=2))
+        say_json(reporting.summary_table([folder]))
         return status
     for line in reporting.headlines([folder]):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
-    say(f"  next:   marline report {folder} -o page.html    marline run --help")
+    say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
     return status
 
 
@@ -295,8 +308,17 @@ def report(options: cli.Report) -> int:
 
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
+    output = options.output or runs[0] / "report.html"
+    for path in (output, options.csv, options.summary, options.figure):
+        if path is not None:
+            require_writable(path)
+    require(not options.sampler or options.figure is not None, "--sampler is of the figure; add --figure")
+    if options.figure:
+        reporting.require_drawable(runs, options.figure, options.sampler)
+    if options.tensorboard:
+        reporting.require_tensorboard()
     timelines = {run: timeline(Ledger(run).events()) for run in runs}
-    page = reporting.write_report(runs, options.output or runs[0] / "report.html", timelines)
+    page = reporting.write_report(runs, output, timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
     if options.summary:
@@ -306,12 +328,12 @@ def report(options: cli.Report) -> int:
     if options.tensorboard:
         reporting.write_tensorboard(runs, options.tensorboard)
     if options.json:
-        print(jsonlib.dumps(reporting.summary_table(runs), indent=2))
+        say_json(reporting.summary_table(runs))
         return 0
     for line in reporting.headlines(runs):
         say(line)
     say(f"  report: {page}")
-    say(f"  next:   open {page} in a browser")
+    say(f"  next:   open {quoted(page)} in a browser")
     return 0
 
 
@@ -338,7 +360,7 @@ def export(options: cli.Export) -> int:
             agent: {"folder": str(folders[agent]), "policy_sha256": bundle.policy_sha256}
             for agent, bundle in exported.bundles.items()
         }
-        print(jsonlib.dumps({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles}, indent=2))
+        say_json({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles})
         return 0
     for agent, bundle in exported.bundles.items():
         say(
@@ -364,7 +386,7 @@ def list_catalogue(what: str, *, json: bool) -> int:
         catalogue = {what: {name: describe_task(task) for name, task in TASKS.items()}}
     if json:
         pairs = {"pairs": {name: works_with(name) for name in ALGORITHMS}}
-        print(jsonlib.dumps(catalogue | (pairs if what in ("all", "algorithms") else {}), indent=2))
+        say_json(catalogue | (pairs if what in ("all", "algorithms") else {}))
         return 0
     console = Console()
     for title, entries in catalogue.items():
@@ -406,7 +428,7 @@ def doctor(*, json: bool) -> int:
         "compiled in": f"{time.monotonic() - began:.2f} s",
     }
     if json:
-        print(jsonlib.dumps(facts, indent=2))
+        say_json(facts)
     else:
         for name, fact in facts.items():
             say(f"{name:20} {fact}")

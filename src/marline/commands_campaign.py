@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,13 @@ from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
 from marline.campaign.verify import verify as verify_files
-from marline.console import ProgressDisplay, resumable, say
+from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data.check import check
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
 from marline.options import read_pairs
 from marline.planning import plan_campaign
 from marline.runtime import set_up_jax
+from marline.shell import command
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def train(options: cli_campaign.Train) -> int:
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
     with (
-        resumable(f"marline train --run {options.run}"),
+        resumable(command("train", "--run", options.run)),
         ProgressDisplay([("updates", updates)]) as display,
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
     ):
@@ -70,7 +70,7 @@ def train(options: cli_campaign.Train) -> int:
         campaign.train(progress)
     say(f"trained: {updates:,} updates of each agent")
     status = _tell_who_diverged(campaign, 0)
-    say(f"  next: marline export {options.run}")
+    say(f"  next: {command('export', options.run)}")
     return status
 
 
@@ -96,7 +96,7 @@ def export(options: cli.Export) -> int:
             agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
             for agent, bundle in bundles.items()
         }
-        print(jsonlib.dumps({"logs_of_deployment": number, "team": exported.team, "bundles": found}, indent=2))
+        say_json({"logs_of_deployment": number, "team": exported.team, "bundles": found})
         return 0
     for agent, bundle in bundles.items():
         tuned_on = bundle.contract["tuned_on_deployment"]
@@ -115,24 +115,35 @@ def export(options: cli.Export) -> int:
         say(line)
     say("copy each folder to its agent, and there: python run_policy.py LOGS")
     say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
-    say(f"  next: marline ingest {options.run} LOGS")
+    say(f"  next: {command('ingest', options.run, 'LOGS')}")
     return 0
 
 
 def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
     lines = [
         f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
-        f"[{its.low:+.3g}, {its.high:+.3g}], actions {its.deviation:.3g} apart, "
+        f"{_interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "
         f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
         for agent, its in found.items()
     ]
     return [*lines, f"limits: {LIMITS}"] if lines else []
 
 
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else "[too few episodes]"
+
+
 def ingest(options: cli_campaign.Ingest) -> int:
     """`marline ingest`."""
     set_up_jax()
-    with resumable(f"marline ingest {options.run} LOGS"):
+    flags = {
+        "--allow-missing": options.allow_missing,
+        "--unstamped": options.unstamped,
+        "--replace": options.replace,
+        "--clip-actions": options.clip_actions,
+    }
+    logs = () if options.logs is None else (options.logs,)
+    with resumable(command("ingest", options.run, *logs, *(flag for flag, given in flags.items() if given))):
         campaign = _open(options.run)
         found = campaign.ingest(
             options.logs,
@@ -142,7 +153,7 @@ def ingest(options: cli_campaign.Ingest) -> int:
             clip_actions=options.clip_actions,
         )
     if options.json:
-        print(jsonlib.dumps(found._asdict(), indent=2))
+        say_json(found._asdict())
         return 0
     for note in found.notes:
         say(f"note: {note}")
@@ -162,15 +173,16 @@ def _describe(found: Ingested, run: Path) -> list[str]:
             f"deployment {found.deployment}: WAITING {arrived}/{team}, no logs of {', '.join(found.waiting_for)} yet; "
             f"rows: {rows}",
             "nothing is merged before all are in",
-            f"  next: marline ingest {run} LOGS, or marline ingest {run} --allow-missing to go on without",
+            f"  next: {command('ingest', run, 'LOGS')}",
+            f"        {command('ingest', run, '--allow-missing')} to go on without",
         ]
     if found.outcome == "repeated":
         return [
             f"nothing to do: these logs of deployment {found.deployment} are in already",
-            f"  next: marline status {run}",
+            f"  next: {command('status', run)}",
         ]
     waived = f"; without {', '.join(found.waived)}, who keep policy and data" if found.waived else ""
-    return [f"logs of deployment {found.deployment} are in; rows: {rows}{waived}", f"  next: marline tune {run}"]
+    return [f"logs of deployment {found.deployment} are in; rows: {rows}{waived}", f"  next: {command('tune', run)}"]
 
 
 def tune(options: cli_campaign.Tune) -> int:
@@ -178,7 +190,9 @@ def tune(options: cli_campaign.Tune) -> int:
     set_up_jax()
     campaign = _open(options.run, strict=options.strict)
     with (
-        resumable(f"marline tune {options.run}"),
+        resumable(
+            command("tune", options.run, *_several("--agent", options.agent), *_several("--freeze", options.freeze))
+        ),
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
     ):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
@@ -186,7 +200,7 @@ def tune(options: cli_campaign.Tune) -> int:
     number = record["deployment"]
     status = _tell_who_diverged(campaign, number)
     if options.json:
-        print(jsonlib.dumps({**record, "returns": campaign.returns}, indent=2))
+        say_json({**record, "returns": campaign.returns})
         return status
     say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
     for agent, measured in record["agents"].items():
@@ -204,10 +218,14 @@ def tune(options: cli_campaign.Tune) -> int:
         say(f"{agent}: no logs, keeps policy and data")
     if number == campaign.config.deployments:
         say(f"all {number} deployments are done")
-        say(f"  next: marline report {options.run}")
+        say(f"  next: {command('report', options.run)}")
     else:
-        say(f"  next: marline export {options.run}")
+        say(f"  next: {command('export', options.run)}")
     return status
+
+
+def _several(flag: str, values: Sequence[str]) -> tuple[str, ...]:
+    return (flag, *values) if values else ()
 
 
 def rollback(options: cli_campaign.Rollback) -> int:
@@ -216,7 +234,7 @@ def rollback(options: cli_campaign.Rollback) -> int:
     event = _open(options.run).rollback(options.to, options.agent)
     what = f"after deployment {options.to}" if options.to else "after offline training"
     say(f"{', '.join(event.body['agents'])}: back to the policies {what}; what was logged since stays")
-    say(f"  next: marline export {options.run}")
+    say(f"  next: {command('export', options.run)}")
     return 0
 
 
@@ -244,7 +262,7 @@ def verify(options: cli_campaign.Verify) -> int:
                 file=sys.stderr,
             )
             return DAMAGED
-    say(f"  next: marline status {options.run}")
+    say(f"  next: {command('status', options.run)}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marline.console import say
+from marline.console import say, say_json
 from marline.data import dataset
 from marline.data.check import Finding, lint
 from marline.data.dataset import Dataset
@@ -22,6 +21,7 @@ from marline.data.split import read_split
 from marline.data.summary import Summary, summarise
 from marline.data.team import require_agents, require_sizes
 from marline.errors import DataError, MarlineError, require
+from marline.shell import command
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def import_(options: cli_data.Import) -> int:
         say(f"{agent}: {num_rows:,} transitions")
     say(f"read {log.kind} in {time.monotonic() - began:.1f} s")
     say(f"  dataset: {options.out}")
-    say(f"  next:    marline data check {options.out}")
+    say(f"  next:    {command('data', 'check', options.out)}")
     return 0
 
 
@@ -87,7 +87,7 @@ def check(options: cli_data.Check) -> int:
         write_dataset_page(options.html, str(options.folder), logs, findings)
     if options.json:
         facts = {agent: summary._asdict() for agent, summary in summaries.items()}
-        print(jsonlib.dumps({"agents": facts, "findings": [finding._asdict() for finding in findings]}, indent=2))
+        say_json({"agents": facts, "findings": [finding._asdict() for finding in findings]})
         return FOUND_ERRORS if errors else 0
     _print_table(logs, summaries, findings)
     for finding in sorted(findings, key=lambda finding: finding.severity != "error"):
@@ -96,7 +96,8 @@ def check(options: cli_data.Check) -> int:
     if options.html is not None:
         say(f"  page: {options.html}")
     if not errors:
-        say(f"  next: marline run --data {options.folder} --task {options.task or 'NAME'} --run runs/first")
+        following = command("run", "--data", options.folder, "--task", options.task or "NAME", "--run", "runs/first")
+        say(f"  next: {following}")
     return FOUND_ERRORS if errors else 0
 
 

@@ -20,10 +20,11 @@ from marline.data import dataset
 from marline.data.checkpoints import read_manifest
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
-from marline.envs import MultiAgentMujoco, Task, World, make_task, trust
+from marline.envs import MultiAgentMujoco, Simulator, Task, World, make_task, trust
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
+from marline.shell import command
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def make(options: cli_data.Make) -> int:
     task = make_task(task_name)
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
+    if isinstance(task, Simulator):  # so that what is missing is missed before a folder is made
+        task.make().close()
     made = KINDS[kind](task, options)
     returns = episodes(next(iter(made.logs.values()))).returns
     provenance = {
@@ -66,8 +69,9 @@ def make(options: cli_data.Make) -> int:
     say(f"{options.name}: {len(made.logs)} agents, {num_rows:,} transitions of each")
     say(f"  returns: {returns.mean():.1f} on average, standard deviation {returns.std():.1f}")
     say(f"  dataset: {options.out}")
-    trusted = " --trust" if options.trust else ""
-    say(f"  next:    marline run --task {task_name}{trusted} --data {options.out} --run runs/first")
+    trusted = ("--trust",) if options.trust else ()
+    following = command("run", "--task", task_name, *trusted, "--data", options.out, "--run", "runs/first")
+    say(f"  next:    {following}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,11 @@ from marline.campaign.gates import describe as describe_gate
 from marline.campaign.shift import LIMIT, most_moved
 from marline.campaign.status import Status
 from marline.campaign.status import status as read_status
-from marline.console import say
+from marline.console import can_show, say, say_json
 from marline.ops.distance_bins import EDGES
 
 BARS = " ▁▂▃▄▅▆▇█"
+DIGITS = " 12345678"  # where the terminal lacks them
 
 
 def status(folder: Path, *, json: bool) -> int:
@@ -30,7 +30,7 @@ def status(folder: Path, *, json: bool) -> int:
         moved = [shift._asdict() for shift in found.shifts]
         diverged = [stop._asdict() for stop in found.diverged]
         parts = {"agents": agents, "shifts": moved, "distance_edges": EDGES.tolist(), "diverged": diverged}
-        print(jsonlib.dumps({**found._asdict(), **parts}, indent=2))
+        say_json({**found._asdict(), **parts})
         return 0
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
     say(_line(found))
@@ -113,8 +113,8 @@ def _shift_table(found: Status) -> Table:
 
 def _bars(counts: Sequence[int]) -> str:
     """Counts as bars of text, the largest as high as a line."""
-    most = max(counts, default=0)
-    return "".join(BARS[math.ceil(count / most * (len(BARS) - 1))] for count in counts) if most > 0 else "-"
+    most, bars = max(counts, default=0), BARS if can_show(BARS) else DIGITS
+    return "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in counts) if most > 0 else "-"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,13 +16,35 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from marline.errors import INTERRUPTED
 
-_console = Console(highlight=False)
+_console = Console(highlight=False, emoji=False)  # or ":bug:" in a path would become a picture
 
 
 def say(line: str, *, quiet: bool = False) -> None:
     """Print a line; it may hold any name that comes from data."""
     if not quiet:
         _console.print(escape(line), soft_wrap=True)
+
+
+def say_json(value: Any) -> None:
+    """Print plain values as JSON; NaN and infinities, which it has no words for, as null."""
+    print(json.dumps(_finite(value), indent=2))
+
+
+def can_show(text: str) -> bool:
+    """Whether standard output has all these letters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager

@@ -94,7 +94,6 @@ def save(path: Path, frames: Iterable[Frame]) -> None:
     first.save(
         buffer, format=kind, save_all=True, append_images=others, duration=round(1000 / FRAMES_PER_SECOND), loop=0
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic_bytes(path, buffer.getvalue())
 
 

@@ -8,7 +8,6 @@ import json
 import re
 from pathlib import Path
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from marline.algorithms.sac import SAC
 from marline.behaviour_policy.folder import policy_folder, read_evaluations, read_policy, read_steps, train
 from marline.behaviour_policy.team import share_out
 from marline.behaviour_policy.training import Lesson, Played, Training, teach
+from marline.data.locking import locked
 from marline.errors import ConfigError, CorruptionError, MarlineError
 from marline.nn.actors import SquashedGaussianActor
 from marline.types import Spec
@@ -111,7 +111,8 @@ def test_folders_that_are_not_its_own_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape("holds another training (seed 0 there, 1 here)")):
         next(train(folder, dataclasses.replace(TINY, seed=1), NEVER, max_steps=400))
     assert json.loads((folder / "training.json").read_text())["sac"]["hidden"] == [8]
-    filelock.FileLock(folder / "lock").acquire(timeout=0).lock.release()  # it was let go
+    with locked(folder / "lock"):  # it was let go
+        pass
 
 
 def test_a_flipped_byte_is_noticed(tmp_path: Path, lessons: list[Lesson]) -> None:

@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import jax
 import pytest
 from field import act, contents, copy, create, flip, offline_logs, policies
+from processes import PATIENCE, finished, started
 from safetensors.numpy import load_file
 
 from marline import cli
@@ -31,8 +31,6 @@ from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError
 from marline.data.manifest import RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
-
-PATIENCE = 900  # seconds before a hanging child is given up
 
 
 def test_one_altered_bit_in_any_file_is_found_and_the_file_named(
@@ -286,15 +284,15 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
         (signal.SIGTERM, 143, [str(world / "run" / "data"), *options], first),
         (signal.SIGINT, 130, [], folder / "run.pid"),  # which a writer leaves behind only if it is killed
     ):
-        process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        deadline = time.monotonic() + PATIENCE
-        while not moment.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
-            Campaign.open(folder).rollback(0)
-        last = max(checkpoints(folder))
-        os.kill(process.pid, sent)
-        _, error = process.communicate(timeout=PATIENCE)
+        with started([*command, *arguments]) as process:
+            deadline = time.monotonic() + PATIENCE
+            while not moment.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
+                Campaign.open(folder).rollback(0)
+            last = max(checkpoints(folder))
+            os.kill(process.pid, sent)
+            _, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, error
         assert f"Go on with: marline train --run {folder}" in error and "Traceback" not in error
         assert max(checkpoints(folder)) >= last >= 10_000
@@ -318,6 +316,6 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
 def test_killed_at_ten_moments_it_ends_as_if_it_had_been_left_alone() -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
     command = [sys.executable, str(script), "--kills", "10", "--by-time", "0", "--seed", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = finished(command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills in" in done.stdout

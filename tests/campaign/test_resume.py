@@ -9,30 +9,26 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE, started
 
 OPTIONS = (
     "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "
     "--offline-updates 60 --deployments 2 --updates 30 --hidden 8 --evaluation-episodes 4"
 ).split()
-PATIENCE = 600  # seconds before a hanging child is given up
 
 
-def marline(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "marline", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        start_new_session=True,
-    )
+def marline(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "marline", *arguments]
+    return started(command, stderr=subprocess.STDOUT, env={**os.environ, "JAX_PLATFORMS": "cpu"})
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=PATIENCE)
+def finish(*arguments: str) -> str:
+    with marline(*arguments) as process:
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return output
 
@@ -50,7 +46,7 @@ def fingerprints(run: Path) -> dict[str, str]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One seed, which needs no process but its own."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    finish(marline("run", "--run", str(run), *OPTIONS, "--seeds", "1"))
+    finish("run", "--run", str(run), *OPTIONS, "--seeds", "1")
     return run
 
 
@@ -70,12 +66,10 @@ def wait_for(process: subprocess.Popen[str], path: Path) -> None:
 )
 def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = marline("run", "--run", str(run), *OPTIONS, "--seeds", "1")
-    wait_for(process, run / moment)
-    process.kill()
-    process.communicate()
+    with marline("run", "--run", str(run), *OPTIONS, "--seeds", "1") as process:
+        wait_for(process, run / moment)
     assert not (run / "report.html").exists(), "the run was over before it was killed"
-    finish(marline("resume", str(run)))
+    finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
     assert (run / "report.html").exists()
 
@@ -83,23 +77,23 @@ def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path
 def test_workers_end_with_their_parent_and_the_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Two seeds, a worker each: killed, then asked to stop, then left alone."""
     whole, run = tmp_path / "whole", tmp_path / "run"
-    finish(marline("run", "--run", str(whole), *OPTIONS, "--seeds", "2"))
+    finish("run", "--run", str(whole), *OPTIONS, "--seeds", "2")
 
-    process = marline("run", "--run", str(run), *OPTIONS, "--seeds", "2")
-    wait_for(process, run / "seed-1" / "offline" / "metrics.jsonl")  # perhaps not the other's
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()  # returns when the last process that holds the pipe has gone
+    with marline("run", "--run", str(run), *OPTIONS, "--seeds", "2") as process:
+        wait_for(process, run / "seed-1" / "offline" / "metrics.jsonl")  # perhaps not the other's
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)  # returns when the last process that holds the pipe has gone
     assert not finished(run, seed=1)
 
-    process = marline("resume", str(run))
-    wait_for(process, run / "seed-0" / "otc-value" / "checkpoint-0000001")
-    process.terminate()
-    output, _ = process.communicate(timeout=PATIENCE)
+    with marline("resume", str(run)) as process:
+        wait_for(process, run / "seed-0" / "otc-value" / "checkpoint-0000001")
+        process.terminate()
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     assert f"marline resume {run}" in output
     assert not finished(run, seed=0)
 
-    finish(marline("resume", str(run)))
+    finish("resume", str(run))
     assert fingerprints(run) == fingerprints(whole)
 
 
@@ -110,7 +104,7 @@ def finished(run: Path, *, seed: int) -> bool:
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
     before = fingerprints(uninterrupted)
-    finish(marline("resume", str(uninterrupted)))
+    finish("resume", str(uninterrupted))
     assert fingerprints(uninterrupted) == before
 
 
@@ -121,7 +115,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: P
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    finish(marline("resume", str(run)))
+    finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 
 
@@ -132,7 +126,7 @@ def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path) -> None
     data = bytearray(file.read_bytes())
     data[-100] ^= 1
     file.write_bytes(data)
-    process = marline("resume", str(run))
-    output, _ = process.communicate(timeout=PATIENCE)
+    with marline("resume", str(run)) as process:
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3
     assert "agent_0.h5" in output and "Traceback" not in output

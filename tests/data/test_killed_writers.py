@@ -1,6 +1,5 @@
 """A writer that is really killed leaves the old state or the new one, wherever it was."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ SCRIPT = """
 import itertools, os, signal, sys, time, traceback
 from pathlib import Path
 import numpy as np
+from processes import finished
+
 from marline.data import checkpoints, dataset, files
 from marline.types import Spec
 
@@ -109,7 +110,7 @@ for kind in (File(), Lines(), Logs(), Weights()):
 
 def test_a_killed_writer_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = finished(command)
     assert run.returncode == 0, run.stderr
     tried = dict(line.split() for line in run.stdout.splitlines())
     assert list(tried) == ["File", "Lines", "Logs", "Weights"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import finished
 from random_policies import CONTINUOUS, DISCRETE, policy_of, seen
 
 from marline import cli
@@ -164,7 +164,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def serve(python: list[str], bundle: Path, folder: Path, steps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = "".join(json.dumps(step) + "\n" for step in steps)
     command = [*python, str(bundle / "run_policy.py"), str(folder)]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    done = finished(command, input=lines)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -290,7 +290,7 @@ def test_the_script_refuses_what_is_not_what_was_exported(python: list[str], tmp
             (folder / "golden.json").write_text(json.dumps(golden))
             seal_again(folder, "golden.json")
         command = [*python, str(folder / "run_policy.py"), str(tmp_path / "logs")]
-        done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+        done = finished(command, input="")
         assert done.returncode == 1 and told in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "logs").exists()
 
@@ -302,7 +302,7 @@ sys.modules["onnx"] = None
 import marline.cli
 marline.cli.main(["export", {str(campaign.folder)!r}])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
+    done = finished([sys.executable, "-c", script])
     assert done.returncode == 2
     assert done.stderr == (
         "marline: exporting needs the package onnx, which is not installed; run: pip install onnx onnxruntime\n"

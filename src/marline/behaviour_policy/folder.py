@@ -14,7 +14,6 @@ import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import filelock
 import jax
 import numpy as np
 
@@ -23,6 +22,7 @@ from marline.behaviour_policy.training import JOINT, Evaluation, Lesson, Played,
 from marline.data import dataset
 from marline.data.checkpoints import load_checkpoint, read_manifest, save_checkpoint
 from marline.data.files import atomic_json, to_json
+from marline.data.locking import HeldError, locked
 from marline.data.scratch import is_scratch
 from marline.errors import ConfigError, MarlineError
 from marline.nn.actors import SquashedGaussianActor
@@ -143,13 +143,13 @@ def _only_writer(folder: Path, training: Training) -> Iterator[None]:
     ):
         raise ConfigError(f"{folder} is not empty and holds no training; choose another --training")
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = filelock.FileLock(folder / "lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise ConfigError(
-            f"{folder}: another process trains there; wait for it, or choose another --training"
-        ) from None
-    with lock:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / "lock"))
+        except HeldError:
+            raise ConfigError(
+                f"{folder}: another process trains there; wait for it, or choose another --training"
+            ) from None
         if not description.exists():
             atomic_json(description, dataclasses.asdict(training))
         found = json.loads(description.read_text())

@@ -39,6 +39,7 @@ from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWa
 from marline.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
 from marline.policy import NumpyPolicy
 from marline.samplers import Sampler
+from marline.shell import command
 from marline.tuning import Team
 from marline.types import AgentID, Policy
 
@@ -166,7 +167,7 @@ class Campaign:
         config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,
-            f"{folder} compares several samplers or seeds; go on with it by: marline resume {folder}",
+            f"{folder} compares several samplers or seeds; go on with it by: {study.resume_command(folder, config)}",
         )
         campaign = Campaign(folder, config, study.prepare_data(folder, config))
         told = f"{folder} was made with {'; '.join(campaign._other_versions)}; {NOT_IDENTICAL}"
@@ -307,6 +308,7 @@ class Campaign:
             "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
             "folder": str(exported.folder),
         }
+        exported.require_places()
         with self._writing():
             # before the bundles: none may be out there that the ledger does not know
             if body not in [event.body for event in self._events_of("exported", exported.deployment)]:
@@ -408,9 +410,8 @@ class Campaign:
                 self._ingest(received, allow_missing=False, unstamped=True, replace=True)
                 saved = self._history.load_logs(number)
             if saved is None:
-                raise ConfigError(
-                    f"deployment {number} has no logs yet; bring them in with: marline ingest {self.folder} LOGS"
-                )
+                bring = command("ingest", self.folder, "LOGS")
+                raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
             frozen = {agent for agent in self.agents if agent in freeze or (agents and agent not in agents)}
             before = self._events_of("tuned", number)
             if before:  # its checkpoint was lost, and is made again
@@ -456,7 +457,7 @@ class Campaign:
             require(
                 not waiting or self._history.load_logs(self._number + 1) is not None,
                 f"logs of {', '.join(waiting)} wait for those of the others; bring these in, or go on without them "
-                f"first: marline ingest {self.folder} --allow-missing",
+                f"first: {command('ingest', self.folder, '--allow-missing')}",
             )
             chosen = [agent for agent in self.agents if not agents or agent in agents]
             event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
@@ -514,7 +515,8 @@ class Campaign:
         self._require_budget()
         require(
             self._history.load_logs(number) is None,
-            f"the logs of deployment {number} are in already, and these are others; next: marline tune {self.folder}",
+            f"the logs of deployment {number} are in already, and these are others; "
+            f"next: {command('tune', self.folder)}",
         )
         require_stamps(received.stamps, self.ledger.events(), number, received.source)
         plain = [agent for agent in fresh if agent not in received.stamps]
@@ -713,9 +715,8 @@ class Campaign:
 
     def _trained(self) -> Team:
         if self._team is None:
-            raise ConfigError(
-                f"the team in {self.folder} is not trained yet; call train() first, or repeat marline train"
-            )
+            train = command("train", "--run", self.folder)
+            raise ConfigError(f"the team in {self.folder} is not trained yet; call train() first, or: {train}")
         return self._team
 
     def _require_budget(self) -> None:

@@ -16,7 +16,7 @@ from marline.data import dataset
 from marline.data.hdf5 import read_arrays
 from marline.data.manifest import require_intact
 from marline.errors import require_name
-from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, write_bundle
+from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, require_place, write_bundle
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy
 
@@ -45,8 +45,14 @@ class Exported:
         """A hash of all policies: two teams are the same if theirs are."""
         return team_hash({agent: bundle.policy_sha256 for agent, bundle in self.bundles.items()})
 
+    def require_places(self) -> None:
+        """Raise `ConfigError` unless every bundle may be written, before any is."""
+        for folder in self.folders.values():
+            require_place(folder)
+
     def write(self) -> None:
         """Write every bundle; each appears as a whole or not at all."""
+        self.require_places()
         for agent, bundle in self.bundles.items():
             write_bundle(self.folder / agent, bundle)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marline.evaluation import CONFIDENCE, NUM_REPLICATES
+from marline.shell import command
 
 LIMIT = (
     "episodes are drawn anew for the interval, so it knows their scatter and nothing of weather, wear or season: "
@@ -67,7 +68,7 @@ def describe(body: Mapping[str, Any], folder: Path) -> list[str]:
     ]
     if change.is_regression:
         lines.append(f"this is a REGRESSION; {LIMIT}")
-        lines += [f"  to go back before tuning: {command}" for command in rollback_commands(body["came_from"], folder)]
+        lines += [f"  to go back before tuning: {line}" for line in rollback_commands(body["came_from"], folder)]
     return lines
 
 
@@ -75,6 +76,6 @@ def rollback_commands(came_from: Mapping[str, int], folder: Path) -> list[str]:
     """What brings a team back, given the deployment that each agent's policy was last tuned on."""
     numbers = sorted(set(came_from.values()))
     if len(numbers) == 1:
-        return [f"marline rollback {folder} --to {numbers[0]}"]
+        return [command("rollback", folder, "--to", str(numbers[0]))]
     groups = [(number, [agent for agent, its in came_from.items() if its == number]) for number in numbers]
-    return [f"marline rollback {folder} --to {number} --agent {' '.join(agents)}" for number, agents in groups]
+    return [command("rollback", folder, "--to", str(number), "--agent", *agents) for number, agents in groups]

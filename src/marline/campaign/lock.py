@@ -7,29 +7,50 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
-from marline.errors import ConfigError
+from marline.data.files import StorageError, open_regular
+from marline.data.locking import HeldError, locked
+from marline.errors import ConfigError, MarlineError
 
 PATIENCE = 0.5  # seconds
+LONGEST = 20  # bytes of a process's number
 
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the run directory for writing. The kernel lets go of the lock when its holder dies, so none is ever stale.
+    """Hold the run directory for writing.
 
     Raises:
         ConfigError: another process holds it.
+        StorageError: it may not be written, or its file system has no locks.
     """
-    lock, owner = filelock.FileLock(folder / "run.lock"), folder / "run.pid"
+    owner = folder / "run.pid"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / "run.lock", PATIENCE))
+        except HeldError:
+            raise ConfigError(
+                f"{folder} is being written by process {_owner(owner)}; wait for it, or stop it"
+            ) from None
+        try:
+            owner.unlink(missing_ok=True)  # what a killed writer left, or a link to something else
+            with open(owner, "x") as file:
+                file.write(str(os.getpid()))
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {owner}: {error.strerror}; choose a folder that you may write, or change its permissions"
+            ) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # a disk that was taken away meanwhile
+                owner.unlink()
+
+
+def _owner(path: Path) -> str:
+    """The number of the process that wrote a file, or a question mark."""
     try:
-        lock.acquire(timeout=PATIENCE)
-    except filelock.Timeout:
-        who = owner.read_text() if owner.exists() else "?"
-        raise ConfigError(f"{folder} is being written by process {who}; wait for it, or stop it") from None
-    try:
-        owner.write_text(str(os.getpid()))
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+        with open_regular(path) as file:
+            text = file.read(LONGEST).decode("ascii", "replace")
+    except MarlineError:
+        return "?"
+    return text if text.isdecimal() else "?"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, no_type_check
 
-from marline import envs
+from marline import plugins
 from marline.campaign import cluster, parcels, study
 from marline.campaign.engine import Progress
 from marline.campaign.history import History
@@ -49,14 +49,14 @@ class Order(NamedTuple):
         part: what to do.
         config: of the study.
         given: histories to go on from, by place.
-        trusted: the user's own task, if the study has one and the user said to trust it.
+        trusted: code of the user's own that the user said to trust.
         versions: that the worker must have.
     """
 
     part: Part
     config: RunConfig
     given: Mapping[str, Sequence[Parcel]]
-    trusted: str | None
+    trusted: Sequence[str]
     versions: cluster.Versions
 
 
@@ -105,7 +105,7 @@ class _Run:
         self._ray = cluster.require_ray()
         self._folder, self._config, self._progress = folder, config, progress
         self._share_of = {seed: number for number, share in enumerate(shares) for seed in share}
-        self._trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
+        self._trusted = tuple(plugins.trusted())
         self._data = self._ray.put(study.prepare_data(folder, config))  # one copy per machine, read in place
         self._waiting = [Part(seed, name) for name in (None, *config.samplers) for seed in self._share_of]
         self._running: dict[Any, Part] = {}  # by the stream that its news come in
@@ -184,8 +184,7 @@ def _stream(order, data):
 def _work(order: Order, data: Mapping[AgentID, Dataset]) -> Iterator[News]:
     """The life of a worker: run or finish one part."""
     cluster.require_versions(order.versions)
-    if order.trusted is not None:
-        envs.trust(order.trusted)
+    plugins.trust(order.trusted)
     # which also removes what a killed worker left behind
     with scratch_directory(Path(tempfile.gettempdir(), f"marline-{os.getuid()}")) as scratch:
         scratch.chmod(0o700)  # in a folder that others read too

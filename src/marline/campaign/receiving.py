@@ -25,6 +25,7 @@ from marline.data.formats.flat import DAMAGED_ARCHIVE, npz_blocks
 from marline.data.formats.log import joined
 from marline.data.layout import by_number, first_row, logs_of, require_keys
 from marline.errors import CorruptionError, DataError
+from marline.shell import command
 from marline.types import AgentID, Spec
 
 STAMPS = ("agent", "deployment", "policy_sha256")
@@ -214,7 +215,7 @@ def _imported(path: Path, specs: Mapping[AgentID, Spec] | None, *, clip_actions:
     if None in agents and specs is None:
         raise DataError(
             f"{path} holds all agents together; give each its own first: "
-            f"marline data import {path} --spec FILE --out DATA"
+            f"{command('data', 'import', path, '--spec', 'FILE', '--out', 'DATA')}"
         )
     if specs is not None and None not in agents and not log.ordered_agents:
         strange = [agent for agent in agents if agent is not None and agent not in specs]

@@ -14,6 +14,7 @@ from marline.campaign.run_directory import require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.manifest import read_sealed, require_file_name
 from marline.errors import CorruptionError, require
+from marline.shell import command
 
 if TYPE_CHECKING:  # it would import JAX
     from marline.types import AgentID
@@ -88,7 +89,7 @@ def status(folder: Path) -> Status:
         settings = json.loads(path.read_text("utf-8"))
         require(
             settings["task"] is None,
-            f"{folder} deploys in a simulator; see how it does with: marline report {folder}",
+            f"{folder} deploys in a simulator; see how it does with: {command('report', folder)}",
         )
         (sampler,), (seed,) = settings["samplers"], settings["seeds"]
         num_deployments, offline_updates = int(settings["deployments"]), int(settings["offline_updates"])
@@ -152,12 +153,12 @@ def _stage(trained: bool, done: bool, ingested: bool, some_arrived: bool, out: b
 
 def _next(stage: str, folder: Path) -> str:
     return {
-        "training": f"marline train --run {folder}",
-        "ready": f"marline export {folder}",
-        "out": f"marline ingest {folder} LOGS",
-        "waiting": f"marline ingest {folder} LOGS",
-        "ingested": f"marline tune {folder}",
-        "done": f"marline report {folder}",
+        "training": command("train", "--run", folder),
+        "ready": command("export", folder),
+        "out": command("ingest", folder, "LOGS"),
+        "waiting": command("ingest", folder, "LOGS"),
+        "ingested": command("tune", folder),
+        "done": command("report", folder),
     }[stage]
 
 

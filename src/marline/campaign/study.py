@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from marline import tuning
+from marline import plugins, tuning
 from marline.campaign.history import TRAJECTORIES, History, Record
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import OFFLINE, RunConfig
@@ -34,6 +34,7 @@ from marline.errors import ConfigError, CorruptionError
 from marline.memory import release_memory
 from marline.rollout import Policies
 from marline.samplers import OnlineMatched, Sampler, trains
+from marline.shell import command
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy
 
@@ -50,13 +51,14 @@ def plan(folder: Path, config: RunConfig) -> RunConfig:
     """
     path = folder / "run.json"
     if path.exists():
+        there = RunConfig.read(path)
         try:
-            return RunConfig.read(path).extended(config)
+            return there.extended(config)
         except ConfigError as error:
-            command = "status" if config.task is None else "resume"
+            going_on = command("status", folder) if config.task is None else resume_command(folder, there)
             raise ConfigError(
                 f"{folder} already holds another run ({error}); "
-                f"choose another --run, or go on with that one: marline {command} {folder}"
+                f"choose another --run, or go on with that one: {going_on}"
             ) from None
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
@@ -71,10 +73,16 @@ def create(folder: Path, config: RunConfig) -> RunConfig:
         ConfigError: see `plan`; nothing is changed.
     """
     whole, path = plan(folder, config), folder / "run.json"
+    document = whole.to_json()
     if not path.exists() or RunConfig.read(path) != whole:
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_json(path, whole.to_json())
+        atomic_json(path, document)
     return whole
+
+
+def resume_command(folder: Path, config: RunConfig) -> str:
+    """What goes on with a study; the user's own code must be trusted again."""
+    trust = ("--trust",) if any(plugins.code_in(config.to_json())) else ()
+    return command("resume", folder, *trust)
 
 
 def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
@@ -83,10 +91,22 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
         return dataset.load(folder / "data")
     if config.task is None or config.dataset_size is None:
         raise CorruptionError(f"{folder / 'data'} is missing, and these logs cannot be made again: put them back")
-    logs = collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
-    provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
-    dataset.save(folder / "data", logs, provenance)
+    logs = random_play(config)
+    keep_play(folder, config, logs)
     return logs
+
+
+def random_play(config: RunConfig) -> dict[AgentID, Dataset]:
+    """The offline logs of a study that was given none."""
+    assert config.task is not None and config.dataset_size is not None
+    return collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
+
+
+def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) -> None:
+    """Put `random_play` into the run directory; done once."""
+    if not (folder / "data" / "dataset.json").exists():
+        provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
+        dataset.save(folder / "data", logs, provenance)
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
@@ -147,7 +167,7 @@ class _Study:
         if config.task is None:
             raise ConfigError(
                 f"{folder} has no task to deploy in, its deployments happen outside; "
-                f"see how it goes on: marline status {folder}"
+                f"see how it goes on: {command('status', folder)}"
             )
         self.folder, self.config, self.seeds = folder, config, seeds
         self.task: Task = make_task(config.task)

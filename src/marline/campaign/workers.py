@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from typing import Any
 
 import jax
 
-from marline import envs
+from marline import plugins
 from marline.campaign import study
 from marline.campaign.engine import Progress
 from marline.campaign.forking import worker_context
@@ -38,14 +40,17 @@ SETTINGS = (
     "jax_persistent_cache_min_compile_time_secs",
 )
 
+PATIENCE = 2.0  # seconds
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
 
 @dataclasses.dataclass(frozen=True)
 class LocalEngine:
     """Each share of the seeds goes to a process of its own."""
 
     def plan(self, seeds: Sequence[int]) -> list[list[int]]:
-        """A share per core on a CPU, one share on an accelerator."""
-        if jax.default_backend() != "cpu":
+        """A share per core on a CPU; one on an accelerator, or where types are only here, as in a notebook."""
+        if jax.default_backend() != "cpu" or not all(map(plugins.is_importable, plugins.trusted())):
             return [list(seeds)]
         num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_workers = min(num_cores, len(seeds))
@@ -66,7 +71,7 @@ class LocalEngine:
 def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
     context = worker_context()
     settings = {name: jax.config.values[name] for name in SETTINGS}
-    trusted = config.task if config.task is not None and envs.is_trusted(config.task) else None
+    trusted = tuple(plugins.trusted())
     processes: dict[Connection, BaseProcess] = {}
     numbers: dict[Connection, int] = {}
     try:
@@ -116,11 +121,8 @@ def _follow(processes: dict[Connection, BaseProcess], numbers: dict[Connection, 
             assert isinstance(connection, Connection)
             try:
                 kind, text, done = connection.recv()
-            except EOFError:
-                code = running.pop(connection).exitcode
-                raise MarlineError(
-                    f"a worker stopped without a word (exit status {code}); was it out of memory?"
-                ) from None
+            except (EOFError, OSError):
+                raise MarlineError(_end(running.pop(connection))) from None
             if kind == "error":
                 raise MarlineError(text)
             if kind == "done":
@@ -129,16 +131,27 @@ def _follow(processes: dict[Connection, BaseProcess], numbers: dict[Connection, 
                 progress(numbers[connection], text, done)
 
 
+def _end(process: BaseProcess) -> str:
+    """How a worker ended that said nothing."""
+    process.join(PATIENCE)  # its pipe is closed a moment before it is gone
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"a worker was killed by {signal.Signals(-code).name}; was it out of memory?"
+    return f"a worker stopped without a word ({'it still ends' if code is None else f'exit status {code}'})"
+
+
 def _work(
     folder: Path,
     seeds: list[int],
     number: int,
     parent: Connection,
-    trusted: str | None,
+    trusted: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
     """The life of a worker: one core, no keyboard, no longer than its parent's, and no more trusting."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number_of_signal in (signal.SIGINT, signal.SIGHUP):  # of the terminal: its parent ends it in order
+        signal.signal(number_of_signal, signal.SIG_IGN)
+    _end_with_fork_server()
     if hasattr(os, "sched_setaffinity"):  # before the first use of JAX, which sizes its thread pools by it
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
@@ -146,8 +159,7 @@ def _work(
         jax.config.update(name, value)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     try:
-        if trusted is not None:
-            envs.trust(trusted)
+        plugins.trust(trusted)
         config = RunConfig.read(folder / "run.json")
         for text, done in _run_share(folder, config, seeds):
             parent.send(("progress", text, done))
@@ -156,6 +168,15 @@ def _work(
         parent.send(("error", str(error), 0))
     except Exception:  # a worker must tell its parent whatever goes wrong
         parent.send(("error", f"a worker failed:\n{traceback.format_exc()}", 0))
+
+
+def _end_with_fork_server() -> None:
+    """Be killed when the process that workers are forked off is gone, as it is after this one's parent is.
+
+    Even while the interpreter is held by something that takes long, and no thread can watch the parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_with(parent: Connection) -> None:

@@ -24,6 +24,9 @@ import numpy as np
 from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
 from marline.errors import ConfigError, CorruptionError, MarlineError
 
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of a file system without any
+
 
 class StorageError(MarlineError):
     """The disk is full, or the path may not be written."""
@@ -40,8 +43,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, num_bytes: in
     Raises:
         StorageError: the disk is full or the path may not be written; `path` is as it was.
     """
-    path = _prepared(path)
-    with _explained(path, num_bytes), scratch_directory(path) as scratch:
+    with _prepared(path) as path, _explained(path, num_bytes), scratch_directory(path) as scratch:
         written = scratch / path.name
         write(written)
         sync(written)
@@ -77,10 +79,9 @@ def publish_directory(path: Path, *, replaces: Collection[str] = (), num_bytes: 
         ConfigError: `path` exists and may not be replaced.
         StorageError: the disk is full or the path may not be written; `path` is as it was.
     """
-    path = _prepared(path)
     require_space(path, num_bytes or 0)
-    with _explained(path, num_bytes), scratch_directory(path) as scratch:
-        _require_replaceable(path, replaces)
+    with _prepared(path) as path, _explained(path, num_bytes), scratch_directory(path) as scratch:
+        require_replaceable(path, replaces)
         yield scratch
         sync_tree(scratch)
         if path.exists() and any(path.iterdir()):
@@ -98,9 +99,8 @@ def append_line(path: Path, value: object) -> None:
     Raises:
         StorageError: the disk is full or the path may not be written; the earlier lines are as they were.
     """
-    path = _prepared(path)
     line = to_json(value).encode() + b"\n"
-    with _explained(path, len(line)):
+    with _prepared(path) as path, _explained(path, len(line)):
         with open(path, "ab+", buffering=0) as file:
             end = _end_of_last_line(file)
             if end != file.seek(0, os.SEEK_END):
@@ -149,11 +149,16 @@ def open_regular(path: Path) -> io.BufferedReader:
     """Open for reading what is a plain file: not a link out of its folder, nor a pipe that would block.
 
     Raises:
-        CorruptionError: there is no such file, it cannot be read, or it is something else.
+        CorruptionError: there is no such file, or it is something else.
+        StorageError: it may not be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in FORBIDDEN:
+            raise StorageError(
+                f"cannot read {path}: {error.strerror}; ask its owner for it, or change its permissions"
+            ) from error
         what = "is a symbolic link; put the file itself there" if error.errno == errno.ELOOP else str(error.strerror)
         raise CorruptionError(f"{path} cannot be read: {what}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -170,6 +175,16 @@ def require_space(path: Path, num_bytes: int) -> None:
             f"cannot write {path}: it needs {num_bytes} bytes and its disk has {free} left; "
             "free some space or choose another disk"
         )
+
+
+def require_writable(path: Path) -> None:
+    """Raise `StorageError` unless a file can be put there, as far as can be told before."""
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder; choose another name")
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        what = "may not be written" if above.is_dir() else "is no folder"
+        raise StorageError(f"cannot write {path}: {above} {what}; choose a folder that you may write")
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
@@ -210,15 +225,23 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _prepared(path: Path) -> Path:
-    """The path without links, its parent directories made and on the disk."""
+@contextlib.contextmanager
+def _prepared(path: Path) -> Iterator[Path]:
+    """The path without links, its parent directories made and on the disk; they go again where nothing came of it."""
     path = Path(os.path.realpath(path))
     with _explained(path, None):
         missing = [parent for parent in path.parents if not parent.exists()]
-        for parent in reversed(missing):
-            parent.mkdir(exist_ok=True)
-            sync(parent.parent)
-    return path
+    try:
+        with _explained(path, None):
+            for parent in reversed(missing):
+                parent.mkdir(exist_ok=True)
+                sync(parent.parent)
+        yield path
+    except BaseException:
+        with contextlib.suppress(OSError):  # somebody else put something there
+            for parent in missing:
+                parent.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -238,7 +261,7 @@ def _explained(path: Path, num_bytes: int | None) -> Iterator[None]:
         raise StorageError(f"cannot write {path}{need}: {error.strerror or error}; {fix}") from error
 
 
-def _require_replaceable(path: Path, patterns: Collection[str]) -> None:
+def require_replaceable(path: Path, patterns: Collection[str]) -> None:
     """Raise `ConfigError` if there is anything at `path` but a directory of such files."""
     if not os.path.lexists(path):
         return

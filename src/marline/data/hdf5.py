@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from marline.data.files import open_regular
+from marline.data.files import NO_LOCKS, StorageError, open_regular
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
 
@@ -170,10 +170,23 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         what = "is empty" if not start else "is not an HDF5 file"
         raise DataError(f"{path} {what}; export the logs again as HDF5 in D4RL's layout")
     try:
-        with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES) as file:
+        with _opened(path) as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CorruptionError(f"{path} is truncated or altered ({error}); restore a copy or export it again") from error
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except BlockingIOError as error:
+        raise StorageError(
+            f"{path} is open for writing in another program; close it there, or wait until it is done"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=False)  # reading does not need them
 
 
 def open_arrays(

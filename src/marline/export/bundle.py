@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Array
 
-from marline.data.files import publish_directory
+from marline.data.files import publish_directory, require_replaceable, require_writable
 from marline.data.manifest import require_file_name, write_sealed
 from marline.errors import DataError, MarlineError, require
 from marline.export.graph import BATCH, OPSET, Graph
@@ -142,6 +142,12 @@ def make_bundle(
         "run_policy.py": Path(__file__).with_name("run_policy.py").read_bytes(),
     }
     return Bundle(agent, policy_sha256, files, contract, len(wanted), worst)
+
+
+def require_place(folder: Path) -> None:
+    """Raise `ConfigError` where a folder holds something else than a bundle, `StorageError` if it may not be made."""
+    require_replaceable(folder, FILES)
+    require_writable(folder / CONTRACT)
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:

@@ -10,9 +10,9 @@ from marline.data.files import atomic_bytes
 from marline.errors import ConfigError
 from marline.report.page import Moment, render
 from marline.report.records import read_run
-from marline.report.svg import write_figure
+from marline.report.svg import require_drawable, write_figure
 from marline.report.tables import headlines, summary_table, write_csv, write_summary
-from marline.report.tensorboard import write_tensorboard
+from marline.report.tensorboard import require_tensorboard, write_tensorboard
 
 
 @checked_arguments
@@ -44,6 +44,8 @@ def write_report(
 
 __all__ = [
     "headlines",
+    "require_drawable",
+    "require_tensorboard",
     "summary_table",
     "write_csv",
     "write_figure",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from marline import shell
 from marline.algorithms import ALGORITHMS
 from marline.configuration import describe, rebuild
 from marline.envs import make_task
@@ -22,7 +22,7 @@ COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluati
 def command(run: Run) -> str | None:
     """`marline run ...`, or nothing where no such command leads to these settings."""
     try:
-        return shlex.join(_tokens(run))
+        return shell.command(*_tokens(run))
     except (MarlineError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
@@ -45,15 +45,9 @@ def _tokens(run: Run) -> list[str]:
     if algorithm.get("known_reward") == describe(make_task(settings["task"])):
         algorithm.pop("known_reward")  # the command finds it
     return [
-        *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
-        *(
-            "--sampler",
-            *_samplers(settings["samplers"], tuple(int(width) for width in hidden)),
-            "--seeds",
-            str(len(run.seeds)),
-            "--deployment-fraction",
-            fraction,
-        ),
+        *("run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
+        *("--sampler", *_samplers(settings["samplers"], tuple(int(width) for width in hidden))),
+        *("--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
         *("--hidden", *(str(int(width)) for width in hidden)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from marline.data.files import atomic_bytes
 from marline.errors import ConfigError, require_name
 from marline.report.appearance import Look, looks, number, shorten
 from marline.report.figures import Panel, Trace, difference_panel, returns_panel
@@ -61,6 +62,15 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
     Raises:
         ConfigError: no run was given, or `path` does not end in .svg.
     """
+    read = require_drawable(runs, path, samplers)
+    if samplers:
+        read = [_only(run, samplers) for run in read]
+    atomic_bytes(path, draw(read).encode())
+    return path
+
+
+def require_drawable(runs: Sequence[Path], path: Path, samplers: Sequence[str]) -> list[Run]:
+    """What `write_figure` draws, read; `ConfigError` as of it."""
     if path.suffix.lower() != ".svg":
         raise ConfigError(f"{path} does not end in .svg, the only form that this figure is drawn in; rename it")
     if not runs:
@@ -68,11 +78,7 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
     read = [read_run(run) for run in runs]
     for name in samplers:
         require_name(name, dict.fromkeys(one.name for run in read for one in run.samplers), "sampler of these runs")
-    if samplers:
-        read = [_only(run, samplers) for run in read]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(draw(read), encoding="utf-8")
-    return path
+    return read
 
 
 def _only(run: Run, samplers: Sequence[str]) -> Run:

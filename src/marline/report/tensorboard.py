@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from marline.errors import ConfigError
 from marline.report.records import Run, read_run
@@ -21,16 +22,7 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
     Raises:
         ConfigError: tensorboardX is not installed.
     """
-    try:
-        # protobuf makes both classes when they are imported, where no type checker sees them
-        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-        from tensorboardX.record_writer import RecordWriter
-    except ImportError as error:
-        raise ConfigError(
-            f"writing TensorBoard logs needs tensorboardX, and {error.name or 'it'} is not there: "
-            "pip install 'marline[tensorboard]'"
-        ) from None
+    Event, Summary, RecordWriter = require_tensorboard()
     for run in map(read_run, runs):
         for sampler, seed in run.lines:
             file = folder / run.path.name / sampler / f"seed-{seed}" / FILE
@@ -43,6 +35,21 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
                 writer.write(Event(step=step, summary=summary).SerializeToString())
             writer.close()
     return folder
+
+
+def require_tensorboard() -> tuple[Any, Any, Any]:
+    """Event, Summary and RecordWriter of tensorboardX; `ConfigError` where it is not installed."""
+    try:
+        # protobuf makes both classes when they are imported, where no type checker sees them
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import RecordWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"writing TensorBoard logs needs tensorboardX, and {error.name or 'it'} is not there: "
+            "pip install 'marline[tensorboard]'"
+        ) from None
+    return Event, Summary, RecordWriter
 
 
 def _steps(run: Run, sampler: str, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
