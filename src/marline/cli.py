@@ -48,7 +48,7 @@ class Run:
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
     trust: bool = False
-    """Import and run the code that --task names."""
+    """Import and run the code that --task, --algorithm and --sampler name, as MODULE:NAME."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Resume:
     sampler: tuple[str, ...] = ()
     """Samplers to add, as for `marline run`; `shuffled` adds that control to every sampler that prefers rows."""
     trust: bool = False
-    """Import and run the code that the run's task names, where that is MODULE:FUNCTION."""
+    """Import and run the code that the run names, as MODULE:NAME."""
     engine: Literal["local", "ray"] = "local"
     """Where to compute; it need not be where the run began."""
     address: str | None = None
@@ -137,7 +137,7 @@ class Play:
     task: str | None = None
     """Task, where there is no run, as `marline run` takes it."""
     trust: bool = False
-    """Import and run the code that the task names, where that is MODULE:FUNCTION."""
+    """Import and run the code that the run or --task names, as MODULE:NAME."""
     sampler: str | None = None
     """Which team, where the run compares several."""
     seed: int | None = None
@@ -200,6 +200,8 @@ class Export:
     """Which team, where a run compares several samplers."""
     seed: int | None = None
     """Which team, where a run has several seeds."""
+    trust: bool = False
+    """Import and run the code that the run names, as MODULE:NAME."""
     json: bool = False
     """Print folders and hashes as JSON."""
 
@@ -286,6 +288,8 @@ def _run(arguments: list[str] | None) -> int:
         description=__import__("marline").__doc__,
         args=arguments,
     )
+    if getattr(command, "trust", False):
+        _trust(command)
     try:
         return command()
     except MarlineError as error:
@@ -300,6 +304,18 @@ def _run(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:  # where there was nothing to resume yet
         print("\nmarline: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _trust(command: Any) -> None:
+    """Let this process import the code that a command and the run that it is about name."""
+    from marline import plugins
+
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        for text in value if isinstance(value, tuple) else (value,):
+            plugins.trust(plugins.code_in_text(text) if isinstance(text, str) else ())
+    if isinstance(run := getattr(command, "run", None), Path):
+        plugins.trust_run(run)
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -43,6 +43,8 @@ class Train:
     """Cut the continuous actions of the logs to [-1, 1] instead of refusing others."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    trust: bool = False
+    """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_campaign
@@ -71,6 +73,8 @@ class Ingest:
     """Cut continuous actions to [-1, 1] instead of refusing others."""
     json: bool = False
     """Print what became of them as JSON."""
+    trust: bool = False
+    """Import and run the code that the run names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_campaign
@@ -92,6 +96,8 @@ class Tune:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     json: bool = False
     """Print what was measured as JSON."""
+    trust: bool = False
+    """Import and run the code that the run names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_campaign
@@ -127,6 +133,8 @@ class Rollback:
     """The last deployment that they were tuned on then; 0 are the offline policies."""
     agent: tuple[str, ...] = ()
     """Who goes back; everyone unless given."""
+    trust: bool = False
+    """Import and run the code that the run names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_campaign
@@ -142,6 +150,8 @@ class Verify:
     """Run directory."""
     replay: bool = False
     """Also train the last deployment again, and compare the policies."""
+    trust: bool = False
+    """Import and run the code that the run names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_campaign

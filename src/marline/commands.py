@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import marline
-from marline import envs, film
+from marline import film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.algorithms.algorithm import hidden_widths
 from marline.campaign import study
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
 def run(options: cli.Run) -> int:
     """`marline run`."""
     engine = make_engine(options.engine, options.address)
-    if options.trust:
-        envs.trust(options.task)
     logs = None if options.data is None else _given_logs(options)
     config = configure(options, logs)
     set_up_jax()
@@ -144,8 +142,6 @@ def resume(options: cli.Resume) -> int:
     """`marline resume`."""
     config = RunConfig.read(require_run(options.run))
     if config.task is not None:
-        if options.trust:
-            envs.trust(config.task)
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
     engine = make_engine(options.engine, options.address)
@@ -200,8 +196,6 @@ def play(options: cli.Play) -> int:
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
     assert name is not None
-    if options.trust:
-        envs.trust(name)
     task = make_task(name)
     set_up_jax()
     if config is None or options.run is None:

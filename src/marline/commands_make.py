@@ -20,7 +20,7 @@ from marline.data import dataset
 from marline.data.checkpoints import read_manifest
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
-from marline.envs import MultiAgentMujoco, Simulator, Task, World, make_task, trust
+from marline.envs import MultiAgentMujoco, Simulator, Task, World, make_task
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
@@ -48,8 +48,6 @@ def make(options: cli_data.Make) -> int:
     require(options.size is None or options.size >= 1, f"--size is {options.size}, but must be at least 1")
     require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
     require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
-    if options.trust:
-        trust(task_name)
     task = make_task(task_name)
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")

@@ -103,7 +103,7 @@ def plan_study(
     # of a world that drifts, no return can be read without that of a team which nobody trains
     if isinstance(task, Drifting) and "frozen" not in named:
         named = {**named, "frozen": "frozen"} if isinstance(named, Mapping) else (*named, "frozen")
-    selected = select_samplers(named, options=sampler_options, hidden=_widths(members))
+    selected = select_samplers(named, options=sampler_options, hidden=widths(members))
     episodes = 10 if isinstance(task, Simulator) else 1000  # where many cost next to nothing
     config = RunConfig(
         task=name,
@@ -166,7 +166,7 @@ def plan_campaign(
         f"{sampler} is the control of another sampler, and a real team is tuned by one; choose another",
     )
     chosen = (sampler,) if isinstance(sampler, str) else {_own_name(sampler): sampler}
-    selected = select_samplers(chosen, options=sampler_options, hidden=_widths(members))
+    selected = select_samplers(chosen, options=sampler_options, hidden=widths(members))
     (only,) = selected.samplers.values()
     require(trains(only), f"{sampler} trains nobody: it is a reference for studies; choose another")
     num_rows = min(map(len, logs.values())) if logs else 0
@@ -260,7 +260,7 @@ def _members(algorithm: Algorithms) -> Iterable[Algorithm[Any]]:
     return algorithm.values() if isinstance(algorithm, Mapping) else (algorithm,)
 
 
-def _widths(algorithm: Algorithms) -> tuple[int, ...]:
+def widths(algorithm: Algorithms) -> tuple[int, ...]:
     return hidden_widths(next(iter(_members(algorithm))))
 
 

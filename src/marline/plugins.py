@@ -8,17 +8,23 @@ an object that is handed over brings its own type along.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
+import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from marline.errors import ConfigError, require, require_name
 
+MOST_BYTES = 2**24  # of a configuration
+_CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 ENTRY_POINTS = "marline."  # and algorithms, samplers, distances or tasks
 
 _trusted: set[str] = set()
@@ -133,12 +139,24 @@ def code_in(document: object) -> Iterator[str]:
     """Every MODULE:NAME that a configuration names as a type, at any depth, and its task."""
     if isinstance(document, Mapping):
         for key, value in document.items():
-            if key in ("type", "task") and isinstance(value, str) and is_code(value):
-                yield value
+            if key in ("type", "task") and isinstance(value, str):
+                yield from code_in_text(value)
             yield from code_in(value)
     elif isinstance(document, list):
         for value in document:
             yield from code_in(value)
+
+
+def code_in_text(text: str) -> list[str]:
+    """Every MODULE:NAME in what somebody wrote, as in mine=package.module:Mine(distance=module:Other)."""
+    return _CODE.findall(text)
+
+
+def trust_run(folder: Path) -> None:
+    """Let this process import the code that the configuration in a run directory names; nothing if there is none."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # whoever needs it will say what is wrong with it
+        with open(folder / "run.json", "rb") as file:
+            trust(code_in(json.loads(file.read(MOST_BYTES))))
 
 
 def told(error: Exception) -> str:

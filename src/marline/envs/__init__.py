@@ -87,11 +87,6 @@ def trust(name: str) -> None:
         make_task(name)
 
 
-def is_trusted(name: str) -> bool:
-    """Whether a task is made by code of the user's that was trusted."""
-    return name in _made
-
-
 __all__ = [
     "TASKS",
     "Actions",
@@ -109,7 +104,6 @@ __all__ = [
     "Task",
     "TimeStep",
     "World",
-    "is_trusted",
     "make_task",
     "name_task",
     "trust",
