@@ -27,7 +27,7 @@ def test_rows_share_one_draw_of_noise_or_have_their_own() -> None:
     key = jax.random.key(3)
     noise = jax.random.normal(key)
     shared = next_values(NoisyCritic(), batch, key=key, one_draw=True)
-    np.testing.assert_allclose(shared, [1 + noise, 1 + noise, 3 + noise, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(shared, jnp.array([1.0, 1.0, 3.0, 0.0]) + noise * batch.discount, rtol=1e-6)
     own = next_values(NoisyCritic(), batch, key=key)
     assert len({*np.asarray(own - after[:, 0])[:3].tolist()}) == 3 and own[3] == 0.0
 

@@ -19,7 +19,7 @@ from marline.samplers import OTC, ValueDistance, distances
 
 KEY = jax.random.key(0)
 NUM_OFFLINE, NUM_ONLINE = 9, 30
-SMALL = {"hidden": (8,)}
+SMALL: dict[str, Any] = {"hidden": (8,)}
 LEARNERS: dict[str, Algorithm[Any]] = {
     "bcq": BCQ(**SMALL, num_value_candidates=3),
     "bcq, the best": BCQ(**SMALL, num_value_candidates=3, value="max"),
