@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,6 +14,7 @@ import scipy.stats
 from marline import correction
 from marline.correction import Correction, correct
 from marline.errors import ConfigError, DataError
+from marline.ops.matching import best_match
 
 V_OFFLINE, V_ONLINE = np.array([2.0, 3.0, 5.0]), np.array([1.0, 3.0, 4.0, 6.0])
 VALUES: dict[str, Any] = {
@@ -104,6 +108,47 @@ def test_a_seed_fixes_everything() -> None:
     np.testing.assert_array_equal(first.distances, second.distances)
 
 
+def test_nothing_is_compiled_and_kept_for_a_shape(caplog: pytest.LogCaptureFixture) -> None:
+    """Arrays of a training loop of one's own come in many shapes, and a program for each would stay in memory."""
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for num in range(3, 23):
+            correct(*random_input(num, num + 1), num=num)
+            correct(*(features[:, 0] for features in random_input(num, num + 1)), num=num)
+    assert [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()] == []
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_matches_are_those_of_the_sampler(size: int) -> None:
+    state_action, online = random_features(300, size, 0), random_features(70, size, 1)
+    found = correct(state_action, random_features(300, 2, 2), online, random_features(70, 2, 3))
+    expected = jax.jit(best_match)(jnp.asarray(state_action), jnp.asarray(online), key=jax.random.key(0))
+    np.testing.assert_array_equal(found.matches, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_ties_are_broken_at_random(size: int) -> None:
+    """0 is as far from -1, which is there twice, as from 1; 5 is farther."""
+    online = np.repeat([[-1.0], [1.0], [-1.0], [5.0]], size, axis=1)
+    found = correct(np.zeros((3000, size)), np.zeros(3000), online, np.zeros(4), num=3000)
+    assert scipy.stats.chisquare(np.bincount(found.matches, minlength=4)[:3]).pvalue > 1e-3
+    assert not np.any(found.matches == 3)
+    # all are at distance 0: the order of the ranks is random, too
+    best = [correct(np.zeros((3, size)), np.zeros(3), online, np.zeros(4), seed=seed) for seed in range(300)]
+    assert scipy.stats.chisquare(np.bincount([np.argmax(one.probabilities) for one in best])).pvalue > 1e-3
+
+
+def test_probabilities_are_fit_for_a_draw_of_ones_own() -> None:
+    """NumPy's `choice` wants a sum of 1 to eight digits."""
+    found = correct(*random_input(5000, 50))
+    assert np.random.default_rng(0).choice(5000, p=found.probabilities) < 5000
+
+
+def test_a_point_between_two_runs_and_beyond_all_of_them() -> None:
+    online = [3.0, 1.0, 3.0, 7.0]
+    found = correct([-4.0, 1.9, 2.1, 6.0, 99.0], np.zeros(5), online, np.zeros(4))
+    assert found.matches[[0, 1, 3, 4]].tolist() == [1, 1, 3, 3] and found.matches[2] in (0, 2)
+
+
 def test_many_rows_are_matched_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_input(200, 50)
     whole = correct(*data)
@@ -126,6 +171,7 @@ def test_one_online_row_matches_all(offline: int) -> None:
         ({"alpha": float("inf")}, "alpha is inf"),
         ({"num": 0}, "num is 0.*at least 1"),
         ({"num": -2}, "num is -2"),
+        ({"seed": -1}, "seed is -1, but must be at least 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], told: str) -> None:

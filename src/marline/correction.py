@@ -1,21 +1,21 @@
-"""Online transition correction by itself, for anybody's training loop: NumPy in, NumPy out."""
+"""Online transition correction by itself, for anybody's training loop.
+
+It is written in NumPy throughout: a compiled program would be one per shape, compiled for seconds
+and kept for good, and the arrays of a training loop of one's own come in many shapes.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from marline.arguments import checked_arguments
 from marline.errors import DataError, require
-from marline.ops.matching import best_match, best_match_scalar
-from marline.ops.prioritization import draw, rank_order, rank_probabilities
 
-BLOCK_ENTRIES = 1 << 24  # of the matrix of distances that exists at a time
+BLOCK_ENTRIES = 1 << 16  # of the matrix of distances that exists at a time: it stays in cache
 
 
 class Correction(NamedTuple):
@@ -49,7 +49,9 @@ def correct(
 
     Each of the n rows is matched with the online row whose state-action features are nearest in
     L1 distance, uniformly among ties. Rows are ranked by the L1 distance between their next-state
-    features and those of their match, and drawn with probability proportional to rank^-alpha.
+    features and those of their match, at random among ties, and drawn with probability proportional
+    to rank^-alpha. Values that are estimated from sampled actions should be so with the same noise for
+    all rows, offline and online, or a row will differ from itself.
 
     Args:
         state_action: `[n, e]` features of the state-action pairs, or `[n]` for one feature: raw
@@ -60,15 +62,15 @@ def correct(
         online_next_state: `[m, f]` or `[m]`, likewise.
         alpha: exponent of the rank; 0 is uniform sampling.
         num: rows to draw.
-        seed: of all randomness; the same seed gives the same rows.
+        seed: of all randomness, at least 0; the same seed gives the same rows.
 
     Raises:
         DataError: arrays of the wrong shape, or that hold NaN or infinity; names the argument and row.
-        ConfigError: alpha negative or not finite, or num below 1.
+        ConfigError: alpha negative or not finite, num below 1, or seed negative.
     """
     require(0 <= alpha < math.inf, f"alpha is {alpha}, but must be finite and at least 0; 0 is uniform")
     require(num >= 1, f"num is {num}, but at least 1 row must be drawn")
-    require(-(2**63) <= seed < 2**63, f"seed is {seed}, but must fit into 64 bits")
+    require(seed >= 0, f"seed is {seed}, but must be at least 0")
     queries, compared = _features("state_action", state_action), _features("next_state", next_state)
     references = _features("online_state_action", online_state_action)
     online = _features("online_next_state", online_next_state)
@@ -77,27 +79,59 @@ def correct(
     _same("features", "state_action", queries.shape[1], "online_state_action", references.shape[1])
     _same("features", "next_state", compared.shape[1], "online_next_state", online.shape[1])
 
-    match_key, rank_key, draw_key = jax.random.split(jax.random.key(seed), 3)
-    matches = _match(queries, references, match_key)
-    distances = np.abs(compared - online[matches]).sum(axis=1, dtype=np.float32)
-    order = rank_order(jnp.asarray(distances), key=rank_key)
-    by_rank = rank_probabilities(len(queries), alpha)
-    probabilities = jnp.zeros(len(queries)).at[order].set(by_rank)
-    indices = order[draw(by_rank, num, key=draw_key)]
-    return Correction(np.asarray(indices), np.asarray(probabilities), distances, matches)
+    random = np.random.default_rng(seed)
+    matches = _match(queries, references, random)
+    distances = _l1(compared, online[matches])
+    order = np.lexsort((random.random(len(distances)), distances))
+    by_rank = np.arange(1, len(order) + 1) ** -float(alpha)
+    by_rank /= by_rank.sum()
+    probabilities = np.empty_like(by_rank)
+    probabilities[order] = by_rank
+    cumulative = by_rank.cumsum()
+    drawn = np.searchsorted(cumulative, random.random(num) * cumulative[-1], side="right")
+    # rounding may not point past the last row
+    return Correction(order[np.minimum(drawn, len(order) - 1)], probabilities, distances, matches)
 
 
-def _match(queries: np.ndarray, references: np.ndarray, key: jax.Array) -> np.ndarray:
+def _match(queries: np.ndarray, references: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The nearest reference of each query; uniform among ties."""
     if queries.shape[1] == 1:
-        return np.asarray(best_match_scalar(jnp.asarray(queries[:, 0]), jnp.asarray(references[:, 0]), key=key))
+        return _match_scalar(queries[:, 0], references[:, 0], random)
     block = max(1, BLOCK_ENTRIES // len(references))
-    parts = [
-        best_match(
-            jnp.asarray(queries[start : start + block]), jnp.asarray(references), key=jax.random.fold_in(key, start)
-        )
-        for start in range(0, len(queries), block)
-    ]
-    return np.concatenate([np.asarray(part) for part in parts])
+    matches = []
+    for start in range(0, len(queries), block):
+        distances = _l1(queries[start : start + block, None], references[None])
+        query, slot = np.nonzero(distances == distances.min(axis=1, keepdims=True))
+        first, count = np.unique(query, return_index=True, return_counts=True)[1:]
+        matches.append(slot[first + _one_of(count, random)])
+    return np.concatenate(matches)
+
+
+def _match_scalar(queries: np.ndarray, references: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The same by sorting: the nearest references are a run of equal values below the query, one above it, or both."""
+    order = np.argsort(references, kind="stable")
+    ascending = references[order]
+    split = np.searchsorted(ascending, queries)
+    below, above = np.maximum(split - 1, 0), np.minimum(split, len(references) - 1)
+    gap_below, gap_above = (_l1(queries[:, None], ascending[place, None]) for place in (below, above))
+    first = np.where(gap_below <= gap_above, np.searchsorted(ascending, ascending[below], side="left"), above)
+    stop = np.where(gap_above <= gap_below, np.searchsorted(ascending, ascending[above], side="right"), below + 1)
+    return order[first + _one_of(stop - first, random)]
+
+
+def _one_of(count: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A whole number in [0, count) for each count, all equally likely."""
+    return (random.random(len(count)) * count).astype(np.intp)
+
+
+def _l1(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """L1 distances over the last axis, one feature at a time, so that no array has them all."""
+    total = np.zeros(np.broadcast_shapes(first.shape, second.shape)[:-1], np.float32)
+    with np.errstate(over="ignore"):  # infinitely far is far enough
+        for feature in range(first.shape[-1]):
+            difference = first[..., feature] - second[..., feature]
+            total += np.abs(difference, out=difference)
+    return total
 
 
 def _features(name: str, values: ArrayLike) -> np.ndarray:

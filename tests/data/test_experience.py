@@ -93,6 +93,16 @@ def test_merging_appends_and_touches_nothing_before(spec: Spec) -> None:
     np.testing.assert_array_equal(twice.deployment(jnp.arange(17)), [0] * 10 + [1] * 4 + [2] * 3)
 
 
+def test_rows_of_the_first_deployment_are_counted() -> None:
+    """An agent may join late, so its first deployment is not number 1."""
+    experience = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=3, rows_per_deployment=4)
+    counts = [int(experience.num_first_online)]
+    for number, num_rows in ((2, 3), (3, 4), (4, 1)):
+        experience = experience.merge(make_logs(CONTINUOUS, num_rows), number)
+        counts.append(int(experience.num_first_online))
+    assert counts == [0, 3, 3, 3]
+
+
 def test_one_structure_serves_the_whole_campaign() -> None:
     start = Experience.create(make_logs(CONTINUOUS, 5), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
     merged = start.merge(make_logs(CONTINUOUS, 3), 1)

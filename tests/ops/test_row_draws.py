@@ -48,6 +48,23 @@ def test_window_smaller_than_the_draw_gives_all_its_rows(num: int, size: int) ->
     assert set(counts) == {num // size, num // size + 1}
 
 
+@pytest.mark.parametrize(("distinct", "size"), [(1, 5), (3, 5), (4, 100), (7, 3), (9, 30), (0, 4)])
+def test_how_many_rows_may_differ_is_known_at_run_time(distinct: int, size: int) -> None:
+    draw = jax.jit(
+        jax.vmap(
+            lambda key, distinct, stop: row_draws.rows_without_replacement(2, stop, 7, key=key, distinct=distinct),
+            (0, None, None),
+        )
+    )
+    drawn = np.asarray(draw(jax.random.split(KEY, 2000), jnp.int32(distinct), jnp.int32(2 + size)))
+    expected = min(max(distinct, 1), 7, size)
+    assert all(len(set(rows.tolist())) == expected for rows in drawn)
+    for column in drawn.T:  # and each row of the window is as likely anywhere
+        counts = np.bincount(column, minlength=2 + size)
+        assert counts[:2].sum() == 0
+        assert scipy.stats.chisquare(counts[2:]).pvalue > 1e-4
+
+
 @pytest.mark.parametrize("rows", [rows_with_replacement, rows_without_replacement])
 def test_empty_window_gives_its_start(rows: Callable[..., jax.Array]) -> None:
     np.testing.assert_array_equal(rows(9, 9, 4, key=KEY), [9, 9, 9, 9])

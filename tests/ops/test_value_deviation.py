@@ -11,8 +11,19 @@ from marline.ops import value_deviation as ops
 from marline.ops.matching import best_match_scalar
 
 # compiled whole, which is several times quicker than operation by operation
-floor_binds = jax.jit(ops.floor_binds)
-value_deviation = jax.jit(ops.value_deviation)
+common_mean_and_std = jax.jit(ops.common_mean_and_std)
+
+
+@jax.jit
+def floor_binds(values: jax.Array, mean: jax.Array) -> jax.Array:
+    return ops.floor_binds(mean, jnp.std(values))
+
+
+@jax.jit
+def value_deviation(values: jax.Array, mean: jax.Array) -> jax.Array:
+    """With the spread of the values themselves."""
+    return ops.value_deviation(values, mean, jnp.std(values))
+
 
 MATCHES = jnp.array([0, 1, 3])
 V_CANDIDATES = jnp.array([2.0, 3.0, 5.0])
@@ -93,11 +104,18 @@ def test_floor_scales_values_whose_mean_is_near_zero() -> None:
 
 
 def test_common_scale_keeps_a_row_at_distance_zero_from_itself() -> None:
-    together = jnp.array([-2.0, 2.0, 2.0, -1.0, -1.0])
-    mean = jnp.mean(together)
-    assert floor_binds(together, mean)
-    first = value_deviation(together[:2], mean, scaled_by=together)
-    second = value_deviation(together[2:], mean, scaled_by=together)
-    assert first[1] == second[0]
+    first, second = jnp.array([-2.0, 2.0]), jnp.array([2.0, -1.0, -1.0])
+    scale = common_mean_and_std(first, second)
+    assert ops.floor_binds(*scale)
+    assert ops.value_deviation(first, *scale)[1] == ops.value_deviation(second, *scale)[0]
     # each side's own spread would tell the row from itself
-    assert value_deviation(together[:2], mean)[1] != value_deviation(together[2:], mean)[0]
+    assert value_deviation(first, scale[0])[1] != value_deviation(second, scale[0])[0]
+
+
+def test_either_side_counts_for_half_of_the_common_mean() -> None:
+    first, second = jnp.array([0.0, 2.0]), jnp.array([4.0])
+    for left, right in ((first, second), (jnp.tile(first, 5), second), (first, jnp.tile(second, 9))):
+        mean, std = common_mean_and_std(left, right)
+        assert mean == 2.5
+        # (2.5^2 + 0.5^2) / 2 = 3.25 and 1.5^2 = 2.25, half of each
+        np.testing.assert_allclose(std, np.sqrt((3.25 + 2.25) / 2), rtol=1e-6)

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from marline.ops.value_targets import one_step_target, smoothed_action, soft_clipped_value, twin_minimum
+from marline.ops.value_targets import next_values, one_step_target, smoothed_action, soft_clipped_value, twin_minimum
+from marline.types import Transition
+
+
+class NoisyCritic:
+    """V(s) is the first number of an observation and noise, which only the key decides."""
+
+    def q(self, observation: Array, action: Array) -> Array:
+        return observation[0]
+
+    def v(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
+        return observation[0] + jax.random.normal(key)
+
+
+def test_rows_share_one_draw_of_noise_or_have_their_own() -> None:
+    after = jnp.array([[1.0], [1.0], [3.0], [5.0]])
+    batch = Transition(after, after, jnp.zeros(4), jnp.array([1.0, 1.0, 1.0, 0.0]), after)
+    key = jax.random.key(3)
+    noise = jax.random.normal(key)
+    shared = next_values(NoisyCritic(), batch, key=key, one_draw=True)
+    np.testing.assert_allclose(shared, jnp.array([1.0, 1.0, 3.0, 0.0]) + noise * batch.discount, rtol=1e-6)
+    own = next_values(NoisyCritic(), batch, key=key)
+    assert len({*np.asarray(own - after[:, 0])[:3].tolist()}) == 3 and own[3] == 0.0
 
 
 def test_one_step_target_drops_the_value_of_terminal_states() -> None:

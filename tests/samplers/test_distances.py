@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,8 +77,8 @@ def test_value_distance_with_a_common_mean(factor: float) -> None:
     experience = joined(rows(Q_OFFLINE, factor * V_OFFLINE), rows(Q_ONLINE, factor * V_ONLINE))
     matches, distances, floors = compare(COMMON, experience, [0, 1, 2], [3, 4, 5, 6])
     np.testing.assert_array_equal(matches, [0, 1, 3])
-    # |2 - 1|, |3 - 3|, |5 - 6| over the mean of all seven, 24 / 7
-    np.testing.assert_allclose(distances, np.array([1.0, 0.0, 1.0]) * 7 / 24, atol=1e-5)
+    # |2 - 1|, |3 - 3|, |5 - 6| over the mean of the means of either side, 10 / 3 and 7 / 2
+    np.testing.assert_allclose(distances, np.array([1.0, 0.0, 1.0]) * 12 / 41, atol=1e-5)
     assert floors == 0.0
 
 
@@ -271,6 +272,48 @@ def test_discrete_actions_are_embedded_too() -> None:
     embeddings, actions = np.asarray(state.embeddings[:num]), np.asarray(logs.action)
     within = np.mean([embeddings[actions == action].std() for action in range(3)])
     assert within < 0.7 * embeddings.std()
+
+
+def test_the_action_is_reconstructed_among_those_allowed() -> None:
+    """Logits 1, 2, 3 and 50 of which the last is forbidden; then a row in which one action is left."""
+    spec = Spec(2, 4, discrete=True)
+    distance = EmbeddingDistance(size=1, hidden=(), kl_weight=0.0)
+    model = ConditionalVAE.create(4, 4, 1, (), key=KEY)
+    last = model.decoder.layers[-1]
+    model = eqx.tree_at(
+        lambda model: (model.decoder.layers[-1].weight, model.decoder.layers[-1].bias),
+        model,
+        (jnp.zeros_like(last.weight), jnp.array([1.0, 2.0, 3.0, 50.0])),
+    )
+
+    def loss(action: int, allowed: list[int]) -> tuple[float, np.ndarray]:
+        mask = jnp.array([[number in allowed for number in range(4)]])
+        value, gradient = jax.value_and_grad(distance.loss)(
+            model, jnp.ones((1, 4)), jax.nn.one_hot(jnp.array([action]), 4), mask, spec=spec, key=KEY
+        )
+        return float(value), np.asarray(gradient.decoder.layers[-1].bias)
+
+    value, gradient = loss(0, [0, 1, 2])
+    assert value == pytest.approx(np.log(np.exp([1, 2, 3]).sum()) - 1, rel=1e-6)  # 2.407606
+    assert gradient[3] == 0.0 and np.all(gradient[:3] != 0.0)
+    value, gradient = loss(1, [1])
+    assert value == 0.0
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_masks_reach_the_encoder() -> None:
+    """Where a mask leaves the logged action alone there is nothing to learn, though actions are random."""
+    spec, num = Spec(2, 3, discrete=True), 50
+    rng = np.random.default_rng(0)
+    action = rng.integers(3, size=num)
+    mask = jnp.asarray(np.arange(3) == action[:, None])
+    observation = jnp.asarray(rng.normal(size=(num, 2)), jnp.float32)
+    logs = Transition(
+        observation, jnp.asarray(action), jnp.zeros(num), jnp.ones(num), observation, mask, jnp.ones((num, 3), bool)
+    )
+    distance = EmbeddingDistance(size=2, hidden=(4,), num_updates=3, kl_weight=0.0, batch_size=8)
+    state = jax.jit(lambda experience: distance.init(experience, key=KEY))(joined(logs, spec=spec))
+    assert state.loss == 0.0
 
 
 @pytest.mark.parametrize(

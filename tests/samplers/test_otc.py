@@ -127,7 +127,9 @@ def test_deviations_by_hand() -> None:
     first, second, _ = ValueDistance().features((), data, CRITIC, candidates, references, key=KEY)
     both = data[jnp.concatenate([candidates, references])]
     values = 3.0 + np.asarray(both.next_observation) @ np.asarray(CRITIC.weight[:3])
-    expected = (values - values.mean()) / max(abs(values.mean()), 0.1 * values.std())
+    mean = (values[:8].mean() + values[8:].mean()) / 2
+    assert abs(mean) > values.std()  # no floor
+    expected = (values - mean) / abs(mean)
     assert np.allclose(np.concatenate([first.compared, second.compared])[:, 0], expected, atol=1e-5)
 
 

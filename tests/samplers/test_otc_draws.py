@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from jaxtyping import Array
-from readable_rows import CRITIC, joined, many, random_rows, rows
+from readable_rows import CRITIC, SPEC, joined, many, random_rows, rows
 
 from marline.data.experience import Experience
 from marline.ops.distance_bins import EDGES
@@ -166,6 +166,62 @@ def test_the_estimate_is_the_mean_over_the_merged_rows() -> None:
     assert counts.sum() == 10_000
     _, again = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
     assert again["estimated_distance"] == metrics["estimated_distance"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Nearest:
+    """The distance to the nearest reference on a line: the more there are, the smaller it is."""
+
+    def init(self, experience: Experience, *, key: Array) -> tuple[()]:
+        return ()
+
+    def begin_deployment(self, state: tuple[()], experience: Experience) -> tuple[tuple[()], Mapping[str, Array]]:
+        return (), {}
+
+    def features(
+        self, state: Any, experience: Experience, critic: Any, candidates: Array, references: Array, *, key: Array
+    ) -> tuple[Features, Features, Array]:
+        first, second = (Features(experience[rows].observation[:, :1]) for rows in (candidates, references))
+        return first, second, jnp.float32(0.0)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (600, 600, 300, 450),
+        (600, 299, 60),  # too few to compare: the exponent stays
+        (150, 600, 600),  # the first was small, so few references are taken ever after
+    ],
+)
+def test_how_many_rows_are_logged_does_not_move_the_exponent(sizes: tuple[int, ...]) -> None:
+    """The world stays as it is; distances to all of a deployment would be 2 to 10 times as large for a small one."""
+    random = np.random.default_rng(0)
+    experience = Experience.create(
+        rows(random.uniform(size=4000), np.zeros(4000)), SPEC, num_deployments=4, rows_per_deployment=600
+    )
+    sampler = OTC(Nearest(), num_estimate=4000)
+    state = sampler.init(experience, key=KEY)
+    begin = jax.jit(lambda state, experience, key: sampler.begin_deployment(state, experience, CRITIC, key=key))
+    for number, size in enumerate(sizes, start=1):
+        experience = experience.merge(rows(random.uniform(size=size), np.zeros(size)), number)
+        state, metrics = begin(state, experience, jax.random.key(number))
+        assert metrics["alpha_raw"] == pytest.approx(1.0, rel=0.25)
+        # twice the distance to the nearest of m points on a line of length 1 is about 1 / m
+        if 2 * size >= sizes[0]:
+            assert metrics["estimated_distance"] == pytest.approx(1 / sizes[0], rel=0.35)
+
+
+def test_a_deployment_too_small_to_compare_leaves_the_exponent_to_the_digit() -> None:
+    experience = Experience.create(random_rows(30, 0), SPEC, num_deployments=4, rows_per_deployment=6)
+    sampler = OTC(Known((0.5, 1.5, 9.0, 1.0), by_row=False), num_estimate=8)
+    state = sampler.init(experience, key=KEY)
+    begin = jax.jit(lambda state, experience, key: sampler.begin_deployment(state, experience, CRITIC, key=key))
+    reported = []
+    for number, size in enumerate((6, 3, 2, 3), start=1):
+        experience = experience.merge(random_rows(size, number), number)
+        state, metrics = begin(state, experience, KEY)
+        reported.append(float(metrics["alpha_raw"]))
+    np.testing.assert_allclose(reported, [1.0, 3.0, 3.0, 2.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("draw", ["iid", "stratified", "without-replacement"])

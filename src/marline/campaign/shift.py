@@ -12,7 +12,8 @@ if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wa
 
 LIMIT = (
     "the distance is between logged transitions and those of the deployment that match them best; it grows when "
-    "partners act otherwise, and also when the agent itself comes to places that its logs do not cover"
+    "partners act otherwise, and also when the agent itself comes to places that its logs do not cover, or logs fewer "
+    "than half as many rows as at first"
 )
 
 

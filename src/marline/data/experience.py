@@ -63,6 +63,12 @@ class Experience(eqx.Module):
         """Rows of the current deployment, |D^k|."""
         return self.size - self.online_start
 
+    @property
+    def num_first_online(self) -> Int[Array, ""]:
+        """Rows of the first deployment that brought any; 0 before it."""
+        first = self.online_labels[:1]
+        return jnp.sum((self.online_labels == first) & (first > 0), dtype=jnp.int32)
+
     def __getitem__(self, index: Int[Array, "*n"]) -> Transition:
         if self.capacity == self.num_offline:  # nothing is ever deployed: nothing to gather from either
             return unpack(self.offline_rows[index], self.spec)

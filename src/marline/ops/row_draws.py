@@ -15,19 +15,33 @@ def rows_with_replacement(start: Count, stop: Count, num: int, *, key: PRNGKeyAr
     return start + _below(size, jax.random.bits(key, (num,), jnp.uint32))
 
 
-def rows_without_replacement(start: Count, stop: Count, num: int, *, key: PRNGKeyArray) -> Int[Array, " num"]:
+def rows_without_replacement(
+    start: Count, stop: Count, num: int, *, key: PRNGKeyArray, distinct: Count | None = None
+) -> Int[Array, " num"]:
     """`num` distinct rows of [start, stop), each equally likely to be among them.
 
     The window, turned by a random offset, is cut into `num` slices that differ by one row at
     most, and each gives one row: O(num), where a random permutation would sort the window. With
     `num` rows in the window all are returned; with fewer, all are, in turn.
+
+    Args:
+        start: first row of the window.
+        stop: the row behind the last.
+        num: rows to return.
+        key: consumed.
+        distinct: how many of them may differ, where that is known at run time alone; the others repeat these.
     """
     bits = jax.random.bits(key, (num + 1,), jnp.uint32)
     size = jnp.maximum(jnp.asarray(stop - start), 1)
-    slice_number = jnp.arange(num)
-    width, longer = size // num, size % num  # the first slices are one row longer
+    slice_number, words = jnp.arange(num), bits[1:]
+    num_slices = num
+    if distinct is not None:
+        num_slices = jnp.clip(distinct, 1, num)
+        slice_number %= num_slices
+        words = words[slice_number]
+    width, longer = size // num_slices, size % num_slices  # the first slices are one row longer
     first = slice_number * width + jnp.minimum(slice_number, longer)
-    place = first + _below(width + (slice_number < longer), bits[1:])
+    place = first + _below(width + (slice_number < longer), words)
     place = jnp.where(width == 0, slice_number, place)
     offset = _below(size, bits[0])
     return start + (place + offset) % size

@@ -9,14 +9,26 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from marline.types import Critic, Transition
 
 
-def next_values(critic: Critic, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
-    """V(s') of every row, 0 where the transition ended the episode."""
-    keys = jax.random.split(key, batch.reward.shape[0])
+def next_values(
+    critic: Critic, batch: Transition, *, key: PRNGKeyArray, one_draw: bool = False
+) -> Float[Array, " batch"]:
+    """V(s') of every row, 0 where the transition ended the episode.
+
+    Args:
+        critic: the value estimates.
+        batch: the transitions.
+        key: consumed where V samples actions.
+        one_draw: whether all rows are valued with the same random numbers, for values that are compared with each
+            other: their noise is then common to them, and a row never differs from itself. Otherwise rows have
+            noise of their own, and a mean over them has less.
+    """
+    keys = key if one_draw else jax.random.split(key, batch.reward.shape[0])
 
     def value(observation: Array, action_mask: Array | None, key: PRNGKeyArray) -> Float[Array, ""]:
         return critic.v(observation, key=key, action_mask=action_mask)
 
-    return batch.discount * jax.vmap(value)(batch.next_observation, batch.next_action_mask, keys)
+    values = jax.vmap(value, in_axes=(0, 0, None if one_draw else 0))
+    return batch.discount * values(batch.next_observation, batch.next_action_mask, keys)
 
 
 def one_step_target(

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.arguments import checked
 from marline.data.experience import Experience
@@ -21,8 +21,9 @@ from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require, require_name
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.optimized import Optimized
+from marline.ops.conservative import masked_q
 from marline.ops.row_draws import rows_with_replacement
-from marline.ops.value_deviation import floor_binds, value_deviation
+from marline.ops.value_deviation import common_mean_and_std, floor_binds, value_deviation
 from marline.ops.value_targets import next_values
 from marline.ops.variational import active_units, gaussian_kl
 from marline.types import Critic, Metrics, Spec, Transition
@@ -33,6 +34,7 @@ References = Int[Array, " m"]
 Floors = Float[Array, ""]
 
 VALUED_AT_ONCE = 4096
+WIDEST_VECTOR = 16  # numbers: rows beyond the last full vector are rounded otherwise than those before
 
 
 class Features(NamedTuple):
@@ -81,10 +83,13 @@ class Distance(Protocol[S]):
 class ValueDistance:
     """d_q (section 3.3): match on Q(s, a), compare V(s') as deviations from its mean.
 
+    Where V samples actions, all rows of a comparison are valued with the same random numbers.
+
     Attributes:
-        mean: "common" measures all deviations from one mean over candidates and references, so
-            that a row matched with itself is at distance 0; "separate" is the paper's formula
-            read literally, with one mean for the candidates and one for the references.
+        mean: "common" measures all deviations from one mean, so that a row matched with itself is at
+            distance 0. Candidates and references count for half of it each: were it a mean over rows,
+            distances would depend on how many of either are compared. "separate" is the paper's
+            formula read literally, with one mean for the candidates and one for the references.
     """
 
     mean: Literal["common", "separate"] = "common"
@@ -113,32 +118,35 @@ class ValueDistance:
         q_values, values = _values(critic, experience, jnp.concatenate([candidates, references]), key=key)
         split = candidates.shape[0]
         sides = [values[:split], values[split:]]
-        means = [jnp.mean(values)] * 2 if self.mean == "common" else [jnp.mean(side) for side in sides]
-        # under a common mean one scale serves both sides, or a row would differ from itself
-        scaled_by = [values] * 2 if self.mean == "common" else sides
+        if self.mean == "common":
+            scales = [common_mean_and_std(*sides)] * 2
+        else:
+            scales = [(jnp.mean(side), jnp.std(side)) for side in sides]
         first, second = (
-            Features(q[:, None], value_deviation(side, mean, scaled_by=scale)[:, None])
-            for q, side, mean, scale in zip((q_values[:split], q_values[split:]), sides, means, scaled_by, strict=True)
+            Features(q[:, None], value_deviation(side, *scale)[:, None])
+            for q, side, scale in zip((q_values[:split], q_values[split:]), sides, scales, strict=True)
         )
-        floors = sum(floor_binds(scale, mean) for scale, mean in zip(scaled_by, means, strict=True))
+        floors = sum(floor_binds(*scale) for scale in scales)
         return first, second, jnp.asarray(floors, jnp.float32)
 
 
 def _values(
     critic: Critic, experience: Experience, rows: Rows, *, key: PRNGKeyArray
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Q(s, a) and V(s') of rows; of many, a block at a time, for V may take several actions of each."""
+    """Q(s, a) and V(s') of rows, the same of a row wherever it stands.
 
-    def block(rows: Rows, key: PRNGKeyArray) -> tuple[Array, Array]:
+    Many are valued a block at a time, for V may take several actions of each.
+    """
+
+    def block(rows: Rows) -> tuple[Array, Array]:
         batch = experience[rows]
-        return jax.vmap(critic.q)(batch.observation, batch.action), next_values(critic, batch, key=key)
+        return jax.vmap(critic.q)(batch.observation, batch.action), next_values(critic, batch, key=key, one_draw=True)
 
     num_rows = rows.shape[0]
-    if num_rows <= VALUED_AT_ONCE:
-        return block(rows, key)
-    num_blocks = -(-num_rows // VALUED_AT_ONCE)
-    blocks = jnp.pad(rows, (0, num_blocks * VALUED_AT_ONCE - num_rows)).reshape(num_blocks, VALUED_AT_ONCE)
-    q_values, values = jax.lax.map(lambda now: block(*now), (blocks, jax.random.split(key, num_blocks)))
+    size = min(VALUED_AT_ONCE, -(-num_rows // WIDEST_VECTOR) * WIDEST_VECTOR)
+    num_blocks = -(-num_rows // size)
+    blocks = jnp.pad(rows, (0, num_blocks * size - num_rows)).reshape(num_blocks, size)
+    q_values, values = block(blocks[0]) if num_blocks == 1 else jax.lax.map(block, blocks)
     return q_values.reshape(-1)[:num_rows], values.reshape(-1)[:num_rows]
 
 
@@ -197,8 +205,11 @@ class EmbeddingDistance:
         def step(model: Optimized[ConditionalVAE], key: PRNGKeyArray) -> tuple[Optimized[ConditionalVAE], Array]:
             row_key, noise_key = jax.random.split(key)
             rows = rows_with_replacement(0, experience.num_offline, self.batch_size, key=row_key)
-            states, action = _standardised(experience[rows], normalizer, spec)
-            loss, gradient = jax.value_and_grad(self.loss)(model.model, states, action, spec=spec, key=noise_key)
+            batch = experience[rows]
+            states, action = _standardised(batch, normalizer, spec)
+            loss, gradient = jax.value_and_grad(self.loss)(
+                model.model, states, action, batch.action_mask, spec=spec, key=noise_key
+            )
             return model.step(gradient, optimizer), loss
 
         model, losses = jax.lax.scan(step, model, jax.random.split(train_key, self.num_updates))
@@ -211,15 +222,21 @@ class EmbeddingDistance:
         model: ConditionalVAE,
         states: Float[Array, "batch c"],
         action: Float[Array, "batch act"],
+        action_mask: Bool[Array, "batch act"] | None = None,
         *,
         spec: Spec,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """Reconstruction error of the action given s and s', plus `kl_weight` times the mean KL."""
+        """Reconstruction error of the action given s and s', plus `kl_weight` times the mean KL.
+
+        Of discrete actions it is the cross-entropy among those allowed: what a mask forbids need not
+        be told apart, and a row in which one action is left has nothing to encode.
+        """
         noise = jax.random.normal(key, (action.shape[0], self.size))
         output, mean, log_std = jax.vmap(model.reconstruct)(states, action, noise)
         if spec.discrete:
-            reconstruction = jnp.mean(optax.softmax_cross_entropy(output, action))
+            logits = jax.vmap(masked_q)(output, action_mask)
+            reconstruction = jnp.mean(optax.softmax_cross_entropy(logits, action))
         else:
             reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - action))
         return reconstruction + self.kl_weight * jnp.mean(gaussian_kl(mean, log_std))

@@ -78,6 +78,11 @@ class OTC:
     next refresh draw from those uniformly. At a refresh a row has the same chance as in the paper;
     afterwards distances are out of date, and rows are drawn more often than if there were more groups.
 
+    The more references there are, the nearer is the best match. So the mean distance that adapts the
+    exponent is taken to the same number of them at every deployment: as many as an update matches with,
+    but no more than half of the first deployment's rows. A later one with fewer rows than that cannot
+    be compared with it, and leaves the exponent as it is.
+
     Attributes:
         distance: "value" (d_q, common mean), "value-literal" (d_q, separate means), "embedding"
             (d_e), "two-stage", or a `Distance` of your own.
@@ -89,7 +94,7 @@ class OTC:
         num_references: rows of D^k per update, drawn without replacement; all if there are fewer.
         batch_size: rows kept per update.
         draw: how rows are kept: "iid" (with replacement), "stratified" or "without-replacement".
-        num_estimate: rows of B^k whose mean distance to all of D^k adapts the exponent.
+        num_estimate: rows of B^k whose mean distance to rows of D^k adapts the exponent.
         match: "minibatch" matches candidates at each update, "refresh" every `refresh_every` updates.
         refresh_every: updates from one refresh to the next; the first follows a deployment at once.
         num_groups: groups of `num_candidates` that a refresh matches.
@@ -153,7 +158,8 @@ class OTC:
         first = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
         raw, used = state.alpha_raw, state.alpha
         if self.adaptive and self.alpha > 0:
-            raw = adapted_alpha(self.alpha, mean_distance, first)
+            is_comparable = experience.num_online >= self._num_compared(experience)
+            raw = jnp.where(is_comparable, adapted_alpha(self.alpha, mean_distance, first), raw)
             used = jnp.clip(raw, *self.alpha_bounds)
         plan = state.plan and state.plan._replace(num_updates=jnp.int32(0))
         state = State(memory, raw, used, first, state.deployment + 1, plan)
@@ -261,9 +267,15 @@ class OTC:
     def _distance(self) -> Distance[Any]:
         return DISTANCES[self.distance] if isinstance(self.distance, str) else self.distance
 
-    def _references(self, experience: Experience, num: int, *, key: PRNGKeyArray) -> Int[Array, " m"]:
+    def _references(
+        self, experience: Experience, num: int, *, key: PRNGKeyArray, distinct: Int[Array, ""] | None = None
+    ) -> Int[Array, " m"]:
         num = min(num, experience.max_online)
-        return rows_without_replacement(experience.online_start, experience.size, num, key=key)
+        return rows_without_replacement(experience.online_start, experience.size, num, key=key, distinct=distinct)
+
+    def _num_compared(self, experience: Experience) -> Int[Array, ""]:
+        """Rows of D^k that mean distances are taken to: the same number at every deployment."""
+        return jnp.minimum(self.num_references, (experience.num_first_online + 1) // 2)
 
     def _match(
         self,
@@ -292,12 +304,13 @@ class OTC:
     def _estimate_distances(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Int[Array, " bins"]]:
-        """Distances of rows of B^k to their match in all of D^k: their mean Dbar_k, and their histogram."""
+        """Distances of rows of B^k to their matches in D^k: their mean Dbar_k, and their histogram."""
         candidate_key, reference_key, match_key, value_key = jax.random.split(key, 4)
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
         candidates = rows_with_replacement(0, experience.size, num_blocks * block, key=candidate_key)
-        references = self._references(experience, experience.max_online, key=reference_key)
+        most, num = -(-experience.max_online // 2), self._num_compared(experience)
+        references = self._references(experience, min(self.num_references, most), key=reference_key, distinct=num)
         first, second, _ = self._distance.features(
             state.distance, experience, critic, candidates, references, key=value_key
         )
