@@ -88,7 +88,9 @@ def connected(address: str | None) -> Iterator[None]:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let Ray start as if alone: its handlers of signals go again, for marline's own say how a run goes on."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    numbers = (
+        (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    )
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         with warnings.catch_warnings():
