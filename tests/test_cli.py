@@ -243,6 +243,26 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["a compiled product"] == "ok"
 
 
+def test_a_closed_terminal_stops_a_command_as_a_signal_does() -> None:
+    script = """
+import os, signal, sys
+from marline import cli
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+cli._run = lambda arguments: os.kill(os.getpid(), signal.SIGHUP) or 7
+cli.main([])
+"""
+    assert finished([sys.executable, "-c", script, "terminal"]).returncode == 129
+    assert finished([sys.executable, "-c", script, "nohup"]).returncode == 7
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_output_that_cannot_be_written_is_told_in_a_sentence() -> None:
+    done = finished(["bash", "-c", f"{sys.executable} -m marline --help > /dev/full"])
+    assert done.returncode == USAGE_ERROR
+    assert done.stderr == "marline: cannot write standard output: No space left on device; all else was done\n"
+    assert finished(["bash", "-c", f"set -o pipefail; {sys.executable} -m marline --help | head -1"]).returncode == 0
+
+
 def test_help_does_not_import_jax() -> None:
     script = """
 import sys

@@ -10,6 +10,7 @@ from typing import Any, get_origin, get_type_hints
 
 from marline.algorithms import ALGORITHMS, Algorithm
 from marline.arguments import checked, fit
+from marline.data.files import open_regular
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -120,9 +121,10 @@ class RunConfig:
 
     @staticmethod
     def read(path: Path) -> RunConfig:
-        """The configuration in `path`; `CorruptionError` when it is not one."""
+        """The configuration in `path`; `CorruptionError` when it is not one, `StorageError` when it may not be read."""
         try:
-            document = json.loads(path.read_text("utf-8"))
+            with open_regular(path) as file:
+                document = json.loads(file.read().decode("utf-8"))
             require(isinstance(document, dict), "it holds no JSON object")
             return RunConfig.from_json(document)
         except (ConfigError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
