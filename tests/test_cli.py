@@ -90,6 +90,77 @@ def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.
     assert [path.name for path in run.iterdir()] == ["run.json"]
 
 
+THEIRS = """
+import numpy as np
+from gymnasium.spaces import Box
+from marline.errors import ConfigError
+from pettingzoo import ParallelEnv
+
+class World(ParallelEnv):
+    metadata = {"name": "world"}
+
+    def __init__(self, agent, fails):
+        self.possible_agents, self.fails = [agent], fails
+
+    def observation_space(self, agent):
+        return Box(-1, 1, (1,), np.float32)
+
+    action_space = observation_space
+
+    def reset(self, seed=None, options=None):
+        self.agents = list(self.possible_agents)
+        return {agent: np.zeros(1, np.float32) for agent in self.agents}, {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        if self.fails:
+            raise ConfigError("the motor is stuck")
+        ended, self.agents = list(self.agents), []
+        seen, flags = np.zeros(1, np.float32), {agent: True for agent in ended}
+        return {agent: seen for agent in ended}, {agent: 1.0 for agent in ended}, flags, flags, {a: {} for a in ended}
+
+def strange_name():
+    return World("team/a", False)
+
+def stuck():
+    return World("arm", True)
+"""
+
+
+@pytest.mark.parametrize(("name", "told"), [("strange_name", "agent 'team/a' cannot name a file"), ("stuck", "stuck")])
+def test_a_run_that_its_world_refuses_leaves_nothing(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pettingzoo")
+    (tmp_path / "stranger_than.py").write_text(THEIRS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    options = "--seeds 1 --dataset-size 20 --offline-updates 5 --updates 5 --deployments 1 --hidden 4".split()
+    command = ["run", "--task", f"stranger_than:{name}", "--trust", "--run", "runs/first", *options]
+    try:
+        assert told in refuse(capsys, *command, "--evaluation-episodes", "1", "--sampler", "uniform")
+    finally:
+        sys.modules.pop("stranger_than", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["stranger_than.py"]
+
+
+def test_a_report_that_cannot_be_written_whole_is_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from marline.campaign import study
+    from marline.flags import configure
+
+    run, page = tmp_path / "run", tmp_path / "page.html"
+    study.create(run, configure(cli.Run(run=run)))
+    for arguments, told in (
+        (["--figure", "figure.png"], "does not end in .svg"),
+        (["--figure", "figure.svg", "--sampler", "unifrom"], "did you mean 'uniform'"),
+        (["--sampler", "uniform"], "add --figure"),
+        (["--csv", str(run)], "it is a folder"),
+        (["--csv", str(run / "run.json" / "table.csv")], "run.json is no folder"),
+    ):
+        assert told in refuse(capsys, "report", str(run), "-o", str(page), *arguments)
+        assert not page.exists()
+    assert [path.name for path in run.iterdir()] == ["run.json"]
+
+
 def test_a_folder_of_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     assert "is not empty" in refuse(capsys, "run", "--run", str(tmp_path))
@@ -170,6 +241,26 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
         cli.main(["doctor", "--json"])
     assert stop.value.code == 0
     assert json.loads(capsys.readouterr().out)["a compiled product"] == "ok"
+
+
+def test_a_closed_terminal_stops_a_command_as_a_signal_does() -> None:
+    script = """
+import os, signal, sys
+from marline import cli
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+cli._run = lambda arguments: os.kill(os.getpid(), signal.SIGHUP) or 7
+cli.main([])
+"""
+    assert finished([sys.executable, "-c", script, "terminal"]).returncode == 129
+    assert finished([sys.executable, "-c", script, "nohup"]).returncode == 7
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_output_that_cannot_be_written_is_told_in_a_sentence() -> None:
+    done = finished(["bash", "-c", f"{sys.executable} -m marline --help > /dev/full"])
+    assert done.returncode == USAGE_ERROR
+    assert done.stderr == "marline: cannot write standard output: No space left on device; all else was done\n"
+    assert finished(["bash", "-c", f"set -o pipefail; {sys.executable} -m marline --help | head -1"]).returncode == 0
 
 
 def test_help_does_not_import_jax() -> None:

@@ -572,3 +572,15 @@ def test_splits_that_are_refused(agents: object, told: str, tmp_path: Path, caps
     status, text = run(capsys, "import", tmp_path / "joint.npz", "--spec", split, "--out", tmp_path / "out")
     assert status == 2 and told in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "copied"), [("my logs", "'my logs'"), ("-x", "./-x"), ("it's", "'it'\"'\"'s'")])
+def test_the_next_command_can_be_copied(
+    name: str, copied: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "logs", sound())
+    monkeypatch.chdir(tmp_path)
+    status, text = run(capsys, "import", "logs", f"--out=./{name}")
+    assert status == 0 and text.splitlines()[-1] == f"  next:    marline data check {copied}"
+    status, text = run(capsys, "check", f"./{name}")
+    assert status == 0 and f"marline run --data {copied} --task NAME" in text

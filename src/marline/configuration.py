@@ -11,6 +11,7 @@ from typing import Any
 from marline import plugins
 from marline.algorithms import ALGORITHMS
 from marline.arguments import checked
+from marline.data.files import open_regular
 from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
@@ -144,6 +145,7 @@ class RunConfig:
 
         Raises:
             CorruptionError: it is none.
+            StorageError: it may not be read.
             ConfigError: it names code that nobody said to trust, or that is not there.
         """
         plugins.register(*types)
@@ -189,7 +191,8 @@ class RunConfig:
 
 def _object_in(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        with open_regular(path) as file:
+            document = json.loads(file.read().decode("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
     if not isinstance(document, dict):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from marline.algorithms import TD3BC
 from marline.campaign import workers
 from marline.configuration import RunConfig
+from marline.errors import MarlineError
 from marline.samplers import Uniform
 from marline.types import Spec
 
@@ -50,3 +54,22 @@ def test_what_a_run_compiled_no_other_of_its_kind_compiles(cache: Path) -> None:
 def test_without_a_cache_there_is_nothing_to_compile_into(cache: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", None)
     assert not compile_once(CONFIG)
+
+
+def die(how: int, pipe: object) -> None:
+    """A worker that says nothing."""
+    if how < 0:
+        os.kill(os.getpid(), -how)
+    os._exit(how)
+
+
+def test_a_worker_that_is_killed_is_told_with_the_signal() -> None:
+    """Its pipe is closed a moment before its parent can fetch how it ended."""
+    context = multiprocessing.get_context("spawn")
+    for how, told in ((-signal.SIGKILL, "killed by SIGKILL"), (7, "exit status 7")):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=die, args=(int(how), theirs))
+        process.start()
+        theirs.close()
+        with pytest.raises(MarlineError, match=f"a worker (was|stopped without a word).*{told}"):
+            workers._follow({ours: process}, {ours: 0}, lambda *_: None)  # pyright: ignore[reportArgumentType]

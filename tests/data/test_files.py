@@ -18,6 +18,7 @@ from marline.data.files import (
     publish_directory,
     read_lines,
     require_space,
+    require_writable,
     sha256_file,
     to_json,
     write_atomically,
@@ -246,3 +247,35 @@ def test_only_plain_files_are_opened(tmp_path: Path) -> None:
     ]:
         with pytest.raises(CorruptionError, match=message):
             open_regular(tmp_path / name)
+
+
+def test_folders_above_go_again_where_nothing_came_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c"
+    with pytest.raises(ZeroDivisionError), publish_directory(path):
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, lambda scratch: 1 // 0)  # pyright: ignore[reportArgumentType]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ZeroDivisionError), publish_directory(path):
+        raise ZeroDivisionError
+    assert [str(place.relative_to(tmp_path)) for place in tmp_path.rglob("*")] == ["a"]  # which was there
+
+
+def test_where_a_file_cannot_be_put_is_told_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "file")
+    require_writable(tmp_path / "new" / "folder" / "file")
+    with pytest.raises(StorageError, match="it is a folder"):
+        require_writable(tmp_path)
+    with pytest.raises(StorageError, match="file is no folder"):
+        require_writable(tmp_path / "file" / "below")
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", forbidden)  # root may read everything else
+    with pytest.raises(StorageError, match="cannot read .*: Permission denied; ask its owner"):
+        open_regular(tmp_path / "file")

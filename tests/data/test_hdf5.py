@@ -1,5 +1,6 @@
 """HDF5 files from strangers: each bad one is really made, and its message read."""
 
+import fcntl
 import os
 import resource
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from marline.data.files import StorageError
 from marline.data.hdf5 import read_arrays, write_arrays
 from marline.errors import CorruptionError, DataError
 
@@ -185,3 +187,13 @@ def test_a_disk_that_fills_up_anywhere_is_an_error_and_no_crash(tmp_path: Path) 
                 write_arrays(tmp_path / "a.h5", arrays)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_is_open_elsewhere_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_arrays(path, {"rewards": np.zeros(3, np.float32)})
+    with open(path, "rb") as file:  # as HDF5 locks what it writes
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="is open for writing in another program; close it there"):
+            read_arrays(path, ["rewards"])
+    assert read_arrays(path, ["rewards"])["rewards"].shape == (3,)

@@ -74,6 +74,9 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         with undisturbed():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except SystemExit as stop:
+        # Ray's own handler, while it starts, leaves with the number of the signal; what it had begun ends with us
+        raise SystemExit(128 + signal.SIGTERM if stop.code == signal.SIGTERM else stop.code) from None
     except Exception as error:  # a bare one, for example, where a node is slow to start
         raise ConfigError(f"cannot connect to a Ray cluster: {error}; see: ray status") from error
     try:
@@ -85,7 +88,9 @@ def connected(address: str | None) -> Iterator[None]:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let Ray start as if alone: its handlers of signals go again, for marline's own say how a run goes on."""
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    numbers = (
+        (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    )
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         with warnings.catch_warnings():

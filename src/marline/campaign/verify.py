@@ -12,7 +12,7 @@ from marline.campaign.reconciling import list_sha256
 from marline.campaign.run_directory import require_run
 from marline.configuration import RunConfig
 from marline.data import checkpoints, dataset
-from marline.data.files import sha256_file
+from marline.data.files import StorageError, sha256_file
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.errors import CorruptionError, MarlineError
 
@@ -38,6 +38,8 @@ def verify(folder: Path) -> Verified:
     def attempt(check: Callable[[], Any]) -> Any:
         try:
             return check()
+        except StorageError:  # what may not be read is not known to be altered
+            raise
         except MarlineError as error:
             problems.append(str(error))
             return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from marline.data.files import StorageError
 from marline.errors import ConfigError, CorruptionError
 
 SCHEMA = 1
@@ -257,6 +258,10 @@ def _read_text(file: Path) -> str:
         if (size := file.stat().st_size) > MAX_BYTES:
             raise CorruptionError(f"{file} has {size:,} bytes, more than any run writes; {FIX}")
         return file.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise StorageError(
+            f"cannot read {file}: {error.strerror}; ask its owner for it, or change its permissions"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptionError(f"{file} cannot be read ({_reason(error)}); {FIX}") from error
 
