@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
-
+from marline import simulation
 from marline.algorithms import BCQ, BREMEN, MABCQ, Algorithm
 from marline.algorithms.bremen import KnownReward
 from marline.campaign import study
@@ -23,7 +22,8 @@ from marline.configuration import (
     with_options,
 )
 from marline.data.dataset import Dataset, digest
-from marline.envs import Simulator, Task, World, make_task
+from marline.envs import Simulator, Task, World, make_task, name_of
+from marline.envs.checked_worlds import require_world
 from marline.errors import require, require_name
 from marline.samplers import OTC, EmbeddingDistance, OnlineMatched, Sampler, Uniform
 from marline.samplers.distances import DISTANCES
@@ -45,10 +45,11 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
         logs: what `--data` names, found fit for the task.
     """
     task = make_task(options.task)
-    if isinstance(task, Simulator):  # so that what is missing is missed now
-        task.make().close()
+    # so that what is missing or wrong is told before anything is written
+    if isinstance(task, Simulator):
+        simulation.try_out(task)
     elif isinstance(task, World):
-        jax.eval_shape(lambda key: task.reset(key=key), jax.random.key(0))
+        require_world(task, name_of(task))
     require(options.seeds >= 1, f"--seeds is {options.seeds}, but a run needs at least 1")
     size = GENERATED_ROWS if options.dataset_size is None else options.dataset_size
     require(size >= 1, f"--dataset-size is {size}, but must be at least 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, digest, from_arrays
+from marline.data.layout import logs_of
 from marline.data.manifest import FileRecord, require_file_name
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
@@ -268,7 +270,11 @@ class Campaign:
         self._require_learned(self.agents)
         if isinstance(robots, Task):
             robots = self._simulated(robots)
-        returned = {agent: _as_dataset(agent, logs) for agent, logs in robots(self.policies).items()}
+        given = robots(self.policies)
+        if not isinstance(given, Mapping):
+            raise DataError(f"the robots returned {type(given).__name__} {given!r:.60}; return a dict of logs by agent")
+        # in memory of their own, for robots may log the next deployment into the same arrays
+        returned = {agent: _copied(_as_dataset(agent, logs)) for agent, logs in given.items()}
         require_fitting(returned, self._specs, self.config.rows_per_deployment)
         self._require_everyone(returned)
         check(returned)
@@ -755,7 +761,16 @@ def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
 
 
 def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:
-    return logs if isinstance(logs, Dataset) else from_arrays(agent, logs)
+    if isinstance(logs, Dataset):
+        return logs
+    if not isinstance(logs, Mapping):
+        raise DataError(f"{logs_of(agent)} are {type(logs).__name__} {logs!r:.60}; give a Dataset, or a dict of arrays")
+    return from_arrays(agent, logs)
+
+
+def _copied(logs: Dataset) -> Dataset:
+    columns = {key: column.copy() for key, column in logs.columns().items()}
+    return dataclasses.replace(logs, **columns)
 
 
 def _name(sampler: Sampler[Any]) -> str:

@@ -11,6 +11,7 @@ from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
+from marline.envs.users_code import called
 from marline.errors import ConfigError, require_name
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
@@ -53,6 +54,14 @@ def trust(name: str) -> None:
         _trusted[name] = user_tasks.load(name)
 
 
+def name_of(task: Task) -> str:
+    """How messages name a task: as on the command line, or by its type where it has no name there."""
+    for name, known in (*_trusted.items(), *TASKS.items()):
+        if known is task or type(known) is type(task) and known == task:
+            return name
+    return called(task.make_env) if isinstance(task, ParallelTask) else type(task).__name__
+
+
 def is_trusted(name: str) -> bool:
     """Whether `trust` was called for a task of the user's."""
     return name in _trusted
@@ -77,5 +86,6 @@ __all__ = [
     "World",
     "is_trusted",
     "make_task",
+    "name_of",
     "trust",
 ]

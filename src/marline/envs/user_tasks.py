@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 
+from marline.envs.checked import require_task
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
+from marline.envs.users_code import told, users_code
 from marline.errors import ConfigError, MarlineError, require, require_name
 
 
@@ -31,11 +32,12 @@ def load(name: str) -> Task:
             f"{module_name.partition('.')[0]}.py is, or install what is missing"
         ) from error
     except Exception as error:  # it is the user's code, which may raise anything
-        raise ConfigError(f"task {name!r}: {module_name} fails when imported: {_told(error)}") from error
+        raise ConfigError(f"task {name!r}: {module_name} fails when imported: {told(error)}") from error
     public = [word for word in vars(module) if not word.startswith("_")]
     require_name(attribute, public, f"name in {module_name}")
     found = getattr(module, attribute)
     if isinstance(found, Task) and not isinstance(found, type):
+        require_task(found, name)
         return found
     require(callable(found), f"task {name!r} is {found!r}, but must be a function that makes an environment, or a task")
     try:
@@ -43,14 +45,10 @@ def load(name: str) -> Task:
     except MarlineError:
         raise
     except Exception as error:  # and so may this
-        raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {_told(error)}") from error
-    if isinstance(made, Task):
-        return made
-    as_parallel(made).close()
-    return ParallelTask(found, description=f"what {name} makes")
-
-
-def _told(error: Exception) -> str:
-    """What went wrong in code of the user's, and where."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {told(error)}") from error
+    if not isinstance(made, Task):
+        with users_code(f"task {name!r}: what {attribute}() made"):
+            as_parallel(made).close()
+        made = ParallelTask(found, description=f"what {name} makes")
+    require_task(made, name)
+    return made
