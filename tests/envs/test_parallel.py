@@ -382,6 +382,42 @@ def test_code_is_imported_only_when_trusted(
     ]
 
 
+THEIR_ENVIRONMENT = """
+import gymnasium, numpy as np, pettingzoo
+BOX = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+class Team(pettingzoo.ParallelEnv):
+    metadata = {"name": "team"}
+    possible_agents = ["AGENT"]
+    def observation_space(self, agent): return BOX
+    def action_space(self, agent): return BOX
+    def reset(self, seed=None, options=None):
+        self.agents = ["AGENT"]
+        return {"AGENT": np.zeros(1, np.float32)}, {"AGENT": {}}
+    def step(self, actions):
+        raise RuntimeError("the crane is stuck")
+"""
+
+
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [
+        ("team/a", "agent 'team/a' cannot name a file"),
+        ("a", "task THEIRS:Team, episode 0, step 1: step() failed with RuntimeError: the crane is stuck (FILE:14)"),
+    ],
+)
+def test_a_run_is_refused_before_there_is_a_folder(
+    agent: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"their_environment_of_{len(agent)}"
+    file = tmp_path / f"{module}.py"
+    file.write_text(THEIR_ENVIRONMENT.replace("AGENT", agent))
+    monkeypatch.chdir(tmp_path)
+    error = refused(capsys, "run", "--run", "run", "--task", f"{module}:Team", "--trust", "--dataset-size", "100")
+    assert told.replace("THEIRS", module).replace("FILE", str(file)) in error and "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [file.name]
+
+
 def test_a_trusted_function_is_a_task() -> None:
     with pytest.raises(ConfigError, match="add --trust"):
         make_task(f"{__name__}:Office")

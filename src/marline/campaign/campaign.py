@@ -760,7 +760,8 @@ def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
     return read_manifest(checkpoint)["files"]
 
 
-def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:
+def _as_dataset(agent: AgentID, logs: Any) -> Dataset:
+    """What a caller or its robots give as logs: a Dataset, or arrays by key."""
     if isinstance(logs, Dataset):
         return logs
     if not isinstance(logs, Mapping):
