@@ -116,7 +116,7 @@ class Checked:
         # in nearly all steps nobody ends
         terminated = _NOBODY if terminated is _NOBODY else self._ended(terminated, "terminated")
         truncated = _NOBODY if truncated is _NOBODY else self._ended(truncated, "truncated")
-        masks = masks if type(masks) is dict and not masks else self._masks(masks, terminated)
+        masks = {} if type(masks) is dict and not masks else self._masks(masks, terminated)
         if terminated or truncated:
             self.present = tuple(agent for agent in self.present if agent not in (*terminated, *truncated))
         return Moment(observations, rewards, terminated, truncated, masks)
@@ -274,7 +274,7 @@ def _finite(what: str) -> str:
 
 def is_count(value: object) -> bool:
     """Whether something is a whole number from 1 on."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _takes_no_seed(error: Exception) -> bool:

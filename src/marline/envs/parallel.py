@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,8 @@ class ParallelTask:
 
     def __post_init__(self) -> None:
         require(callable(self.make_env), f"make_env is {self.make_env!r}, but must be a function that makes one")
+        hashable = isinstance(self.make_env, Hashable)
+        require(hashable, f"make_env is {self.make_env!r:.60}, which has no hash; give a function that calls it")
         for name in ("max_steps", "num_environments"):
             value = getattr(self, name)
             sound = is_count(value) or (name == "max_steps" and value is None)

@@ -112,7 +112,7 @@ def _flattening(space: Any, where: str) -> Callable[[Any], np.ndarray]:
             return flat
 
         return one_hot
-    return lambda value: spaces.flatten(space, value)
+    return lambda value: np.asarray(spaces.flatten(space, value))
 
 
 def _digits(value: Any, start: np.ndarray, counts: np.ndarray, space: Any, where: str) -> np.ndarray:
