@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from marline import simulation
+from marline import cli, simulation
 from marline.collection import collect_random
 from marline.envs import Actions, TimeStep
 from marline.envs.checked import Checked, require_task
@@ -231,6 +232,21 @@ def test_an_exception_is_told_with_its_place_and_chained() -> None:
     with pytest.raises(ConfigError, match=told) as caught:
         played(fails)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_who_ends_the_process_is_told_apart_from_a_signal() -> None:
+    def leaves(shown: TimeStep, time: int) -> TimeStep:
+        sys.exit(0)
+
+    def stopped(shown: TimeStep, time: int) -> TimeStep:
+        cli._stop(15, None)
+        return shown
+
+    with pytest.raises(ConfigError, match=r"reset\(\) failed with SystemExit: 0 \(.*test_checked.py:"):
+        played(leaves)
+    with pytest.raises(SystemExit) as caught:
+        played(stopped)
+    assert caught.value.code == 143
 
 
 def test_the_library_that_failed_is_not_the_users_place() -> None:

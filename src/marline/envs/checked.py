@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from marline.data.check import LARGEST
 from marline.data.manifest import require_file_name
 from marline.envs.task import Actions, Environment, Simulator, Task, TimeStep
-from marline.envs.users_code import told, users_code
+from marline.envs.users_code import require_theirs, told, users_code
 from marline.errors import ConfigError, MarlineError, require
 from marline.types import AgentID, Spec
 
@@ -90,7 +90,7 @@ class Checked:
         self._episode, self._time = episode, 0
         try:
             shown = self.environment.reset(seed=seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed("reset", error)
         self._require_time_step(shown, "reset")
         seen = self._by_agent(shown.observations, "observations")
@@ -108,7 +108,7 @@ class Checked:
         self._time += 1
         try:
             shown = self.environment.step(actions)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed("step", error)
         self._require_time_step(shown, "step")
         seen, rewards, terminated, truncated, masks = shown
@@ -125,8 +125,9 @@ class Checked:
         with users_code(f"task {self._name}: close() of the environment"):
             self.environment.close()
 
-    def _failed(self, method: str, error: Exception) -> NoReturn:
+    def _failed(self, method: str, error: BaseException) -> NoReturn:
         """Tell what an environment raised, which may be code of the user's and so anything."""
+        require_theirs(error)
         if isinstance(error, MarlineError):
             raise ConfigError(f"{self._here()}: {error}") from error
         fix = "; let it be reset(self, *, seed=None, options=None)" if _takes_no_seed(error) else ""
@@ -277,7 +278,7 @@ def is_count(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
-def _takes_no_seed(error: Exception) -> bool:
+def _takes_no_seed(error: BaseException) -> bool:
     return isinstance(error, TypeError) and "'seed'" in str(error)
 
 

@@ -9,7 +9,7 @@ import sys
 from marline.envs.checked import require_task
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
-from marline.envs.users_code import told, users_code
+from marline.envs.users_code import require_theirs, told, users_code
 from marline.errors import ConfigError, MarlineError, require, require_name
 
 
@@ -31,7 +31,10 @@ def load(name: str) -> Task:
             f"task {name!r}: {module_name} cannot be imported ({error}); call marline where "
             f"{module_name.partition('.')[0]}.py is, or install what is missing"
         ) from error
-    except Exception as error:  # it is the user's code, which may raise anything
+    except MarlineError:
+        raise
+    except (Exception, SystemExit) as error:  # it is the user's code, which may raise anything
+        require_theirs(error)
         raise ConfigError(f"task {name!r}: {module_name} fails when imported: {told(error)}") from error
     public = [word for word in vars(module) if not word.startswith("_")]
     require_name(attribute, public, f"name in {module_name}")
@@ -44,7 +47,8 @@ def load(name: str) -> Task:
         made = found()
     except MarlineError:
         raise
-    except Exception as error:  # and so may this
+    except (Exception, SystemExit) as error:  # and so may this
+        require_theirs(error)
         raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {told(error)}") from error
     if not isinstance(made, Task):
         with users_code(f"task {name!r}: what {attribute}() made"):

@@ -22,8 +22,16 @@ def users_code(doing: str) -> Iterator[None]:
         yield
     except MarlineError:
         raise
-    except Exception as error:  # which may be anything
+    except (Exception, SystemExit) as error:  # which may be anything
+        require_theirs(error)
         raise ConfigError(f"{doing} failed with {told(error)}") from error
+
+
+def require_theirs(error: BaseException) -> None:
+    """Raise again what is no failure of code of the user's: the end of the process, which a signal's handler raises."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SystemExit) and frames and frames[-1].filename.startswith(_OURS):
+        raise error
 
 
 def told(error: BaseException) -> str:
@@ -31,7 +39,7 @@ def told(error: BaseException) -> str:
     message = " ".join(str(error).split())
     message = message if len(message) <= LONGEST else message[:LONGEST] + " ..."
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
-    theirs = [frame for frame in frames if not frame.filename.startswith((*_INSTALLED, "<frozen"))] or frames
+    theirs = [frame for frame in frames if not frame.filename.startswith((*_INSTALLED, "<"))] or frames
     where = f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
     return f"{type(error).__name__}: {message}".rstrip(": ") + where
 
