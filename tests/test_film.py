@@ -77,6 +77,11 @@ class Unseen(Counter):
     render = None  # pyright: ignore[reportAssignmentType]
 
 
+class Grey(Counter):
+    def render(self) -> np.ndarray:
+        return np.zeros((2, 2))
+
+
 @dataclasses.dataclass(frozen=True)
 class Counting:
     horizon: int = 300
@@ -104,6 +109,8 @@ def test_what_cannot_be_filmed_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     team = {"a": RandomPolicy(Spec(1, 1))}
     with pytest.raises(ConfigError, match="Counting cannot be filmed: its environments have no render"):
         film(Counting(environment=Unseen), team, key=KEY)
+    with pytest.raises(ConfigError, match=r"Counting: render\(\) gave float64\[2, 2\] in place of an image"):
+        film(Counting(environment=Grey), team, key=KEY)
     with pytest.raises(ConfigError, match=r"film.mp4 must end in one of .gif, .webp, .png"):
         save(tmp_path / "film.mp4", iter(()))
     monkeypatch.setitem(sys.modules, "PIL", None)

@@ -174,7 +174,9 @@ def test_tasks_are_named_by_what_makes_them_again() -> None:
 
 
 def test_packages_offer_code_that_needs_no_further_trust(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "installed", lambda group: {"recent": f"{module}:Recent"} if group == "samplers" else {})
+    monkeypatch.setattr(
+        plugins, "installed", lambda group: {"recent": f"{module}:Recent"} if group == "samplers" else {}
+    )
     (sampler,) = select_samplers(("recent(last=2)",)).samplers.values()
     assert sampler == sys.modules[module].Recent(last=2)
     with pytest.raises(ConfigError, match="did you mean 'recent'"):

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from marline import simulation
 from marline.arguments import checked_arguments
 from marline.data.dataset import Dataset
-from marline.envs import Drifting, Simulator, Task, World
+from marline.envs import Drifting, Simulator, Task, World, name_of
+from marline.envs.checked_worlds import require_sound, require_world
 from marline.errors import ConfigError, require
 from marline.policy import Exploring, RandomPolicy
 from marline.rollout import Policies, Rollout
@@ -23,6 +24,10 @@ from marline.types import AgentID, Spec, Transition
 
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
+NO_TASK = (
+    "{!r:.60} is neither a World nor a Simulator of marline.envs.task; an environment of PettingZoo's or Gymnasium's "
+    "is given as marline.ParallelTask(make_env)"
+)
 ROUNDS_OF_SEATS = 8  # the same for simulators, in episodes per environment: seats stay empty at the end of a round
 
 
@@ -49,13 +54,14 @@ def rollout(
         return simulation.play(task, policies, num_episodes, key=key, first_episode=first_episode)
     if isinstance(task, World):
         return _play_worlds(task, policies, num_episodes, key, first_episode, deployment)
-    raise ConfigError(f"{type(task).__name__} is neither a World nor a Simulator; see marline.envs.task")
+    raise ConfigError(NO_TASK.format(task))
 
 
 def _play_worlds(
     task: World, policies: Policies, num_episodes: int, key: PRNGKeyArray, first_episode: int, deployment: int
 ) -> Rollout:
     """Roll out worlds written in JAX, many in parallel, all steps in one compiled program."""
+    require_world(task, name_of(task))
     played, drawing, length = None, {}, EPISODES_PER_BLOCK
     for done in range(0, num_episodes, length):
         *block, drawings = jax.device_get(
@@ -70,6 +76,7 @@ def _play_worlds(
     transitions, rewards = played
     over = np.zeros(rewards.shape, bool)  # worlds are stepped on beyond a termination: those rows go
     over[:, 1:] = np.cumsum(transitions[task.agents[0]].discount == 0.0, axis=1)[:, :-1] > 0
+    require_sound(transitions, over, name_of(task), first_episode)
     ends = np.zeros(rewards.shape, bool)
     ends[:, :-1] = over[:, 1:]
     ends[:, -1] = True

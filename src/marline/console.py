@@ -70,7 +70,7 @@ class ProgressDisplay:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=_console,
-            disable=quiet or not _console.is_terminal,
+            disable=quiet or not (_console.is_terminal or _console.is_jupyter),
         )
         self._bars = [self._progress.add_task("starting", total=total, who=escape(who)) for who, total in bars]
 

@@ -17,6 +17,7 @@ from marline.data.files import atomic_bytes
 from marline.envs import Environment, Rendering, Simulator, Task
 from marline.errors import ConfigError, require
 from marline.rollout import Policies
+from marline.users_code import users_code
 
 SUFFIXES = (".gif", ".webp", ".png")
 MAX_FRAMES = 250  # of an episode; of a longer one, every second frame, or every third, and so on
@@ -55,10 +56,18 @@ def film(task: Task, policies: Policies, *, key: PRNGKeyArray, episode: int = 0,
         if next(moments) % every == 0:
             if not isinstance(environment, Rendering):
                 raise ConfigError(f"{type(task).__name__} cannot be filmed: its environments have no render()")
-            frames.append(environment.render())
+            with users_code(f"{type(task).__name__}: render()"):
+                frames.append(_frame(environment.render(), task))
 
     played = simulation.play(task, policies, 1, key=key, first_episode=episode, watch=watch)
     return Film(frames, float(played.returns[0]))
+
+
+def _frame(image: object, task: Task) -> Frame:
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        sort = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ConfigError(f"{type(task).__name__}: render() gave {sort} in place of an image, uint8 [height, width, 3]")
+    return image.copy()  # for a renderer may paint the next one over it
 
 
 def paint(drawing: Mapping[str, np.ndarray]) -> list[Frame]:

@@ -10,14 +10,15 @@ from typing import Any
 
 import jax
 
-from marline import tuning
+from marline import simulation, tuning
 from marline.algorithms import Algorithm, Informed
 from marline.algorithms.algorithm import default_updates, hidden_widths, least_offline_updates
 from marline.arguments import checked_arguments
 from marline.configuration import BUILT_IN, RunConfig, require_recordable
 from marline.data.dataset import Dataset, digest
 from marline.data.experience import Experience
-from marline.envs import Drifting, Simulator, Task, World, make_task, name_task
+from marline.envs import Drifting, Simulator, Task, World, make_task, name_of, name_task
+from marline.envs.checked_worlds import require_world
 from marline.errors import require, require_name
 from marline.options import option_names, with_options
 from marline.samplers import SAMPLERS, Sampler, trains
@@ -84,10 +85,11 @@ def plan_study(
     """
     name = name_task(task)
     task = make_task(name)
-    if isinstance(task, Simulator):  # so that what is missing is missed now
-        task.make().close()
+    # so that what is missing or wrong is told before anything is written
+    if isinstance(task, Simulator):
+        simulation.try_out(task)
     elif isinstance(task, World):
-        jax.eval_shape(lambda key: task.reset(key=key), jax.random.key(0))
+        require_world(task, name_of(task))
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     require(len(numbers) > 0, f"seeds is {seeds}, but a run needs at least 1")
     require(

@@ -16,12 +16,12 @@ import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from marline.errors import ConfigError, require, require_name
+from marline.errors import ConfigError, MarlineError, require, require_name
+from marline.users_code import require_theirs, told
 
 MOST_BYTES = 2**24  # of a configuration
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
@@ -112,7 +112,10 @@ def load(name: str, what: str) -> Any:
             f"{what} {name!r}: {module_name} cannot be imported ({error}); call marline where "
             f"{module_name.partition('.')[0]}.py is, or install what is missing"
         ) from error
-    except Exception as error:  # it is the user's code, which may raise anything
+    except MarlineError:
+        raise
+    except (Exception, SystemExit) as error:  # it is the user's code, which may raise anything
+        require_theirs(error)
         raise ConfigError(f"{what} {name!r}: {module_name} fails when imported: {told(error)}") from error
     public = [word for word in vars(module) if not word.startswith("_")]
     require_name(attribute, public, f"name in {module_name}")
@@ -157,9 +160,3 @@ def trust_run(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError, RecursionError):  # whoever needs it will say what is wrong with it
         with open(folder / "run.json", "rb") as file:
             trust(code_in(json.loads(file.read(MOST_BYTES))))
-
-
-def told(error: Exception) -> str:
-    """What went wrong in code of the user's, and where."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.envs import Actions, Environment, Simulator
+from marline.envs import Actions, Environment, Simulator, name_of
+from marline.envs.apart import require_apart, start_of_episode
+from marline.envs.checked import Checked, require_task
 from marline.errors import require
 from marline.rollout import Policies, Rollout
 from marline.types import AgentID, Spec, Transition
+from marline.users_code import users_code
 
 
 def play(
@@ -36,16 +39,18 @@ def play(
         first_episode: number of the first.
         watch: is shown an environment after its reset and after every step; with several episodes, in turns.
     """
+    require_task(task, name_of(task))
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
     batch = _Batch(task, policies, key)
+    seats = [_environment(task, seat) for seat in range(min(task.num_environments, num_episodes))]
     numbers = range(first_episode, first_episode + num_episodes)
     waiting = iter(numbers)
     running: dict[int, _Game] = {}  # by seat, which is an environment
     finished: dict[int, _Game] = {}
     while len(finished) < num_episodes:
-        free = [seat for seat in range(task.num_environments) if seat not in running]
+        free = [seat for seat in range(len(seats)) if seat not in running]
         for seat, number in zip(free, waiting, strict=False):
-            running[seat] = _Game(task, _environment(task, seat), number, words, watch)
+            running[seat] = _Game(task, seats[seat], number, words, watch)
         for seat, game in running.items():
             batch.see(seat, game)
         actions = batch.act()
@@ -65,27 +70,46 @@ def play(
     return Rollout(transitions, ends, np.array([game.total for game in games]), {})
 
 
+def try_out(task: Simulator) -> None:
+    """Make what `play` would step side by side, two at most, and begin an episode in it; nothing is kept.
+
+    Raises:
+        ConfigError: what is missing, or whatever is wrong with what comes.
+    """
+    require_task(task, name_of(task))
+    environments: list[Checked] = []
+    try:
+        for _ in range(min(task.num_environments, 2)):
+            environment = _make(task)
+            require_apart(environment, environments, task, name_of(task))
+            environments.append(environment)
+        start_of_episode(environments[0], None, task)
+    finally:
+        for environment in environments:
+            environment.close()
+
+
 class _Game:
     """One episode: while it runs, what happened step by step; afterwards, the rows of each agent."""
 
     def __init__(
         self,
         task: Simulator,
-        environment: Environment,
+        environment: Checked,
         number: int,
         entropy: list[int],
         watch: Callable[[Environment], None] | None,
     ) -> None:
         self.number, self.time = number, 0
-        self._task, self._environment, self._watch = task, environment, watch
+        self._specs, self._horizon, self._environment, self._watch = task.specs, task.horizon, environment, watch
         seed = np.random.SeedSequence([*entropy, number]).generate_state(1)
-        self.now = environment.reset(seed=int(seed[0]))
-        self.present = [agent for agent in task.agents if agent in self.now.observations]  # nobody once it is over
+        self.now = environment.reset(seed=int(seed[0]), episode=number)
+        self.present = environment.present  # nobody once it is over
         self._steps = [self.now]
         self._actions: list[Actions] = []
         self._lengths = dict.fromkeys(self.present, 0)
         if watch is not None:
-            watch(environment)
+            watch(environment.environment)
 
     def step(self, actions: Actions) -> None:
         self.now = self._environment.step(actions)
@@ -93,30 +117,29 @@ class _Game:
         self._steps.append(self.now)
         self._actions.append(actions)
         if self._watch is not None:
-            self._watch(self._environment)
-        if self.time >= self._task.horizon:
-            self._leave(self.present)
-        elif self.now.terminated or self.now.truncated:
-            self._leave([*self.now.terminated, *self.now.truncated])
-
-    def _leave(self, agents: Collection[AgentID]) -> None:
-        for agent in agents:
-            self._lengths[agent] = self.time
-        self.present = [agent for agent in self.present if agent not in agents]
+            self._watch(self._environment.environment)
+        stays = self._environment.present if self.time < self._horizon else ()
+        if len(stays) < len(self.present):
+            self._lengths |= {agent: self.time for agent in self.present if agent not in stays}
+            self.present = stays
 
     def close(self) -> None:
         """Put what happened into arrays, which take far less memory."""
-        specs = self._task.specs
-        self.transitions = {agent: self._rows(agent, length, specs[agent]) for agent, length in self._lengths.items()}
+        observations = np.concatenate([step.observations for step in self._steps])  # flat, for NumPy is slow at lists
+        observations = observations.reshape(len(self._steps), -1)
+        self.transitions, stop = {}, 0
+        for agent, spec in self._specs.items():
+            start, stop = stop, stop + spec.observation_size
+            if agent in self._lengths:
+                length = self._lengths[agent]
+                self.transitions[agent] = self._rows(agent, observations[: length + 1, start:stop], spec)
         rewards = [[step.rewards[agent] for step in self._steps[1 : n + 1]] for agent, n in self._lengths.items()]
         self.total = float(np.mean([sum(earned) for earned in rewards]))
         self._steps, self._actions = [], []
 
-    def _rows(self, agent: AgentID, length: int, spec: Spec) -> Transition:
+    def _rows(self, agent: AgentID, observations: np.ndarray, spec: Spec) -> Transition:
+        length = len(observations) - 1
         steps = self._steps[: length + 1]
-        # flat, for NumPy is slow at lists of short arrays
-        observations = np.concatenate([step.observations[agent] for step in steps]).astype(np.float32)
-        observations = observations.reshape(length + 1, -1)
         discount = np.ones(length, np.float32)
         discount[-1] = agent not in steps[-1].terminated
         masks = None
@@ -144,9 +167,8 @@ class _Batch:
 
     def __init__(self, task: Simulator, policies: Policies, key: PRNGKeyArray) -> None:
         seats, specs = task.num_environments, task.specs
-        stops = np.cumsum([spec.observation_size for spec in specs.values()])
-        self._observations = np.zeros((seats, int(stops[-1])), np.float32)  # of all agents side by side
-        self._views = dict(zip(specs, np.split(self._observations, stops[:-1], axis=1), strict=True))
+        total = sum(spec.observation_size for spec in specs.values())
+        self._observations = np.zeros((seats, total), np.float32)  # of all agents side by side
         self._masks = {
             agent: np.ones((seats, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete
         }
@@ -158,10 +180,9 @@ class _Batch:
 
     def see(self, seat: int, game: _Game) -> None:
         self._moments[:, seat] = game.number, game.time
-        for agent in game.present:
-            self._views[agent][seat] = game.now.observations[agent]
-            if agent in self._masks:
-                self._masks[agent][seat] = game.now.action_masks.get(agent, True)
+        self._observations[seat] = game.now.observations
+        for agent, masks in self._masks.items():
+            masks[seat] = game.now.action_masks.get(agent, True)
 
     def act(self) -> dict[AgentID, np.ndarray]:
         actions = _act(
@@ -205,5 +226,14 @@ def _act(
 
 
 @functools.cache
-def _environment(task: Simulator, seat: int) -> Environment:
-    return task.make()
+def _environment(task: Simulator, seat: int) -> Checked:
+    """The environment of a seat, kept for the next call."""
+    environment = _make(task)
+    others = [_environment(task, other) for other in range(seat)]
+    require_apart(environment, others, task, name_of(task))
+    return environment
+
+
+def _make(task: Simulator) -> Checked:
+    with users_code(f"task {name_of(task)}: make()"):
+        return Checked(task.make(), name_of(task), task.specs)

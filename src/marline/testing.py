@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from marline.agent import AgentState
 from marline.algorithms import Algorithm
 from marline.arguments import checked_arguments
 from marline.collection import collect_random
@@ -30,7 +29,7 @@ from marline.data.check import check
 from marline.data.experience import Experience
 from marline.envs import Simulator, Task, make_task, name_task
 from marline.errors import MarlineError
-from marline.samplers import Sampler, Uniform, trains
+from marline.samplers import Sampler, trains
 from marline.types import Critic, Spec, Transition
 
 NUM_OFFLINE, NUM_ONLINE, NUM_DEPLOYMENTS = 60, 12, 3
@@ -283,7 +282,9 @@ def _acts(algorithm: Algorithm[Any], learner: Any, spec: Spec, what: str, key: A
         return
     for scale in (1.0, 1e3):
         action = np.asarray(policy(observation + scale, key=key))
-        assert action.shape == (spec.action_size,), f"the policy of {what} gives {action.shape}, not [{spec.action_size}]"
+        assert action.shape == (spec.action_size,), (
+            f"the policy of {what} gives {action.shape}, not [{spec.action_size}]"
+        )
         assert (np.abs(action) <= 1 + 1e-6).all(), f"the policy of {what} gives {action}, which is not within [-1, 1]"
         again = np.asarray(policy(observation + scale, key=key))
         assert np.array_equal(action, again), f"the policy of {what} acts in two ways under one key"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="all 2 deployments are done"):
         run.deploy(robots)
     assert run.report().stat().st_size > 100_000
+
+
+def test_what_robots_return_is_copied_and_wrong_sorts_are_told(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    run.train()
+    kept = logs(1)
+    received = run.deploy(lambda policies: kept)
+    before = received["arm"].rewards.copy()
+    kept["arm"].rewards[:] = 7.0  # as robots do that log the next deployment into the same memory
+    np.testing.assert_array_equal(received["arm"].rewards, before)
+    forgotten: Any = lambda policies: None  # noqa: E731
+    with pytest.raises(DataError, match="the robots returned NoneType None; return a dict of logs by agent"):
+        run.deploy(forgotten)
+    nothing: Any = lambda policies: {**logs(1), "arm": None}  # noqa: E731
+    with pytest.raises(DataError, match='logs of agent "arm" are NoneType None; give a Dataset, or a dict of arrays'):
+        run.deploy(nothing)
 
 
 def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def test_a_mask_of_parts_allows_what_all_parts_allow() -> None:
     ("space", "told"),
     [
         (spaces.Box(-np.inf, np.inf, (2,)), "no bounds"),
+        (spaces.Box(-3e38, 3e38, (2,)), "no bounds"),
+        (spaces.Box(-1.7e308, 1.7e308, (2,), np.float64), "no bounds"),
+        (spaces.Box(-1, 1, (0,)), "which is empty"),
+        (spaces.Tuple([BOX, spaces.Box(-1, 1, (0, 3))]), "which is empty"),
         (spaces.Dict({"a": BOX, "b": spaces.Discrete(2)}), "mixes continuous and discrete"),
         (spaces.MultiDiscrete([100, 100]), "10000 combinations"),
         (spaces.Text(5), "wrap it into"),
@@ -111,3 +115,56 @@ def test_observations_without_a_size_and_wrong_masks_are_refused() -> None:
         write(spaces.Discrete(4), "agent 'x'").mask(np.ones(2))
     with pytest.raises(ConfigError, match="cannot be masked"):
         write(BOX, "agent 'x'").mask(np.ones(2))
+
+
+def test_choices_seen_are_one_hot_where_they_are_there() -> None:
+    np.testing.assert_array_equal(read(spaces.Discrete(3, start=-1), "a").flatten(-1), [1, 0, 0])
+    np.testing.assert_array_equal(read(spaces.MultiDiscrete([2, 3]), "a").flatten([1, 0]), [0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(read(spaces.MultiBinary(3), "a").flatten([1, 0, 1]), [1, 0, 1])
+    pair = spaces.Tuple([spaces.Discrete(2), spaces.Box(-9, 9, (2, 1))])
+    np.testing.assert_array_equal(read(pair, "a").flatten((1, np.array([[3.5], [4.5]]))), [0, 1, 3.5, 4.5])
+    for space in (BOX, spaces.MultiDiscrete([2, 3]), pair, spaces.Dict({"b": BOX, "a": spaces.MultiBinary([2, 2])})):
+        space.seed(0)
+        for value in (space.sample() for _ in range(5)):
+            np.testing.assert_array_equal(read(space, "a").flatten(value), spaces.flatten(space, value))
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Discrete(3), 3),
+        (spaces.Discrete(3), -1),  # which Gymnasium counts from the end
+        (spaces.Discrete(3), 0.5),
+        (spaces.Discrete(3), np.nan),
+        (spaces.Discrete(3), [0, 1]),
+        (spaces.MultiDiscrete([2, 3]), [2, 0]),  # which Gymnasium takes for the second part's first
+        (spaces.MultiDiscrete([2, 3]), [1]),
+        (spaces.MultiBinary(2), [0, 2]),
+        (BOX, np.zeros(3)),
+        (BOX, {"x": 1.0}),
+        (spaces.Dict({"a": BOX}), np.zeros(2)),
+        (spaces.Dict({"a": BOX}), {"a": np.zeros(2), "b": 1}),
+        (spaces.Dict({"a": BOX, "b": BOX}), {"a": np.zeros(1), "b": np.zeros(3)}),
+        (spaces.Tuple([BOX]), (np.zeros(2), np.zeros(2))),
+    ],
+)
+def test_what_is_not_of_its_space_is_refused(space: Any, value: Any) -> None:
+    with pytest.raises(ConfigError, match="^agent 'x' observes .*make both agree"):
+        read(space, "agent 'x'").flatten(value)
+
+
+def test_masks_hold_zeros_and_ones_of_the_right_parts() -> None:
+    pair = write(spaces.MultiDiscrete([2, 3]), "agent 'x'")
+    with pytest.raises(ConfigError, match=r"mask of \[3, 2\] entries for parts of \[2, 3\] choices"):
+        pair.mask((np.ones(3), np.ones(2)))
+    with pytest.raises(ConfigError, match="nothing else"):
+        pair.mask((np.array([0.0, -np.inf]), np.ones(3)))
+    with pytest.raises(ConfigError, match="nothing else"):
+        write(spaces.Discrete(2), "agent 'x'").mask([0.0, -np.inf])
+    flat = write(spaces.MultiDiscrete([2, 1]), "a").mask([1, 0])  # as many entries as parts
+    np.testing.assert_array_equal(flat, [True, False])
+
+
+def test_a_box_of_switches_is_rounded() -> None:
+    done = write(spaces.Box(0, 1, (2,), bool), "a")
+    assert done.act(np.array([-0.5, 0.5])).tolist() == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, from_arrays
+from marline.data.layout import logs_of
 from marline.data.manifest import FileRecord, require_file_name
 from marline.data.team import require_agents, require_sizes
 from marline.envs import Task
@@ -272,8 +274,9 @@ class Campaign:
         self._require_learned(self.agents)
         if isinstance(robots, Task):
             robots = self._simulated(robots)
-        answer: Logs = fit(robots(self.policies), Logs, "what the robots returned")
-        returned = {agent: _as_dataset(agent, logs) for agent, logs in answer.items()}
+        given: Logs = fit(robots(self.policies), Logs, "what the robots returned")
+        # in memory of their own, for robots may log the next deployment into the same arrays
+        returned = {agent: _copied(_as_dataset(agent, logs)) for agent, logs in given.items()}
         require_fitting(returned, self._specs, self.config.rows_per_deployment)
         self._require_everyone(returned)
         check(returned)
@@ -765,5 +768,15 @@ def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
     return read_manifest(checkpoint)["files"]
 
 
-def _as_dataset(agent: AgentID, logs: Dataset | Arrays) -> Dataset:
-    return logs if isinstance(logs, Dataset) else from_arrays(agent, logs)
+def _as_dataset(agent: AgentID, logs: Any) -> Dataset:
+    """What a caller or its robots give as logs: a Dataset, or arrays by key."""
+    if isinstance(logs, Dataset):
+        return logs
+    if not isinstance(logs, Mapping):
+        raise DataError(f"{logs_of(agent)} are {type(logs).__name__} {logs!r:.60}; give a Dataset, or a dict of arrays")
+    return from_arrays(agent, logs)
+
+
+def _copied(logs: Dataset) -> Dataset:
+    columns = {key: column.copy() for key, column in logs.columns().items()}
+    return dataclasses.replace(logs, **columns)

@@ -15,6 +15,7 @@ from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
 from marline.errors import require, require_name
 from marline.options import read_values, read_written, with_options, write_difference
+from marline.users_code import called
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 
@@ -87,6 +88,14 @@ def trust(name: str) -> None:
         make_task(name)
 
 
+def name_of(task: Task) -> str:
+    """How messages name a task: as on the command line, or by its type where it has no name there."""
+    for name, known in (*_made.items(), *TASKS.items()):
+        if known is task or type(known) is type(task) and known == task:
+            return name
+    return called(task.make_env) if isinstance(task, ParallelTask) else type(task).__name__
+
+
 __all__ = [
     "TASKS",
     "Actions",
@@ -105,6 +114,7 @@ __all__ = [
     "TimeStep",
     "World",
     "make_task",
+    "name_of",
     "name_task",
     "trust",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from marline.data.check import LARGEST
+from marline.envs.checked import as_mask
 from marline.errors import ConfigError, require
 from marline.types import Spec
 
@@ -57,15 +60,78 @@ def read(space: Any, where: str) -> Seen:
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(f"{where} observes {space}, which has no fixed size ({error}); wrap it into a Box") from None
     require(size > 0, f"{where} observes {space}, which is empty")
-    if isinstance(space, spaces.Box):  # the common case, and many times as fast
-        return Seen(size, lambda value: np.asarray(value, np.float32).ravel(), has_mask)
-    parts = list(space.spaces) if isinstance(space, spaces.Dict) else None
+    flatten = _flattening(space, where)
 
-    def flatten(value: Any) -> np.ndarray:
-        value = value if parts is None else {name: value[name] for name in parts}
-        return np.asarray(spaces.flatten(space, value), np.float32)
+    def without_mask(value: Any) -> np.ndarray:
+        if not isinstance(value, Mapping) or "action_mask" not in value:
+            raise ConfigError(f'{where} observes {_described(value)}, without the "action_mask" that its space has')
+        return flatten({name: part for name, part in value.items() if name != "action_mask"})
 
-    return Seen(size, flatten, has_mask)
+    return Seen(size, without_mask if has_mask else flatten, has_mask)
+
+
+def _flattening(space: Any, where: str) -> Callable[[Any], np.ndarray]:
+    """How to flatten a value as Gymnasium does, which however reads what is not of the space as something else.
+
+    Numbers keep their type, and are not looked at: that is done wherever they come from.
+    """
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Box):
+        size = math.prod(space.shape)
+
+        def flat(value: Any) -> np.ndarray:
+            values = np.asarray(value).ravel()
+            if values.size != size:
+                raise ConfigError(f"{where} observes {_described(value)}, but its space is {space}; make both agree")
+            return values
+
+        return flat
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        flattenings = {name: _flattening(part, where) for name, part in _parts(space).items()}
+
+        def all_parts(value: Any) -> np.ndarray:
+            parts = dict(enumerate(value)) if isinstance(space, spaces.Tuple) else value
+            if not isinstance(parts, Mapping) or parts.keys() != flattenings.keys():
+                raise ConfigError(
+                    f"{where} observes {_described(value)}, but its space has the parts "
+                    f"{', '.join(map(str, flattenings))}; make both agree"
+                )
+            return np.concatenate([flattening(parts[name]) for name, flattening in flattenings.items()])
+
+        return all_parts
+    if isinstance(space, spaces.MultiBinary):
+        return lambda value: _digits(value, np.zeros(space.shape, int), np.full(space.shape, 2), space, where)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        counts = np.array(space.n if isinstance(space, spaces.Discrete) else space.nvec).ravel()
+        offsets = np.cumsum(counts) - counts
+
+        def one_hot(value: Any) -> np.ndarray:
+            flat = np.zeros(int(counts.sum()), np.float32)
+            flat[offsets + _digits(value, np.array(space.start), counts, space, where)] = 1.0
+            return flat
+
+        return one_hot
+    return lambda value: np.asarray(spaces.flatten(space, value))
+
+
+def _digits(value: Any, start: np.ndarray, counts: np.ndarray, space: Any, where: str) -> np.ndarray:
+    """Whole numbers of a discrete space, counted from 0; `ConfigError` unless all are there and within it."""
+    digits = np.asarray(value).ravel()
+    sound = digits.dtype.kind in "fiub" and digits.shape == counts.ravel().shape
+    if sound:
+        digits = digits.astype(np.float64) - start.ravel()
+        sound = bool(((digits >= 0) & (digits < counts.ravel()) & (digits == np.floor(digits))).all())
+    if not sound:
+        raise ConfigError(f"{where} observes {_described(value)}, which is not in its space {space}; make both agree")
+    return digits.astype(np.int64)
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
+    return f"{type(value).__name__} {value!r:.60}" if shape is None or shape == () else f"an array of shape {shape}"
 
 
 def write(space: Any, where: str) -> Done:
@@ -94,10 +160,11 @@ def spec(seen: Seen, done: Done) -> Spec:
 
 def _continuous(space: Any, boxes: list[Any], where: str) -> Done:
     require(
-        all(np.isfinite(box.low).all() and np.isfinite(box.high).all() for box in boxes),
+        all((np.abs(_real(bounds)) <= LARGEST).all() for box in boxes for bounds in (box.low, box.high)),
         f"{where} acts in {space}, which has no bounds to scale [-1, 1] to; wrap it into a bounded Box",
     )
     sizes = [math.prod(box.shape) for box in boxes]
+    require(min(sizes) > 0, f"{where} acts in {space}, which is empty; leave the empty Box out")
 
     def act(vector: np.ndarray) -> Any:
         parts = np.split(np.clip(np.asarray(vector, np.float64), -1.0, 1.0), np.cumsum(sizes)[:-1])
@@ -108,9 +175,13 @@ def _continuous(space: Any, boxes: list[Any], where: str) -> Done:
 
 
 def _scale(part: np.ndarray, box: Any) -> np.ndarray:
-    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    low, high = _real(box.low), _real(box.high)
     value = low + (part.reshape(box.shape) + 1.0) / 2.0 * (high - low)
-    return np.clip(np.rint(value) if box.dtype.kind in "iu" else value, low, high).astype(box.dtype)
+    return np.clip(np.rint(value) if box.dtype.kind in "iub" else value, low, high).astype(box.dtype)
+
+
+def _real(bounds: np.ndarray) -> np.ndarray:
+    return bounds.astype(np.float64)
 
 
 def _discrete(space: Any, leaves: list[Any], where: str) -> Done:
@@ -133,12 +204,15 @@ def _discrete(space: Any, leaves: list[Any], where: str) -> Done:
 
     def mask(given: Any) -> np.ndarray:
         """One for each choice, or one for each part of a combined choice: all parts must be allowed."""
-        if isinstance(given, tuple | list) and len(given) == len(counts) > 1:
-            allowed = np.ones((), bool)
-            for part in given:
-                allowed = np.logical_and.outer(allowed, np.asarray(part).astype(bool))
-        else:
-            allowed = np.asarray(given).astype(bool)
+        if isinstance(given, tuple | list) and len(given) == len(counts) > 1 and all(map(np.ndim, given)):
+            parts = [as_mask(part, where) for part in given]
+            sizes = [part.size for part in parts]
+            require(
+                sizes == counts,
+                f"{where} got an action mask of {sizes} entries for parts of {counts} choices; give one for each",
+            )
+            return functools.reduce(np.logical_and.outer, parts).ravel()
+        allowed = as_mask(given, where)
         require(
             allowed.size == num_choices,
             f"{where} got an action mask of {allowed.size} entries for {num_choices} choices; give one for each",

@@ -113,7 +113,7 @@ class RunningBattle:
         # a battle that was fought out is told by whether it was won; a game that failed tells nothing
         fought_out = over and "battle_won" in info and not info.get("episode_limit", False)
         return self._seen()._replace(
-            rewards=dict.fromkeys(self._agents, float(reward)),
+            rewards=dict.fromkeys(self._agents, reward),
             terminated=self._agents if fought_out else (),
             truncated=self._agents if over and not fought_out else (),
         )
@@ -123,5 +123,4 @@ class RunningBattle:
 
     def _seen(self) -> TimeStep:
         observations = dict(zip(self._agents, map(np.asarray, self._game.get_obs()), strict=True))
-        masks = [np.asarray(allowed, bool) for allowed in self._game.get_avail_actions()]
-        return TimeStep(observations, action_masks=dict(zip(self._agents, masks, strict=True)))
+        return TimeStep(observations, action_masks=dict(zip(self._agents, self._game.get_avail_actions(), strict=True)))

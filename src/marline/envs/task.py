@@ -76,14 +76,15 @@ Actions = Mapping[AgentID, np.ndarray | np.integer]  # vectors in [-1, 1] if con
 
 
 class TimeStep(NamedTuple):
-    """What the agents of a running environment see and get at one moment, in NumPy.
+    """What the agents of a running environment see and get at one moment, in NumPy; it is checked and copied.
 
     Attributes:
         observations: a flat vector for every agent that is there, the last one of those who just left too.
         rewards: of the same agents; empty at a reset.
         terminated: agents for whom it just ended for good.
         truncated: agents whose episode was just cut.
-        action_masks: boolean vectors of the actions allowed, for agents of which some are forbidden.
+        action_masks: boolean vectors of the actions allowed, for agents of which some are forbidden; one that allows
+            nothing only of who just ended for good.
     """
 
     observations: Mapping[AgentID, np.ndarray]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from marline import plugins
+from marline.envs.checked import require_task
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
 from marline.errors import ConfigError, MarlineError, require
 from marline.options import with_options, write_difference
+from marline.users_code import require_theirs, told, users_code
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Task:
@@ -27,18 +29,21 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Task:
     options = dict(options or {})
     found = plugins.load(name, "task")
     if isinstance(found, Task) and not isinstance(found, type):
-        return with_options(found, options, name) if options else found
-    require(callable(found), f"task {name!r} is {found!r}, but must be a function that makes an environment, or a task")
-    if isinstance(found, type) and dataclasses.is_dataclass(found) and options:
+        made = found
+    elif isinstance(found, type) and dataclasses.is_dataclass(found) and options:
         made = _called(name, lambda: found(**options))
         require(isinstance(made, Task), f"task {name!r} is no task: see marline.testing.check_task")
-        return made
-    made = _called(name, found)
-    if isinstance(made, Task):
-        return with_options(made, options, name) if options else made
-    as_parallel(made).close()
-    task = ParallelTask(found, description=f"what {name} makes")
-    return with_options(task, options, name) if options else task
+        options = {}
+    else:
+        told = f"task {name!r} is {found!r}, but must be a function that makes an environment, or a task"
+        require(callable(found), told)
+        made = _called(name, found)
+        if not isinstance(made, Task):
+            with users_code(f"task {name!r}: what was made"):
+                as_parallel(made).close()
+            made = ParallelTask(found, description=f"what {name} makes")
+    require_task(made, name)
+    return with_options(made, options, name) if options else made
 
 
 def name(task: Task) -> str:
@@ -66,10 +71,12 @@ def name(task: Task) -> str:
     return write_difference(kind, usual, described)
 
 
-def _called(name: str, make: Any) -> Any:
+def _called(name: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except MarlineError:
         raise
-    except Exception as error:  # it is the user's code, which may raise anything
-        raise ConfigError(f"task {name!r}: it must be made without arguments: {plugins.told(error)}") from error
+    except (Exception, SystemExit) as error:  # it is the user's code, which may raise anything
+        require_theirs(error)
+        attribute = name.partition(":")[2]
+        raise ConfigError(f"task {name!r}: {attribute}() must make it without arguments: {told(error)}") from error
