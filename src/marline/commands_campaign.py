@@ -20,6 +20,7 @@ from marline.campaign.verify import verify as verify_files
 from marline.console import ProgressDisplay, resumable, say
 from marline.data.check import check
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
+from marline.evaluation import Interval
 from marline.flags import configure_campaign
 from marline.runtime import set_up_jax
 from marline.types import AgentID
@@ -109,7 +110,7 @@ def export(options: cli.Export) -> int:
 def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
     lines = [
         f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
-        f"[{its.low:+.3g}, {its.high:+.3g}], actions {its.deviation:.3g} apart, "
+        f"{Interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "
         f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
         for agent, its in found.items()
     ]

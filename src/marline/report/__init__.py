@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marline.errors import ConfigError
+from marline.report.decomposition_figure import write_decomposition
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import write_figure
-from marline.report.tables import headlines, summary_table, write_csv, write_summary
+from marline.report.tables import headlines, summary_table, write_csv, write_differences, write_summary
 from marline.report.tensorboard import write_tensorboard
 
 
@@ -42,6 +43,8 @@ __all__ = [
     "headlines",
     "summary_table",
     "write_csv",
+    "write_decomposition",
+    "write_differences",
     "write_figure",
     "write_report",
     "write_summary",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marline.algorithms import ALGORITHMS
@@ -19,15 +19,23 @@ PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluation_episodes", "data_seed")
 
 
-def command(run: Run) -> str | None:
-    """`marline run ...`, or nothing where no such command leads to these settings."""
+SHUFFLED = "shuffled"
+CONTROLS = {"matched": CONTROL, "shuffled": SHUFFLED}
+
+
+def command(run: Run, more: Sequence[str] = ()) -> str | None:
+    """`marline run ...`, or nothing where no such command leads to these settings.
+
+    Args:
+        more: samplers to run beside those of the run.
+    """
     try:
-        return shlex.join(_tokens(run))
+        return shlex.join(_tokens(run, more))
     except (MarlineError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _tokens(run: Run) -> list[str]:
+def _tokens(run: Run, more: Sequence[str]) -> list[str]:
     settings = run.settings
     options = {name: settings[name] for name in COUNTS}
     if not all(type(value) is int for value in options.values()) or run.seeds != tuple(range(len(run.seeds))):
@@ -42,11 +50,11 @@ def _tokens(run: Run) -> list[str]:
     hidden = algorithm.pop("hidden")
     if algorithm.get("known_reward") == describe(make_task(settings["task"])):
         algorithm.pop("known_reward")  # the command finds it
-    names = [name for name in settings["samplers"] if not name.startswith(f"{CONTROL}-")]
-    names += [CONTROL] if len(names) < len(settings["samplers"]) else []
+    controls = {CONTROLS[one.kind]: None for one in run.samplers if one.matches is not None}
+    names = [*(one.name for one in run.samplers if one.matches is None), *controls]
     return [
         *("marline", "run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
-        *("--sampler", *names, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
+        *("--sampler", *names, *more, "--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
         *("--hidden", *(str(int(width)) for width in hidden)),
@@ -71,6 +79,8 @@ def _sampler_options(samplers: Mapping[str, Any], names: list[str], hidden: tupl
     found: list[dict[str, Any]] = []
     for name, sampler in known.items():
         written = {key: value for key, value in samplers[name].items() if key != "matches"}
+        if written.get("type") == "Shuffled":  # which has the options of what it shuffles
+            written = {**written, "of": describe(sampler)["of"]}
         if isinstance(sampler, OTC):
             if sampler.distance == "embedding":
                 sampler = dataclasses.replace(sampler, distance=EmbeddingDistance(hidden=hidden))
