@@ -188,8 +188,8 @@ def test_several_samplers_are_told_apart(write_run: WriteRun, tmp_path: Path) ->
     run = read_run(path)
     assert said(path) == (
         "OTC (value) ended above its shuffled control, which draws other rows of the same sources as often; balanced "
-        "ended below it. OTC (value) ended above uniform replay; balanced ended below it. Balanced ended below the "
-        "offline team."
+        "ended below its own. OTC (value) ended above uniform replay; balanced ended below it. Balanced ended below "
+        "the offline team."
     )
     assert [one.sampler for one in statements(run, outcomes(run), looks([run]))] == ["otc-value", "balanced"]
 

@@ -155,7 +155,8 @@ def read_run(path: Path) -> Run:
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
     settings = _read_object(path / "run.json")
     _check_settings(settings, path)
-    samplers = tuple(_sampler(name, options, settings["samplers"]) for name, options in settings["samplers"].items())
+    options = settings["samplers"]
+    samplers = tuple(sampler_record(name, its, options) for name, its in options.items())
     lines, trajectories, policies, torn = {}, {}, {}, []
     for seed, folders in _folders(path, settings["seeds"]).items():
         # the common start of all samplers of a seed, of which their own lines begin with a copy
@@ -213,7 +214,8 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
             raise CorruptionError(f"{file}: {name!r} is missing or not what a run writes; restore it from a copy")
 
 
-def _sampler(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
+def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
+    """A sampler with these options, beside all of the run."""
     kind: Kind = KINDS.get(str(options.get("type")), "other")
     matches = None
     if options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":

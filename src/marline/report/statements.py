@@ -210,28 +210,39 @@ def _several(run: Run, tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> s
     told = {o.sampler: o.to_baseline for o in tuned if o.to_baseline is not None and o.to_baseline.seeds}
     if run.baseline is None or not told:
         return "There is no uniform replay to compare with."
-    return f"{_capital(_by_finding(told, looks[run.baseline].label, looks))}."
+    baseline = looks[run.baseline].label
+    return f"{_capital(_by_finding(told, (baseline, baseline), ('it', 'it'), looks))}."
 
 
 def _correction(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
     """Against the shuffled controls; or against the matched ones, and what those cannot tell."""
     shuffled = {o.sampler: o.to_shuffled for o in tuned if o.to_shuffled is not None and o.to_shuffled.seeds}
     matched = {o.sampler: o.to_matched for o in tuned if o.to_matched is not None and o.to_matched.seeds}
+    own = "its own", "their own"
     if shuffled:
-        gained = any(comparison.finding == "above" for comparison in shuffled.values())
+        references = SHUFFLED, "their shuffled controls, which draw other rows of the same sources as often"
+        gained = any(comparison.finding in ("above", "pointing up") for comparison in shuffled.values())
         shown = "" if gained else ": no gain is shown to come from the correction itself"
-        return f"{_capital(_by_finding(shuffled, SHUFFLED, looks))}{shown}."
+        return f"{_capital(_by_finding(shuffled, references, own, looks))}{shown}."
     if matched:
-        return f"{_capital(_by_finding(matched, MATCHED, looks))}. Without shuffled controls, {UNTOLD}."
+        references = MATCHED, "their matched controls, which replay equally many fresh rows"
+        return f"{_capital(_by_finding(matched, references, own, looks))}. Without shuffled controls, {UNTOLD}."
     return f"No control has been deployed, so {UNTOLD}."
 
 
-def _by_finding(told: Mapping[str, Comparison], reference: str, looks: Mapping[str, Look]) -> str:
-    """ "A and B ended above uniform replay; C cannot be told from it"."""
+def _by_finding(
+    told: Mapping[str, Comparison], first: tuple[str, str], later: tuple[str, str], looks: Mapping[str, Look]
+) -> str:
+    """ "A and B ended above uniform replay; C cannot be told from it".
+
+    Args:
+        first, later: what they are compared with where it is named first and after that, for one sampler and for many.
+    """
     parts = []
     for finding, what in PAST.items():
         if names := [name for name in told if told[name].finding == finding]:
-            parts.append(f"{_who(names, told, looks)} {what} {'it' if parts else reference}")
+            reference = (later if parts else first)[len(names) > 1]
+            parts.append(f"{_who(names, told, looks)} {what} {reference}")
     return "; ".join(parts)
 
 

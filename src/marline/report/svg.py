@@ -70,13 +70,14 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
     for name in samplers:
         require_name(name, dict.fromkeys(one.name for run in read for one in run.samplers), "sampler of these runs")
     if samplers:
-        read = [_only(run, samplers) for run in read]
+        read = [only(run, samplers) for run in read]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(draw(read), encoding="utf-8")
     return path
 
 
-def _only(run: Run, samplers: Sequence[str]) -> Run:
+def only(run: Run, samplers: Sequence[str]) -> Run:
+    """A run with no more than these samplers."""
     return dataclasses.replace(run, samplers=tuple(one for one in run.samplers if one.name in samplers))
 
 
