@@ -126,7 +126,7 @@ def main(parts: list[str]) -> None:
             dataset_size=200_000,
         )
         study.create(folder, config)
-        commands.resume(folder)
+        commands.resume(cli.Resume(folder))
         commands.report(cli.Report(runs=(folder,), csv=results / f"{folder.name}.csv"))
     done = [run for part in PARTS if (run := Path("runs") / f"refresh-{part}").exists()]
     lines = [line for run in done for line in table(read_run(run))]

@@ -69,7 +69,8 @@ def _gated(body: Mapping[str, Any]) -> str:
     change = read_change(body)
     text = f"return per episode {change.now:.4g}, before {change.before:.4g}: {change.difference:+.3g}"
     text += f" {Interval(change.low, change.high)}"
-    return text + (", a regression" if change.is_regression else "")
+    fell = ", a regression" if change.is_regression else ", a direction" if change.is_lower else ""
+    return text + fell
 
 
 def _foreseen(body: Mapping[str, Any]) -> str:

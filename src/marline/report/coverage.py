@@ -115,7 +115,7 @@ def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
         yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
     if alone := [looks[name].label for name in judged if run.shuffled_of(name) is None]:
         again = command(run, more=(SHUFFLED,))
-        adds = f"this adds it: {again}" if again else f"name {SHUFFLED} among the samplers to add it"
+        adds = f"this adds it: {again}" if again else f"name {SHUFFLED} among the samplers to add it."
         yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
 
 

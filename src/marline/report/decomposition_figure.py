@@ -16,7 +16,7 @@ from marline.report.records import Run, read_run
 from marline.report.statements import finding_text, interval
 
 WIDTH = 340  # of a telephone, less its margins
-TITLE, ROW, INSET = 30, 52, 6
+TITLE, ROW, INSET = 30, 56, 6
 STYLE = """
 svg { --paper: #fff; --text: #24292f; --faint: #656d76; --edge: #d8dee4; }
 .paper { fill: var(--paper); stroke: var(--edge); }
@@ -139,13 +139,13 @@ def _row(step: Step, scale: tuple[float, float], top: int) -> list[str]:
 
     mean, *ends, per_seed = step.comparison.difference
     ends = [end if math.isfinite(end) else mean for end in ends]
-    middle = top + 35
+    middle = top + 38
     return [
         f'<text x="{INSET}" y="{top + 12}">{step.name}</text>',
         f'<text x="{WIDTH - INSET}" y="{top + 12}" text-anchor="end">{interval(step.comparison.difference)}</text>',
         f'<text class="faint" x="{WIDTH - INSET}" y="{top + 25}" text-anchor="end">'
         f"{escape(finding_text(step.comparison))}</text>",
-        f'<path class="zero" d="M{x(0.0)} {top + 28}v14"/>',
+        f'<path class="zero" d="M{x(0.0)} {top + 31}v14"/>',
         f'<path class="span" d="M{x(ends[0])} {middle}H{x(ends[1])}"/>',
         *(f'<path class="seed" d="M{x(value)} {middle - 4}v8"/>' for value in per_seed),
         f'<path class="mean" d="M{x(mean)} {middle - 6}v12"/>',

@@ -222,7 +222,7 @@ def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str,
         kind = "uniform"
     elif kind in ("shuffled", "matched"):
         matches = options.get("matches", name.removeprefix("online-matched-").removeprefix("shuffled-"))
-        matches = matches if matches in samplers and matches != name else None
+        matches = matches if isinstance(matches, str) and matches in samplers and matches != name else None
     return SamplerRecord(name, options, kind, matches)
 
 

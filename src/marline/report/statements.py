@@ -102,9 +102,13 @@ def _beats(comparisons: Sequence[Comparison | None]) -> str:
     tasks = [c.difference.per_seed for c in comparisons if c is not None and c.seeds]
     if len(tasks) < 2:
         return ""
+    num = sum(map(len, tasks))
+    won = sum(value > 0 for task in tasks for value in task)
+    text = f"It beat uniform replay in {won} of the {num} seeds of these runs"
     chance, low, high = paired_probability_of_improvement(tasks, [[0.0] * len(task) for task in tasks])
-    ends = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low) else ""
-    return f"In the same seed it beat uniform replay with probability {chance:.2f}{ends}."
+    if min(map(len, tasks)) < MIN_SEEDS or low == high:  # of few seeds, or where all agree, draws tell nothing
+        return f"{text}."
+    return f"{text} (probability of improvement {chance:.2f} [{low:.2f}, {high:.2f}])."
 
 
 def caution(found: Sequence[Outcome]) -> str | None:

@@ -102,9 +102,7 @@ def draw(runs: Sequence[Run]) -> str:
         if left is not None:
             parts += _panel(left, "± one standard deviation", shown, LEFT, offset + TOP)
         if right is not None:
-            parts += _panel(
-                right, "paired seeds, 95 % interval by Student's t", shown, LEFT + PANEL + GAP, offset + TOP
-            )
+            parts += _panel(right, "paired seeds, 95 % interval", shown, LEFT + PANEL + GAP, offset + TOP)
     return "\n".join([*parts, "</svg>\n"])
 
 
