@@ -174,10 +174,24 @@ def test_a_return_that_is_not_finite_is_left_out_aloud_and_leaves_no_verdict(
     change_line(path, 2, "otc-value", 10, **{"return": value})
     run = read_run(path)
     assert said(path).startswith("Over 11 seeds of 12, OTC (value) pointed ")
-    assert said(path).endswith("1 seed left out: not finite, so there is no verdict.")
+    assert said(path).count("(a direction, no verdict) (1 seed left out: not finite)") == 2
     assert notes(run, looks([run]))[0].startswith(
         "OTC (value): the return stops being finite in seed 2 at deployment 10;"
     )
+
+
+def test_a_control_that_is_not_finite_costs_its_own_comparison_alone(
+    write_run: WriteRun, change_line: Callable[..., None], tmp_path: Path
+) -> None:
+    path = write_run(tmp_path / "run", **gains(8, 1), seeds=TWELVE)
+    change_line(path, 2, "shuffled-otc-value", 10, **{"return": math.nan})
+    assert said(path).startswith("Over 11 seeds of 12, OTC (value) pointed ")
+    assert re.search(r"left out: not finite\); it ended \S+ \[\S+ \S+ above uniform replay over 12 seeds\.", said(path))
+    for seed in TWELVE:
+        change_line(path, seed, "shuffled-otc-value", 10, **{"return": math.nan})
+    text = said(path)
+    assert text.startswith("Over 12 seeds, OTC (value) ended ")
+    assert "Its shuffled control has no finite return, so correction cannot be told apart" in text
 
 
 def test_several_samplers_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:

@@ -176,16 +176,21 @@ def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> str:
     text += f" of {len(run.seeds)}" if len(first.seeds) < len(run.seeds) else ""
     if first.deployment < run.num_deployments:
         text += f", after {first.deployment} of {plural(run.num_deployments, 'deployment')}"
-    text += f", {looks[outcome.sampler].label} {_clause(first, reference)}"
+    text += f", {looks[outcome.sampler].label} {_clause(first, reference)}{_lost(first)}"
     if shuffled is not None and not (shuffled.is_equal and shuffled.finding in ("above", "below")):
         text += f", so {conclusion}" if (conclusion := CONCLUSIONS.get(shuffled.finding)) else ""
-    text += "".join(f"; it {_clause(other, its)}" for other, its in told[1:])
-    text += "" if shuffled is not None else f". Without a shuffled control, {UNTOLD}"
+    for other, its in told[1:]:
+        seeds = f" over {_seeds(other.seeds)}" if len(other.seeds) != len(first.seeds) else ""
+        text += f"; it {_clause(other, its)}{seeds}{_lost(other)}"
+    if shuffled is None:
+        gone = "Its shuffled control has no finite return, so" if outcome.to_shuffled else "Without a shuffled control,"
+        text += f". {gone} {UNTOLD}"
     text += "" if baseline is not None else ". There is no uniform replay to compare it with"
-    text += f". The return {_from_to(outcome)}."
-    lost = max(comparison.lost for comparison, _ in told)
-    text += f" {plural(lost, 'seed')} left out: not finite, so there is no verdict." if lost else ""
-    return text
+    return f"{text}. The return {_from_to(outcome)}."
+
+
+def _lost(comparison: Comparison) -> str:
+    return f" ({plural(comparison.lost, 'seed')} left out: not finite)" if comparison.lost else ""
 
 
 def _clause(comparison: Comparison, reference: str) -> str:
