@@ -1,6 +1,6 @@
 """How often noise is called a result: paired differences whose mean is 0, judged by each rule.
 
-    python experiments/false_verdicts.py          # about a minute on one core
+    python experiments/false_verdicts.py          # about two minutes on one core
     python experiments/false_verdicts.py --quick  # few draws
 
 The skewed law is an exponential less its mean: most seeds lose a little, a few gain much. The last column asks the
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few draws, to see that it runs")
     args = parser.parse_args()
-    print(*table(100 if args.quick else 10_000), sep="\n")
+    print(*table(100 if args.quick else 2_000), sep="\n")
 
 
 if __name__ == "__main__":
