@@ -50,7 +50,7 @@ def main(parts: list[str]) -> None:
             cli.Run(
                 run=run,
                 task="cooperative-navigation-4",
-                algorithm="td3-bc",
+                algorithm=("td3-bc",),
                 algorithm_option=(f"alpha_bc={settings['alpha_bc']}",),
                 sampler=settings["sampler"],
                 seeds=settings["seeds"],

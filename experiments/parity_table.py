@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
+
+from marline.evaluation import EQUALITY_MARGIN, MIN_SEEDS, mean_interval, welch_interval
+from marline.report.appearance import number
 
 MEASURES = {"return": "Return", "mean_q1": "Q1 on the logs"}
 
@@ -31,34 +34,44 @@ def read(path: Path, measure: str) -> dict[str, dict[str, dict[int, list[float]]
 
 def mean_and_half_width(values: list[float]) -> str:
     """`mean ± half` of the 95 % interval, or the value alone where there is but one."""
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    half = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, len(values) - 1)
-    return f"{np.mean(values):.2f} ± {half:.2f}"
+    mean = number(float(np.mean(values)), 2)
+    low, high = mean_interval(values)
+    return f"{mean} ± {number((high - low) / 2, 2)}" if len(values) > 1 else mean
 
 
 def difference(ours: list[float], theirs: list[float]) -> str:
     """`mean [low, high]` of ours minus theirs."""
-    if min(len(ours), len(theirs)) < 2:
-        return f"{np.mean(ours) - np.mean(theirs):+.2f}"
-    low, high = scipy.stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
-    return f"{np.mean(ours) - np.mean(theirs):+.2f} [{low:+.2f}, {high:+.2f}]"
+    mean, (low, high) = float(np.mean(ours) - np.mean(theirs)), welch_interval(ours, theirs)
+    if not math.isfinite(low):
+        return number(mean, 2, sign=True)
+    return f"{number(mean, 2, sign=True)} [{number(low, 2, sign=True)}, {number(high, 2, sign=True)}]"
 
 
-def print_tables(path: Path, measure: str, title: str) -> None:
-    table = read(path, measure)
-    updates = sorted({done for sides in table.values() for curve in sides.values() for done in curve})
-    header = ["", *map(str, updates), "marline minus theirs, at the last that both have"]
-    print(f"{title}, by number of updates\n")
-    for cells in (header, ["---"] * len(header)):
-        print("| " + " | ".join(cells) + " |")
-    for algorithm, sides in table.items():
+def equal(ours: list[float], theirs: list[float]) -> str:
+    """Whether two one-sided Welch tests show equality within 2 % of the size of their mean."""
+    margin = EQUALITY_MARGIN * abs(float(np.mean(theirs)))
+    low, high = welch_interval(ours, theirs, confidence=0.9)
+    if not (-margin < low and high < margin):
+        return f"not shown within {margin:.2g}"
+    return f"within {margin:.2g}{', a direction' if min(len(ours), len(theirs)) < MIN_SEEDS else ''}"
+
+
+def table(path: Path, measure: str) -> list[str]:
+    """One row per algorithm and side, in Markdown."""
+    found = read(path, measure)
+    updates = sorted({done for sides in found.values() for curve in sides.values() for done in curve})
+    header = ["", *map(str, updates), "marline minus theirs, at the last that both have", "equal?"]
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] * len(header)) + " |"]
+    for algorithm, sides in found.items():
         for side, curve in sides.items():
             cells = [mean_and_half_width(curve[done]) if done in curve else "" for done in updates]
             last = max(sides["marline"].keys() & curve.keys())
-            compared = "" if side == "marline" else difference(sides["marline"][last], curve[last])
-            print("| " + " | ".join([f"`{algorithm}`, {side}", *cells, compared]) + " |")
-    print()
+            compared = ["", ""]
+            if side != "marline":
+                pair = sides["marline"][last], curve[last]
+                compared = [difference(*pair), equal(*pair)]
+            lines.append("| " + " | ".join([f"`{algorithm}`, {side}", *cells, *compared]) + " |")
+    return lines
 
 
 def main() -> None:
@@ -66,7 +79,7 @@ def main() -> None:
     parser.add_argument("csv", type=Path, help="columns side, algorithm, seed, updates, return, mean_q1")
     args = parser.parse_args()
     for measure, title in MEASURES.items():
-        print_tables(args.csv, measure, title)
+        print(f"{title}, by number of updates\n", *table(args.csv, measure), "", sep="\n")
 
 
 if __name__ == "__main__":

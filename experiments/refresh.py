@@ -5,7 +5,7 @@
 
 `staleness` asks what a refresh may cost: as many candidates per update in fewer and larger refreshes, and more
 candidates at the same distance. Each part is a run directory under runs/, resumed where it was left; results/ gets
-each run's returns and one table of paired differences.
+each run's returns, and what they come to is printed; `experiments/verdicts.py` writes it into the pages.
 """
 
 import dataclasses
@@ -18,8 +18,9 @@ from marline import cli, commands
 from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.configuration import RunConfig
-from marline.evaluation import paired_difference
+from marline.evaluation import MIN_SEEDS, equality, equality_margin, paired_difference
 from marline.report.records import Run, read_run
+from marline.report.statements import interval
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, EmbeddingDistance, Sampler, Uniform
 
@@ -62,33 +63,46 @@ def counterpart(name: str) -> str | None:
     return "otc-value" if name.startswith("every-") else None
 
 
+def last(curve: list[float]) -> float:
+    """The return after the last deployment."""
+    return curve[-1]
+
+
+PARTS_OF_A_CURVE: dict[str, Callable[[list[float]], float]] = {"last": last, "mean": statistics.mean}
+
+
+def values(run: Run, name: str, part: str) -> list[float]:
+    """One value per seed: the last return, or the mean over deployments, which is the area below the curve."""
+    return [PARTS_OF_A_CURVE[part](list(run.curve(name, seed).values())[1:]) for seed in run.seeds]
+
+
+def difference(run: Run, name: str, other: str, part: str) -> str:
+    """Mean and 95 % interval over seeds."""
+    return interval(paired_difference(values(run, name, part), values(run, other, part)))
+
+
+def equal(run: Run, name: str, other: str, part: str) -> str:
+    """Whether two one-sided tests show equality, and with enough seeds for a verdict."""
+    differences = paired_difference(values(run, name, part), values(run, other, part)).per_seed
+    margin = equality_margin(list(run.returns(name, 0).values()))
+    found = equality(differences, margin)
+    if not found.holds:
+        return f"not shown within {margin:.2g}"
+    return f"within {margin:.2g}{', a direction' if len(differences) < MIN_SEEDS else ''}"
+
+
 def table(run: Run) -> list[str]:
-    """Last returns, and paired differences to uniform and to the sampler that matches at each update.
-
-    The last column averages over all deployments, which is the area between two learning curves.
-    """
-    curves = {
-        sampler.name: {seed: list(run.curve(sampler.name, seed).values())[1:] for seed in run.seeds}
-        for sampler in run.samplers
-    }
-
-    def difference(name: str, other: str | None, part: Callable[[list[float]], float]) -> str:
-        if other is None or name == other:
-            return ""
-        mine, its = ([part(curves[who][seed]) for seed in run.seeds] for who in (name, other))
-        return str(paired_difference(mine, its))
-
-    def last(curve: list[float]) -> float:
-        return curve[-1]
-
+    """Last returns, and paired differences to uniform and to the sampler that matches at each update."""
     header = ["sampler", "last return", "last, to uniform", "last, to matching at each update", "mean of all, to that"]
+    header += ["last, equal?"]
     lines = [f"### {run.path.name}: {run.task}, {run.algorithm}, seeds {', '.join(map(str, run.seeds))}", ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for name in curves:
-        literal = counterpart(name)
-        compared = difference(name, literal, last), difference(name, literal, statistics.mean)
-        cells = [f"`{name}`", f"{statistics.mean(curve[-1] for curve in curves[name].values()):.2f}"]
-        cells += [difference(name, "uniform", last), *compared]
+    for name in [sampler.name for sampler in run.samplers]:
+        its = counterpart(name)
+        cells = [f"`{name}`", f"{statistics.mean(values(run, name, 'last')):.2f}"]
+        cells += ["" if name == "uniform" else difference(run, name, "uniform", "last")]
+        cells += ["" if its is None else difference(run, name, its, part) for part in PARTS_OF_A_CURVE]
+        cells += ["" if its is None else equal(run, name, its, "last")]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
@@ -112,11 +126,10 @@ def main(parts: list[str]) -> None:
             dataset_size=200_000,
         )
         study.create(folder, config)
-        commands.resume(folder)
+        commands.resume(cli.Resume(folder))
         commands.report(cli.Report(runs=(folder,), csv=results / f"{folder.name}.csv"))
     done = [run for part in PARTS if (run := Path("runs") / f"refresh-{part}").exists()]
     lines = [line for run in done for line in table(read_run(run))]
-    (results / "refresh.md").write_text("\n".join(lines), encoding="utf-8")
     print(*lines, sep="\n")
 
 

@@ -166,11 +166,14 @@ class Report:
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The page; report.html in the first run directory unless given."""
     csv: Path | None = None
-    """Also write a table with a row per sampler, seed and deployment."""
+    """Also write a table with a row per sampler, seed and deployment, and beside it FILE-differences.csv, with a row
+    per comparison: difference, interval, p and finding."""
     summary: Path | None = None
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
     """Also write the figure of returns, as SVG."""
+    decomposition: Path | None = None
+    """Also draw how much of each difference to uniform replay is correction, diversity and freshness, as SVG."""
     tensorboard: Path | None = None
     """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()

@@ -315,10 +315,13 @@ def report(options: cli.Report) -> int:
     page = reporting.write_report(runs, output, timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
+        reporting.write_differences(runs, options.csv.with_name(f"{options.csv.stem}-differences.csv"))
     if options.summary:
         reporting.write_summary(runs, options.summary)
     if options.figure:
         reporting.write_figure(runs, options.figure, samplers=options.sampler)
+    if options.decomposition:
+        reporting.write_decomposition(runs, options.decomposition)
     if options.tensorboard:
         reporting.write_tensorboard(runs, options.tensorboard)
     if options.json:

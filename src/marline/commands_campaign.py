@@ -19,6 +19,7 @@ from marline.campaign.verify import verify as verify_files
 from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data.check import check
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
+from marline.evaluation import Interval
 from marline.options import read_pairs
 from marline.planning import plan_campaign
 from marline.runtime import set_up_jax
@@ -122,7 +123,7 @@ def export(options: cli.Export) -> int:
 def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
     lines = [
         f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
-        f"{_interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "
+        f"{Interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "
         f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
         for agent, its in found.items()
     ]

@@ -39,9 +39,9 @@ def study(world: World, *, num_deployments: int, exploration: float, seeds: rang
 
 
 def assert_better(first: np.ndarray, second: np.ndarray, *, by: float) -> None:
-    """The paired difference over seeds is at least `by`, and its bootstrap interval above 0."""
+    """The paired difference over seeds is at least `by`, and its interval above 0."""
     difference = paired_difference(first, second)
-    assert difference.verdict == 1 and difference.mean >= by, difference
+    assert difference.sign == 1 and difference.mean >= by, difference
 
 
 def test_the_matrix_game_flips_after_one_deployment() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marline.campaign.gates import compare_returns, describe, rollback_commands
+from marline.campaign.gates import compare_returns, describe, read_change, rollback_commands
 from marline.campaign.ledger import Event
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.shift import most_moved, shifts
@@ -39,6 +39,23 @@ def test_a_regression_comes_with_the_commands_that_take_it_back() -> None:
 
 def event(kind: str, deployment: int, **body: object) -> Event:
     return Event(1, "", kind, deployment, body, "")
+
+
+def test_few_episodes_show_a_direction_and_one_no_interval() -> None:
+    few = compare_returns([1.0, 2.0, 1.0], [8.0, 9.0, 8.5])
+    assert few.is_lower and not few.is_regression
+    said = describe({**few._asdict(), "came_from": {"arm": 1}}, Path("runs/site"))
+    assert said[1].startswith("the return fell; with fewer than 10 episodes in a deployment this is a direction")
+    assert said[2].endswith("marline rollback runs/site --to 1")
+    alone = describe({**compare_returns([1.0], [8.0, 9.0])._asdict(), "came_from": {}}, Path("r"))
+    assert alone == ["return per episode 1, of the team before 8.5: -7.5 (too few for an interval)"]
+    wins = compare_returns([0.0, 0.0], [1.0, 1.0])  # of teams that win every other episode, one in sixteen
+    assert wins.is_lower and not wins.is_regression
+
+
+def test_the_record_of_an_older_marline_is_read_as_it_was_meant() -> None:
+    body = {"now": 1.5, "before": 8.5, "difference": -7.0, "low": -8.0, "high": -6.0, "regression": True}
+    assert read_change(body).is_regression
 
 
 def test_policies_come_from_where_they_were_tuned_last() -> None:

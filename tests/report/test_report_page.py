@@ -175,10 +175,10 @@ def test_the_table_holds_the_standings(write_run: WriteRun, tmp_path: Path) -> N
     page = page_of(tmp_path, write_run(tmp_path / "run"))
     for expected in (
         "offline team",
-        "control of OTC (value)",
+        "matched control of OTC (value)",
         "improvement, %",
         "Every seed",
-        "difference to its control",
+        "difference to its matched control",
     ):
         assert expected in page.text
     assert len(page.data["figures"]) == 12
@@ -187,7 +187,7 @@ def test_the_table_holds_the_standings(write_run: WriteRun, tmp_path: Path) -> N
 def test_several_runs_share_one_page_and_their_colours(write_run: WriteRun, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / task, task=task, seeds=(0, 1), deployments=2) for task in ("first", "second")]
     page = page_of(tmp_path, *runs)
-    assert "OTC (value) ended above uniform replay in " in page.text
+    assert "ended above uniform replay in 0 of 2 runs (a direction, no verdict, in 2)" in page.text
     assert [a["id"] for tag, a in page.elements if tag == "section" and "id" in a] == ["run-0", "run-1"]
     assert sum("data-toggle" in a for _, a in page.elements) == 4
 
@@ -202,7 +202,7 @@ def test_a_sampler_keeps_its_colour_and_its_control_is_dashed(write_run: WriteRu
         assert (shown["uniform"].light, shown["uniform"].dark) == INK
     mine, control = looks([second])["mine"], looks([second])["c"]
     assert control.light == mine.light != COLORS["blue"][0]
-    assert control.dashed and not mine.dashed
+    assert control.is_control and not mine.is_control
     assert control.order == mine.order + 1
 
 

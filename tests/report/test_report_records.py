@@ -24,9 +24,10 @@ def rewrite(path: Path, **changes: Any) -> None:
 def test_a_run_is_read_in_full(write_run: WriteRun, tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", seeds=(0, 3), deployments=4))
     assert (run.task, run.algorithm, run.baseline) == ("made-up-navigation", "TD3BC", "uniform")
-    assert [sampler.kind for sampler in run.samplers] == ["uniform", "other", "otc", "control"]
-    assert run.control_of("otc-value") == "online-matched-otc-value"
-    assert run.control_of("uniform") is None
+    assert [sampler.kind for sampler in run.samplers] == ["uniform", "other", "otc", "matched"]
+    assert run.matched_of("otc-value") == "online-matched-otc-value"
+    assert run.matched_of("uniform") is None and run.shuffled_of("otc-value") is None
+    assert run.methods == ["otc-value"]
     assert set(run.returns("otc-value", 4)) == {0, 3}
     assert set(run.diagnostic("otc-value", 3, "alpha")) == {1, 2, 3, 4}
     assert run.diagnostic("uniform", 3, "alpha") == {}

@@ -30,27 +30,32 @@ def test_one_row_per_run_and_sampler(write_run: WriteRun, tmp_path: Path) -> Non
     ]
     uniform, otc = rows[0], rows[2]
     assert (uniform["to_uniform"], uniform["to_control"], otc["seeds"]) == (None, None, [0, 1])
+    assert otc["to_shuffled"] is None
     assert otc["to_control"]["sampler"] == "online-matched-otc-value"
     first, second = (otc["returns"][place] - uniform["returns"][place] for place in (0, 1))
     assert otc["to_uniform"]["per_seed"] == pytest.approx([first, second])
     assert otc["to_uniform"]["mean"] == pytest.approx((first + second) / 2)
-    assert [otc["to_uniform"]["low"], otc["to_uniform"]["high"]] == pytest.approx(sorted([first, second]))
+    half = 12.7062 * abs(first - second) / 2  # t of .975 and 1, times s / sqrt(2)
+    mean = (first + second) / 2
+    assert [otc["to_uniform"]["low"], otc["to_uniform"]["high"]] == pytest.approx([mean - half, mean + half], rel=1e-4)
+    assert otc["to_uniform"]["finding"] in ("no direction", "pointing up") and otc["to_uniform"]["p_sign_flip"] == 0.5
+    assert [part["part"] for part in otc["decomposition"]] == ["correction and diversity", "freshness", "in all"]
 
 
 def test_the_summary_is_strict_json(write_run: WriteRun, change_line: Callable[..., None], tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", seeds=(0,), deployments=2)
     change_line(path, 0, "otc-value", 2, **{"return": math.inf})
     otc = next(row for row in summary_table([path]) if row["sampler"] == "otc-value")
-    assert otc["return_mean"] is None and otc["to_uniform"] is None
+    assert otc["return_mean"] is None and otc["to_uniform"] is None and otc["decomposition"] is None
     json.dumps(summary_table([path]), allow_nan=False)
 
 
 def test_headlines_are_lines_of_text(write_run: WriteRun, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "run"), write_run(tmp_path / "few", task="\x1b[31mred", seeds=(0, 1))]
     lines = headlines(runs)
-    assert lines[0].startswith("made-up-navigation: OTC (value) ended ")
-    assert lines[1].startswith("[31mred: OTC (value) ended ")
-    assert lines[2].startswith("With 2 seeds this is a direction")
+    assert lines[0].startswith("made-up-navigation: Over 5 seeds, OTC (value) ")
+    assert lines[1].startswith("With 5 seeds these are directions")
+    assert any(line.startswith("[31mred: Over 2 seeds, OTC (value) ") for line in lines)
 
 
 def test_csv_has_a_row_per_deployment_and_reads_back(
@@ -71,12 +76,13 @@ def test_csv_has_a_row_per_deployment_and_reads_back(
 def test_markdown_says_what_happened_with_intervals(write_run: WriteRun, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "run"), write_run(tmp_path / "few", task="a|b<i>`", seeds=(0, 1))]
     text = write_summary(runs, tmp_path / "summary.md").read_text("utf-8")
-    assert text.startswith("### made-up-navigation, TD3BC\n\nOTC (value) ended ")
+    assert text.startswith("### made-up-navigation, TD3BC\n\nOver 5 seeds, OTC (value) ")
     assert "### a\\|b\\<i\\>\\`, TD3BC" in text
-    assert "With 2 seeds this is a direction" in text
+    assert "With 2 seeds these are directions" in text
     row = next(line for line in text.splitlines() if line.startswith("| OTC (value)"))
-    assert re.search(r"\| \+\d\.\d \[\+\d\.\d, \+\d\.\d\] \|", row)
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {8}
+    assert re.search(r"\| \+\d\.\d \[\+\d\.\d, \+\d\.\d\], a direction, up; sign-flip p 0\.062 \|", row)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {8, 5}
+    assert "| OTC (value) | freshness | +" in text and "nan" not in text
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_the_still_figure_is_xml_within_its_frame(write_run: WriteRun, tmp_path:
 def test_the_still_figure_draws_every_sampler(write_run: WriteRun, tmp_path: Path) -> None:
     root = ElementTree.parse(write_figure([write_run(tmp_path / "run")], tmp_path / "figure.svg")).getroot()
     assert len(list(root.iter(f"{SVG}polyline"))) == 4 + 3
-    assert "control of OTC (value)" in [text.text for text in root.iter(f"{SVG}text")]
+    assert "matched control of OTC (value)" in [text.text for text in root.iter(f"{SVG}text")]
 
 
 def test_the_still_figure_is_an_svg_of_something(write_run: WriteRun, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marline.evaluation import bootstrap_interval
+from marline.evaluation import mean_interval
 from marline.types import Spec
 
 LIMITS = (
@@ -60,7 +60,7 @@ class Foresight(NamedTuple):
     Attributes:
         value_difference: of the new policy over the deployed one, by fitted Q evaluation: discounted return from the
             first states of the last deployment.
-        low, high: bootstrap interval over these first states; NaN if there are fewer than two.
+        low, high: Student's t interval over these first states; NaN if there are fewer than two.
         deviation: of the new actions from the deployed ones in the last deployment: mean absolute difference of a
             dimension in [-1, 1], or the share of other choices.
         unfamiliar: share of new actions that no logged row of the agent is near to, where it is the same of 5 % of
@@ -88,7 +88,7 @@ def foresee(steps: Steps, seen: Seen, spec: Spec, *, gamma: float, seed: int = 0
         seen: of the last deployment; at least one row.
         spec: of the agent.
         gamma: discount per step.
-        seed: of the features and the bootstrap.
+        seed: of the features.
     """
     logged = _pairs(steps.observation, steps.action, spec)
     center, scale = logged.mean(axis=0), logged.std(axis=0)
@@ -107,7 +107,7 @@ def foresee(steps: Steps, seen: Seen, spec: Spec, *, gamma: float, seed: int = 0
         first = standardised(seen.observation[seen.is_first], action[seen.is_first])
         values.append(features(first) @ weights)
     difference = values[1] - values[0]
-    interval = bootstrap_interval(difference, seed=seed)
+    interval = mean_interval(difference)
     familiar = _Familiar(logged)
     return Foresight(
         value_difference=float(difference.mean()) if len(difference) else math.nan,

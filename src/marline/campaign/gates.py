@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marline.evaluation import CONFIDENCE, NUM_REPLICATES
+from marline.evaluation import Interval, welch_interval
 from marline.shell import command
 
+MIN_EPISODES = 10  # of each deployment; fewer show a direction, no regression
 LIMIT = (
-    "episodes are drawn anew for the interval, so it knows their scatter and nothing of weather, wear or season: "
+    "the interval knows the scatter of episodes and nothing of weather, wear or season: "
     "of teams that are equally good, one in forty is called worse"
 )
+FEW = f"with fewer than {MIN_EPISODES} episodes in a deployment this is a direction, not a verdict"
 
 
 class Change(NamedTuple):
@@ -23,7 +25,8 @@ class Change(NamedTuple):
     Attributes:
         now, before: mean return per episode.
         difference: of both.
-        low, high: bootstrap interval of the difference at 95 %; NaN with fewer than two episodes on a side.
+        low, high: Welch's t interval of the difference at 95 %; NaN with fewer than two episodes on a side.
+        num_now, num_before: episodes of each; enough, where a record of an older marline does not say.
     """
 
     now: float
@@ -31,43 +34,46 @@ class Change(NamedTuple):
     difference: float
     low: float
     high: float
+    num_now: int = MIN_EPISODES
+    num_before: int = MIN_EPISODES
 
     @property
-    def is_regression(self) -> bool:
+    def is_lower(self) -> bool:
         """Whether the whole interval lies below 0."""
         return self.high < 0
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the whole interval lies below 0, and enough episodes say so."""
+        return self.is_lower and min(self.num_now, self.num_before) >= MIN_EPISODES
 
-def compare_returns(now: Sequence[float], before: Sequence[float], *, seed: int = 0) -> Change:
+
+def compare_returns(now: Sequence[float], before: Sequence[float]) -> Change:
     """The change of mean return between two deployments, whose episodes have nothing to do with each other.
-
-    Percentile bootstrap (Efron & Tibshirani 1993, chapter 13) of a difference of two independent means.
 
     Args:
         now: return of each episode.
         before: the same of the deployment before.
-        seed: of the draws; the same seed gives the same interval.
     """
-    sides = [np.asarray(now, np.float64), np.asarray(before, np.float64)]
-    means = [float(side.mean()) for side in sides]
-    low = high = float("nan")
-    if min(side.size for side in sides) >= 2:
-        random = np.random.default_rng(seed)
-        drawn = [side[random.integers(0, side.size, (NUM_REPLICATES, side.size))].mean(axis=1) for side in sides]
-        low, high = np.quantile(drawn[0] - drawn[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return Change(means[0], means[1], means[0] - means[1], low, high)
+    means = [float(np.mean(side)) for side in (now, before)]
+    interval = welch_interval(np.asarray(now), np.asarray(before))
+    return Change(means[0], means[1], means[0] - means[1], *interval, len(now), len(before))
+
+
+def read_change(body: Mapping[str, Any]) -> Change:
+    """The change that an event tells of."""
+    return Change(**{name: body[name] for name in Change._fields if name in body})
 
 
 def describe(body: Mapping[str, Any], folder: Path) -> list[str]:
     """What the event of this gate says, and what to do about it."""
-    change = Change(*(body[name] for name in Change._fields))
-    interval = f"[{change.low:+.3g}, {change.high:+.3g}]" if change.low == change.low else "[too few episodes]"
+    change = read_change(body)
     lines = [
         f"return per episode {change.now:.4g}, of the team before {change.before:.4g}: "
-        f"{change.difference:+.3g} {interval}"
+        f"{change.difference:+.3g} {Interval(change.low, change.high)}"
     ]
-    if change.is_regression:
-        lines.append(f"this is a REGRESSION; {LIMIT}")
+    if change.is_lower:
+        lines.append(f"this is a REGRESSION; {LIMIT}" if change.is_regression else f"the return fell; {FEW}")
         lines += [f"  to go back before tuning: {line}" for line in rollback_commands(body["came_from"], folder)]
     return lines
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.gates import Change
+from marline.campaign.gates import read_change
 from marline.campaign.ledger import Event
+from marline.evaluation import Interval
 
 if TYPE_CHECKING:
     from marline.types import AgentID
@@ -65,15 +66,16 @@ def _arrived(body: Mapping[str, Any]) -> str:
 
 
 def _gated(body: Mapping[str, Any]) -> str:
-    change = Change(*(body[name] for name in Change._fields))
+    change = read_change(body)
     text = f"return per episode {change.now:.4g}, before {change.before:.4g}: {change.difference:+.3g}"
-    text += f" [{change.low:+.3g}, {change.high:+.3g}]" if change.low == change.low else " (too few episodes)"
-    return text + (", a regression" if change.is_regression else "")
+    text += f" {Interval(change.low, change.high)}"
+    fell = ", a regression" if change.is_regression else ", a direction" if change.is_lower else ""
+    return text + fell
 
 
 def _foreseen(body: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{agent}: value {its['value_difference']:+.3g} [{its['low']:+.3g}, {its['high']:+.3g}], "
+        f"{agent}: value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}, "
         f"actions {its['deviation']:.3g} apart, {100 * its['unfamiliar']:.0f} % unfamiliar"
         for agent, its in body["agents"].items()
     )

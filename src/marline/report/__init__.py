@@ -8,10 +8,11 @@ from pathlib import Path
 from marline.arguments import checked_arguments
 from marline.data.files import atomic_bytes
 from marline.errors import ConfigError
+from marline.report.decomposition_figure import write_decomposition
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import require_drawable, write_figure
-from marline.report.tables import headlines, summary_table, write_csv, write_summary
+from marline.report.tables import headlines, summary_table, write_csv, write_differences, write_summary
 from marline.report.tensorboard import require_tensorboard, write_tensorboard
 
 
@@ -48,6 +49,8 @@ __all__ = [
     "require_tensorboard",
     "summary_table",
     "write_csv",
+    "write_decomposition",
+    "write_differences",
     "write_figure",
     "write_report",
     "write_summary",

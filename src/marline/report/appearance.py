@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from marline.report.records import Run, SamplerRecord
 
@@ -30,17 +30,23 @@ FAVOURITES = {
 }
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star")
 MINUS = "\N{MINUS SIGN}"
+DASHES: dict[str, Literal["dash", "dot"]] = {"shuffled": "dash", "matched": "dot"}
 
 
 class Look(NamedTuple):
-    """What a sampler looks like in every figure: controls are dashed in the colour of what they match."""
+    """What a sampler looks like in every figure: controls in the colour of what they match, shuffled ones dashed,
+    matched ones dotted."""
 
     order: int
     label: str
     light: str
     dark: str
     symbol: str
-    dashed: bool
+    dash: Literal["solid", "dash", "dot"]
+
+    @property
+    def is_control(self) -> bool:
+        return self.dash != "solid"
 
 
 def looks(runs: Iterable[Run]) -> dict[str, Look]:
@@ -54,27 +60,34 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
         order = len(assigned)
         if sampler.matches in assigned:
             matched = assigned[sampler.matches]
-            look = matched._replace(order=order, label=f"control of {matched.label}", dashed=True)
+            its = f"{sampler.kind} control of {matched.label}"
+            look = matched._replace(order=order, label=its, dash=DASHES[sampler.kind])
         elif sampler.kind == "uniform":
-            look = Look(order, label(sampler), *INK, "circle", False)
+            look = Look(order, label(sampler), *INK, "circle", "solid")
         else:
             color = FAVOURITES.get(sampler.name) or free[num_free % len(free)]
             symbol = SYMBOLS[0 if sampler.name in FAVOURITES else (num_free // len(free)) % len(SYMBOLS)]
             num_free += sampler.name not in FAVOURITES
-            look = Look(order, label(sampler), *COLORS[color], symbol, sampler.kind == "control")
+            look = Look(order, label(sampler), *COLORS[color], symbol, DASHES.get(sampler.kind, "solid"))
         assigned[sampler.name] = look
     return assigned
 
 
 def _in_order(samplers: list[SamplerRecord]) -> list[SamplerRecord]:
-    """Uniform replay first, and every control right behind what it matches."""
+    """Uniform replay first, and the controls of a sampler right behind it."""
     last = len(samplers)
     places = {
         sampler.name: (-1 if sampler.kind == "uniform" else place)
         for place, sampler in enumerate(samplers)
         if sampler.matches is None
     }
-    return sorted(samplers, key=lambda s: (places.get(s.matches or s.name, last), s.matches is not None))
+    ranks = ("shuffled", "matched")  # behind what they match, in this order
+
+    def key(sampler: SamplerRecord) -> tuple[int, int]:
+        rank = 1 + ranks.index(sampler.kind) if sampler.matches is not None else 0
+        return places.get(sampler.matches or sampler.name, last), rank
+
+    return sorted(samplers, key=key)
 
 
 def label(sampler: SamplerRecord) -> str:

@@ -1,12 +1,37 @@
-"""Who ended where: paired comparisons of the samplers of one run."""
+"""Who ended where: paired comparisons of the samplers of one run, and what each of them allows to be said."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
-from marline.evaluation import Difference, Spread, improvement_percent, paired_difference, spread
+from marline.aggregation import holm
+from marline.evaluation import (
+    MIN_SEEDS,
+    Difference,
+    Spread,
+    equality,
+    equality_margin,
+    improvement_percent,
+    paired_difference,
+    spread,
+)
 from marline.report.records import Run
+
+LEVEL = 0.05
+Finding = Literal[
+    "above",
+    "below",
+    "equal",
+    "not told apart",
+    "pointing up",
+    "pointing down",
+    "no direction",
+    "one seed",
+    "not finite",
+]
+VERDICTS: tuple[Finding, ...] = ("above", "below", "equal", "not told apart")
 
 
 class Comparison(NamedTuple):
@@ -14,6 +39,9 @@ class Comparison(NamedTuple):
 
     Attributes:
         lost: seeds that both have reached, but with a return that is not finite.
+        is_final: whether no seed of the run is still to come, and no deployment.
+        margin: what counts as equal: 2 % of the size of the mean offline return.
+        p: of the paired t test, adjusted for the number of methods that were compared alike.
     """
 
     a: str
@@ -22,6 +50,31 @@ class Comparison(NamedTuple):
     seeds: tuple[int, ...]
     difference: Difference
     lost: int
+    is_final: bool
+    margin: float
+    p: float
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there may be a verdict: all of at least `MIN_SEEDS` seeds are there to the end, and none diverged."""
+        return self.is_final and not self.lost and len(self.seeds) >= MIN_SEEDS
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the mean is shown to be within the margin."""
+        return equality(self.difference.per_seed, self.margin).holds
+
+    @property
+    def finding(self) -> Finding:
+        """What may be said: a verdict where it is settled, a direction where it is not."""
+        sign, num = self.difference.sign, len(self.seeds)
+        if num < 2:
+            return "one seed" if num else "not finite"
+        if not self.is_settled:
+            return ("no direction", "pointing up", "pointing down")[sign]
+        if sign and self.p <= LEVEL:
+            return "above" if sign > 0 else "below"
+        return "equal" if self.is_equal else "not told apart"
 
 
 class Outcome(NamedTuple):
@@ -37,7 +90,8 @@ class Outcome(NamedTuple):
     last: tuple[float, ...]
     improvement: tuple[float, ...]
     to_baseline: Comparison | None
-    to_control: Comparison | None
+    to_shuffled: Comparison | None
+    to_matched: Comparison | None
 
     @property
     def final(self) -> Spread:
@@ -47,14 +101,32 @@ class Outcome(NamedTuple):
     def improvement_spread(self) -> Spread:
         return spread(self.improvement)
 
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Those that there are, of any seed."""
+        found = (self.to_baseline, self.to_shuffled, self.to_matched)
+        return [comparison for comparison in found if comparison is not None and comparison.seeds]
+
 
 def outcomes(run: Run) -> list[Outcome]:
     """The outcome of every sampler that has been deployed at least once."""
-    return [
+    found = [
         _outcome(run, sampler.name, deployment)
         for sampler in run.samplers
         if (deployment := last_deployment(run, sampler.name)) is not None
     ]
+    for place in ("to_baseline", "to_shuffled", "to_matched"):
+        judged = [(number, getattr(one, place)) for number, one in enumerate(found) if one.sampler in run.methods]
+        judged = [(number, comparison) for number, comparison in judged if comparison is not None]
+        for (number, _), comparison in zip(judged, adjusted(c for _, c in judged), strict=True):
+            found[number] = found[number]._replace(**{place: comparison})
+    return found
+
+
+def adjusted(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The same, each with its p adjusted for there being all of them (Holm)."""
+    found = list(comparisons)
+    return [one._replace(p=p) for one, p in zip(found, holm([one.difference.p for one in found]), strict=True)]
 
 
 def _outcome(run: Run, name: str, deployment: int) -> Outcome:
@@ -62,20 +134,18 @@ def _outcome(run: Run, name: str, deployment: int) -> Outcome:
     seeds = tuple(seed for seed in last if seed in first) or tuple(last)
     before = [first.get(seed, math.nan) for seed in seeds]
     after = [last[seed] for seed in seeds]
-    # both references after the same deployment, or no conclusion could be drawn from the two together
-    references = [ref if ref != name else None for ref in (run.baseline, run.control_of(name))]
+    # all references after the same deployment, or no conclusion could be drawn from them together
+    references = [ref if ref != name else None for ref in (run.baseline, run.shuffled_of(name), run.matched_of(name))]
     references = [ref if ref is None or last_deployment(run, name, ref) is not None else None for ref in references]
     common = last_deployment(run, name, *(ref for ref in references if ref is not None))
-    to_baseline, to_control = (compare(run, name, ref, common) for ref in references)
     return Outcome(
-        sampler=name,
-        deployment=deployment,
-        seeds=seeds,
-        first=tuple(before),
-        last=tuple(after),
-        improvement=tuple(improvement_percent(before, after).tolist()),
-        to_baseline=to_baseline,
-        to_control=to_control,
+        name,
+        deployment,
+        seeds,
+        tuple(before),
+        tuple(after),
+        tuple(improvement_percent(before, after).tolist()),
+        *(None if ref is None or common is None else compare(run, name, ref, common) for ref in references),
     )
 
 
@@ -92,17 +162,31 @@ def last_deployment(run: Run, *samplers: str) -> int | None:
     return None
 
 
-def compare(run: Run, a: str, b: str | None, deployment: int | None) -> Comparison | None:
-    """Sampler `a` against `b` after a deployment, if any seed has reached it in both."""
-    if b is None or deployment is None:
+def compare(run: Run, a: str, b: str, deployment: int, beside: Sequence[str] = ()) -> Comparison | None:
+    """Sampler `a` against `b` after a deployment, if any seed has reached it in both.
+
+    Args:
+        beside: other samplers in which a seed must have got there with a finite return, to be counted.
+    """
+    everyone = (a, b, *beside)
+    returns = {name: run.returns(name, deployment) for name in everyone}
+    seeds = tuple(seed for seed in run.seeds if all(seed in returns[name] for name in everyone))
+    reached = sum(all(deployment in run.curve(name, seed) for name in everyone) for seed in run.seeds)
+    if not reached:
         return None
-    first, second = run.returns(a, deployment), run.returns(b, deployment)
-    seeds = tuple(seed for seed in run.seeds if seed in first and seed in second)
-    both = sum(deployment in run.curve(a, seed) and deployment in run.curve(b, seed) for seed in run.seeds)
-    if not both:
-        return None
-    difference = paired_difference([first[seed] for seed in seeds], [second[seed] for seed in seeds])
-    return Comparison(a, b, deployment, seeds, difference, both - len(seeds))
+    difference = paired_difference([returns[a][seed] for seed in seeds], [returns[b][seed] for seed in seeds])
+    offline = run.returns(a, 0)
+    return Comparison(
+        a,
+        b,
+        deployment,
+        seeds,
+        difference,
+        lost=reached - len(seeds),
+        is_final=deployment == run.num_deployments and reached == len(run.seeds),
+        margin=equality_margin(list(offline.values())),
+        p=difference.p,
+    )
 
 
 def comparisons(run: Run, a: str, b: str) -> list[Comparison]:

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from marline.report.appearance import Look, join, plural, shorten
 from marline.report.records import Run
+from marline.selection import SHUFFLED
+from marline.shell import command
 
+UNTOLD = "correction cannot be told apart from freshness and diversity"
 MIN_ACTIVE_UNITS = 2
 MIN_EFFECTIVE_ROWS = 5
 
@@ -108,11 +111,16 @@ def _degenerate(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
 
 
 def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
-    tuned = run.of_kind("otc")
-    if tuned and run.baseline is None:
+    judged = run.methods
+    if judged and run.baseline is None:
         yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
-    if alone := [looks[name].label for name in tuned if run.control_of(name) is None]:
-        yield f"There is no control for {join(alone[:5] + ['others'] * (len(alone) > 5))}."
+    if alone := [looks[name].label for name in judged if run.shuffled_of(name) is None]:
+        adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
+        yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
+
+
+def _some(names: list[str]) -> str:
+    return join(names[:5] + ["others"] * (len(names) > 5))
 
 
 def _clipped(run: Run, name: str) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def returns_panel(run: Run, looks: Looks) -> Panel | None:
     traces = []
     for name in _in_order(run, looks):
         curves = [run.curve(name, seed) for seed in run.seeds]
-        traces += [] if looks[name].dashed else _band(over(curves, _one_std), looks[name])
+        traces += [] if looks[name].is_control else _band(over(curves, _one_std), looks[name])
         traces += [
             _line(curve, looks[name], "seed", f"seed {seed}") for seed, curve in zip(run.seeds, curves, strict=True)
         ]
@@ -59,15 +59,24 @@ def difference_panel(run: Run, looks: Looks) -> Panel | None:
         return None
     others = [name for name in _in_order(run, looks) if name != run.baseline]
     title = f"Difference to {looks[run.baseline].label}"
-    note = "Each seed against the same seed; bands are 95 % bootstrap intervals of the mean."
+    note = "Each seed against the same seed; bands are 95 % intervals of the mean by Student's t."
     return _differences(run, looks, [(name, run.baseline) for name in others], title, note)
 
 
-def control_panel(run: Run, looks: Looks) -> Panel | None:
-    """Paired difference of every OTC sampler to its own control."""
-    pairs = [(name, control) for name in _in_order(run, looks) if (control := run.control_of(name)) is not None]
-    note = "A control replays the same share of fresh rows but ignores distances: what is left is the correction."
-    return _differences(run, looks, pairs, "Difference to its own control", note)
+def shuffled_panel(run: Run, looks: Looks) -> Panel | None:
+    """Paired difference of every sampler to its own shuffled control."""
+    pairs = [(name, control) for name in _in_order(run, looks) if (control := run.shuffled_of(name)) is not None]
+    note = "A shuffled control draws as often from the same sources, but other rows: what is left is the correction."
+    return _differences(run, looks, pairs, "Difference to its shuffled control", note)
+
+
+def matched_panel(run: Run, looks: Looks) -> Panel | None:
+    """Paired difference of every sampler to the control with its shares of fresh rows."""
+    pairs = [(name, control) for name in _in_order(run, looks) if (control := run.matched_of(name)) is not None]
+    note = (
+        "A matched control replays the same share of fresh rows, any of them: what is left is correction and diversity."
+    )
+    return _differences(run, looks, pairs, "Difference to its matched control", note)
 
 
 def diagnostic_panel(
@@ -116,7 +125,7 @@ def fresh_share_panel(run: Run, looks: Looks) -> Panel | None:
         curves = [over_agents(measured(run, name, seed, "share_offline")) for seed in run.seeds]
         fresh = [{deployment: 100 * (1 - share) for deployment, share in curve.items()} for curve in curves]
         traces.append(_line(over(fresh, np.mean), looks[name], "mean"))
-    note = "A control lies on the sampler that it matches."
+    note = "Controls lie on the sampler that they match."
     return _panel("Fresh rows among those drawn, %", note, traces, {"rangemode": "tozero"})
 
 
@@ -179,8 +188,8 @@ def _line(curve: Curve, look: Look, role: str, detail: str = "") -> Trace:
         "name": name,
         "mode": "lines+markers" if role == "mean" else "lines",
         "meta": {"sampler": look.order, "role": role},
-        "marker": {"symbol": look.symbol + ("-open" if look.dashed else ""), "size": 6},
-        "line": {"dash": "dot" if role == "dotted" else "dash" if look.dashed else "solid"},
+        "marker": {"symbol": look.symbol + ("-open" if look.is_control else ""), "size": 6},
+        "line": {"dash": "dot" if role == "dotted" else look.dash},
         "hovertemplate": f"%{{y:.{digits(list(points.values()))}f}}",
     }
     return trace if role in ("mean", "agent") else trace | {"hoverinfo": "skip", "hovertemplate": None}
@@ -204,7 +213,7 @@ def _one_std(values: list[float]) -> tuple[float, float]:
 def _in_order(run: Run, looks: Looks) -> list[str]:
     """Controls first, so that what they are compared with is drawn on top of them; the baseline in between."""
     names = [sampler.name for sampler in run.samplers]
-    return sorted(names, key=lambda name: (not looks[name].dashed, looks[name].order))
+    return sorted(names, key=lambda name: (not looks[name].is_control, looks[name].order))
 
 
 def safe_name(name: str) -> str:

@@ -20,7 +20,14 @@ FIX = "restore it from a copy, or move its folder out of the run to report the r
 DEPLOYMENT = re.compile(r"deployment-([0-9]{1,9})")
 
 Line = Mapping[str, Any]
-Kind = Literal["uniform", "otc", "control", "other"]
+Kind = Literal["uniform", "otc", "preferring", "shuffled", "matched", "other"]
+KINDS: Mapping[str, Kind] = {
+    "OTC": "otc",
+    "BalancedReplay": "preferring",
+    "ClassifierRatio": "preferring",
+    "Shuffled": "shuffled",
+    "OnlineMatched": "matched",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +35,9 @@ class SamplerRecord:
     """A sampler of a run: its name there, its settings, and what it is compared as.
 
     Attributes:
-        kind: "uniform" is replay of all merged rows, the baseline; "control" draws the same
-            share of fresh rows as the sampler that it `matches`.
+        kind: "uniform" is replay of all merged rows, the baseline. A "shuffled" control draws as the
+            sampler that it `matches` does, but other rows of the same sources; a "matched" one draws the
+            same share of fresh rows, and any of them. "otc" and "preferring" prefer some rows to others.
     """
 
     name: str
@@ -84,9 +92,23 @@ class Run:
     def of_kind(self, *kinds: str) -> list[str]:
         return [sampler.name for sampler in self.samplers if sampler.kind in kinds]
 
-    def control_of(self, name: str) -> str | None:
+    @property
+    def methods(self) -> list[str]:
+        """The samplers that prefer some rows to others, or that a control matches: what is to be judged."""
+        matched = {sampler.matches for sampler in self.samplers}
+        found = [one for one in self.samplers if one.kind in ("otc", "preferring") or one.name in matched]
+        return [one.name for one in found if one.kind not in ("uniform", "shuffled", "matched")]
+
+    def shuffled_of(self, name: str) -> str | None:
+        """The sampler that draws as `name` does, but other rows of the same sources, if there is one."""
+        return self._control("shuffled", name)
+
+    def matched_of(self, name: str) -> str | None:
         """The sampler that draws the same share of fresh rows as `name`, if there is one."""
-        return next((sampler.name for sampler in self.samplers if sampler.matches == name), None)
+        return self._control("matched", name)
+
+    def _control(self, kind: Kind, name: str) -> str | None:
+        return next((one.name for one in self.samplers if one.kind == kind and one.matches == name), None)
 
     @property
     def deployed_seeds(self) -> tuple[int, ...]:
@@ -134,7 +156,8 @@ def read_run(path: Path) -> Run:
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
     settings = _read_object(path / "run.json")
     _check_settings(settings, path)
-    samplers = tuple(_sampler(name, options, settings["samplers"]) for name, options in settings["samplers"].items())
+    options = settings["samplers"]
+    samplers = tuple(sampler_record(name, its, options) for name, its in options.items())
     lines, trajectories, policies, torn = {}, {}, {}, []
     for seed, folders in _folders(path, settings["seeds"]).items():
         # the common start of all samplers of a seed, of which their own lines begin with a copy
@@ -192,17 +215,15 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
             raise CorruptionError(f"{file}: {name!r} is missing or not what a run writes; restore it from a copy")
 
 
-def _sampler(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
-    kind: Kind = "other"
+def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
+    """A sampler with these options, beside all of the run."""
+    kind: Kind = KINDS.get(str(options.get("type")), "other")
     matches = None
-    if options.get("type") == "OTC":
-        kind = "otc"
-    elif options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":
+    if options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":
         kind = "uniform"
-    elif options.get("type") == "OnlineMatched":
-        kind = "control"
-        matches = options.get("matches", name.removeprefix("online-matched-"))
-        matches = matches if matches in samplers and matches != name else None
+    elif kind in ("shuffled", "matched"):
+        matches = options.get("matches", name.removeprefix("online-matched-").removeprefix("shuffled-"))
+        matches = matches if isinstance(matches, str) and matches in samplers and matches != name else None
     return SamplerRecord(name, options, kind, matches)
 
 

@@ -10,19 +10,21 @@ from marline.report.appearance import Look, plural, shorten
 from marline.report.comparison import Outcome
 from marline.report.coverage import notes, remarks
 from marline.report.curves import mean_shares
+from marline.report.decomposition_figure import pictures
 from marline.report.figures import (
     Panel,
-    control_panel,
     diagnostic_panel,
     difference_panel,
     distance_axis,
     fresh_share_panel,
+    matched_panel,
     returns_panel,
+    shuffled_panel,
 )
 from marline.report.histograms import distance_panels
 from marline.report.records import Run, file_hashes
 from marline.report.reproduction import command
-from marline.report.standings import rows
+from marline.report.standings import references, rows
 from marline.report.statements import caution, headline, statements
 from marline.report.trajectories import episodes
 
@@ -54,8 +56,8 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "remarks": remarks(run, looks),
         "groups": _groups(name, run, looks),
         "rows": rows(run, found, looks),
-        "baseline": looks[run.baseline].label if run.baseline is not None else None,
-        "has_controls": any(outcome.to_control is not None for outcome in found),
+        "references": list(references(run, found, looks).values()),
+        "parts": pictures(run, looks),
         "deployments": run.num_deployments,
         "episodes": episodes(run, looks),
         "shares": sorted(shares, key=lambda item: item[0].order),
@@ -93,7 +95,8 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
         "": [
             returns_panel(run, looks),
             difference_panel(run, looks),
-            control_panel(run, looks),
+            shuffled_panel(run, looks),
+            matched_panel(run, looks),
             fresh_share_panel(run, looks),
         ],
         "What was drawn": [

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from marline.report.appearance import Look, digits, number
 from marline.report.comparison import Comparison, Outcome
 from marline.report.records import Run
-from marline.report.statements import interval
+from marline.report.statements import finding_text, interval
 
 
 class Whisker(NamedTuple):
@@ -23,15 +23,19 @@ class Whisker(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A cell of the table: a difference in words and drawn."""
+    """A cell of the table: a difference in numbers, in words, and drawn."""
 
     text: str
+    finding: str
     after: int | None
     whisker: Whisker
 
 
 class Row(NamedTuple):
-    """What one sampler came to; `after` is set where it has not reached the last deployment."""
+    """What one sampler came to; `after` is set where it has not reached the last deployment.
+
+    `compared` has a cell for each of the run's `references`; `per_seed` the texts of each seed.
+    """
 
     look: Look
     num_seeds: int
@@ -39,28 +43,50 @@ class Row(NamedTuple):
     last: str
     after: int | None
     improvement: str
-    to_baseline: Compared | None
-    to_control: Compared | None
-    per_seed: list[tuple[int, str, str, str, str, str]]
+    to_baseline: str
+    compared: list[Compared | None]
+    per_seed: list[tuple[int, list[str]]]
+
+
+def references(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> dict[str, str]:
+    """What samplers of this run are compared with: the field of an outcome, and its name for people."""
+    names = {"to_shuffled": "its shuffled control"}
+    names |= {"to_baseline": looks[run.baseline].label} if run.baseline is not None else {}
+    names |= {"to_matched": "its matched control"}
+    return {
+        field: name
+        for field, name in names.items()
+        if field == "to_baseline" or any(getattr(outcome, field) for outcome in found)
+    }
 
 
 def rows(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> list[Row]:
     """One row per sampler, all differences on one scale."""
-    compared = [c for outcome in found for c in (outcome.to_baseline, outcome.to_control) if c is not None]
     ends = [0.0]
-    for comparison in compared:
+    for comparison in (comparison for outcome in found for comparison in outcome.comparisons):
         difference = comparison.difference
         ends += [end for end in (difference.low, difference.high, *difference.per_seed) if math.isfinite(end)]
     scale = (min(ends), max(ends))
     decimals = digits([value for outcome in found for value in (*outcome.first, *outcome.last)])
     percent = digits([value for outcome in found for value in outcome.improvement])
+    fields = list(references(run, found, looks))
     return [
-        _row(run, outcome, looks[outcome.sampler], scale, decimals, percent)
+        _row(run, outcome, looks[outcome.sampler], fields, scale, decimals, percent)
         for outcome in sorted(found, key=lambda outcome: looks[outcome.sampler].order)
     ]
 
 
-def _row(run: Run, outcome: Outcome, look: Look, scale: tuple[float, float], decimals: int, percent: int) -> Row:
+def _row(
+    run: Run,
+    outcome: Outcome,
+    look: Look,
+    fields: Sequence[str],
+    scale: tuple[float, float],
+    decimals: int,
+    percent: int,
+) -> Row:
+    compared: list[Comparison | None] = [getattr(outcome, field) for field in fields]
+
     def spread(values: Sequence[float], places: int) -> str:
         finite = [value for value in values if math.isfinite(value)]
         if not finite:
@@ -75,7 +101,8 @@ def _row(run: Run, outcome: Outcome, look: Look, scale: tuple[float, float], dec
     def cell(comparison: Comparison | None) -> Compared | None:
         if comparison is None or not comparison.seeds:
             return None
-        return Compared(interval(comparison.difference), after(comparison.deployment), _whisker(comparison, scale))
+        words = interval(comparison.difference), finding_text(comparison)
+        return Compared(*words, after(comparison.deployment), _whisker(comparison, scale))
 
     def of_seed(comparison: Comparison | None, seed: int) -> str:
         if comparison is None or seed not in comparison.seeds:
@@ -86,11 +113,12 @@ def _row(run: Run, outcome: Outcome, look: Look, scale: tuple[float, float], dec
     per_seed = [
         (
             seed,
-            number(first, decimals),
-            number(last, decimals),
-            number(change, percent, sign=True),
-            of_seed(outcome.to_baseline, seed),
-            of_seed(outcome.to_control, seed),
+            [
+                number(first, decimals),
+                number(last, decimals),
+                number(change, percent, sign=True),
+                *(of_seed(comparison, seed) for comparison in compared),
+            ],
         )
         for seed, first, last, change in zip(
             outcome.seeds, outcome.first, outcome.last, outcome.improvement, strict=True
@@ -103,8 +131,8 @@ def _row(run: Run, outcome: Outcome, look: Look, scale: tuple[float, float], dec
         last=spread(outcome.last, decimals),
         after=after(outcome.deployment),
         improvement=spread(outcome.improvement, percent),
-        to_baseline=cell(outcome.to_baseline),
-        to_control=cell(outcome.to_control),
+        to_baseline=of_baseline.text if (of_baseline := cell(outcome.to_baseline)) is not None else "",
+        compared=[cell(comparison) for comparison in compared],
         per_seed=per_seed,
     )
 

@@ -6,202 +6,258 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from marline.evaluation import Difference, paired_difference
+from marline.aggregation import paired_probability_of_improvement
+from marline.evaluation import MIN_SEEDS, Difference, paired_difference
 from marline.report.appearance import MINUS, Look, digits, join, number, plural
-from marline.report.comparison import Comparison, Outcome
+from marline.report.comparison import VERDICTS, Comparison, Finding, Outcome
+from marline.report.coverage import UNTOLD
 from marline.report.records import Run
 
-FEW_SEEDS = 5
-CONTROL = "its control, which replays equally many fresh rows"
+SHUFFLED = "its shuffled control, which draws other rows of the same sources as often"
+MATCHED = "its matched control, which replays equally many fresh rows"
 
-# what a win, a draw or a loss against uniform replay means, given one against the control
-CONCLUSIONS = {
-    (1, 1): "choosing rows by their transitions helped beyond fresh data",
-    (1, -1): "fresh data alone would have gained more, and the correction cost some of it",
-    (0, 1): "the correction beats blind replay of fresh rows, but not uniform replay",
-    (0, 0): "nothing here sets it apart",
-    (0, -1): "the correction itself did harm",
-    (-1, 1): "replaying more fresh rows did harm, and the correction made up for part of it",
-    (-1, -1): "the correction itself did harm",
+# what a comparison with the shuffled control says of the correction
+CONCLUSIONS: dict[Finding, str] = {
+    "above": "choosing these rows helped",
+    "below": "choosing these rows did harm",
+    "equal": "which rows are chosen makes no difference of that size",
+    "not told apart": "whether choosing these rows helps is open",
+}
+# of several samplers at once
+PAST: dict[Finding, str] = {
+    "above": "ended above",
+    "below": "ended below",
+    "equal": "ended equal to",
+    "not told apart": "cannot be told from",
+    "pointing up": "pointed above",
+    "pointing down": "pointed below",
+    "no direction": "showed no direction against",
+    "one seed": "ran in one seed, which cannot be told from chance, against",
 }
 
 
 class Statement(NamedTuple):
-    """A sentence about one sampler, and whether it is good news (1), bad (-1) or neither (0)."""
+    """A sentence about one sampler."""
 
     sampler: str
     text: str
-    verdict: int
 
 
 def headline(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
     """What happened in this run, in one or two sentences."""
-    tuned = [outcome for outcome in found if outcome.sampler in run.of_kind("otc")]
+    tuned = [outcome for outcome in found if outcome.sampler in run.methods]
     told = statements(run, found, looks)
     if not found:
         return _only_offline(run)
     if not tuned:
         changes = [_change(outcome, looks) for outcome in found]
         changed = join(changes[:4] + ["others"] * (len(changes) > 4))
-        return f"{_capital(changed)} over {_seeds(found[0].seeds)}; no OTC sampler was run."
+        return f"{_capital(changed)} over {_seeds(found[0].seeds)}; no sampler that prefers rows was run."
     if len(tuned) == 1:
         return told[0].text
-    parts = (_against_baseline(tuned, looks), _against_controls(tuned, looks), _against_offline(tuned, looks))
-    return " ".join(part for part in parts if part)
+    return " ".join(
+        filter(None, [_correction(tuned, looks), _several(run, tuned, looks), _against_offline(tuned, looks)])
+    )
 
 
 def statements(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> list[Statement]:
-    """One sentence for each OTC sampler, in the order of the run."""
-    names = run.of_kind("otc")
-    return [_statement(run, outcome, looks) for outcome in found if outcome.sampler in names]
+    """One sentence for each sampler that prefers rows, in the order of the run."""
+    return [
+        Statement(outcome.sampler, _statement(run, outcome, looks))
+        for outcome in found
+        if outcome.sampler in run.methods
+    ]
 
 
 def overview(found: Sequence[tuple[Run, Sequence[Outcome]]], looks: Mapping[str, Look]) -> list[str]:
-    """Over several runs: in how many each OTC sampler ended above or below its references."""
+    """Over several runs: in how many each sampler ended above or below its references."""
     told = []
-    for name in sorted({name for run, _ in found for name in run.of_kind("otc")}, key=lambda name: looks[name].order):
+    for name in sorted({name for run, _ in found for name in run.methods}, key=lambda name: looks[name].order):
         mine = [outcome for _, outcomes in found for outcome in outcomes if outcome.sampler == name]
         parts = [
+            _tally([o.to_shuffled for o in mine], "its shuffled control"),
+            _tally([o.to_matched for o in mine], "its matched control"),
             _tally([o.to_baseline for o in mine], "uniform replay"),
-            _tally([o.to_control for o in mine], "its control"),
         ]
         if any(parts):
-            told.append(f"{_capital(looks[name].label)} ended {' and '.join(part for part in parts if part)}.")
+            told.append(f"{_capital(looks[name].label)} {', '.join(part for part in parts if part)}.")
+        if sentence := _beats([o.to_baseline for o in mine]):
+            told.append(sentence)
     return told
 
 
 def _tally(comparisons: Sequence[Comparison | None], reference: str) -> str:
-    verdicts = [c.difference.verdict for c in comparisons if c is not None and c.seeds]
-    if not verdicts:
+    findings = [c.finding for c in comparisons if c is not None and c.seeds]
+    if not findings:
         return ""
-    above, below = verdicts.count(1), verdicts.count(-1)
-    return f"above {reference} in {above} of {plural(len(verdicts), 'run')}{f' (below in {below})' if below else ''}"
+    directions = sum(finding not in VERDICTS for finding in findings)
+    beside = [f"below in {below}"] if (below := findings.count("below")) else []
+    beside += [f"a direction, no verdict, in {directions}"] if directions else []
+    text = f"ended above {reference} in {findings.count('above')} of {plural(len(findings), 'run')}"
+    return f"{text} ({'; '.join(beside)})" if beside else text
+
+
+def _beats(comparisons: Sequence[Comparison | None]) -> str:
+    """How often it beat uniform replay in the same seed, over tasks."""
+    tasks = [c.difference.per_seed for c in comparisons if c is not None and c.seeds]
+    if len(tasks) < 2:
+        return ""
+    num = sum(map(len, tasks))
+    won = sum(value > 0 for task in tasks for value in task)
+    text = f"It beat uniform replay in {won} of the {num} seeds of these runs"
+    chance, low, high = paired_probability_of_improvement(tasks, [[0.0] * len(task) for task in tasks])
+    if min(map(len, tasks)) < MIN_SEEDS or low == high:  # of few seeds, or where all agree, draws tell nothing
+        return f"{text}."
+    return f"{text} (probability of improvement {chance:.2f} [{low:.2f}, {high:.2f}])."
 
 
 def caution(found: Sequence[Outcome]) -> str | None:
     """What the number of seeds allows to be said; of a single seed the sentences say it themselves."""
-    compared = [c for outcome in found for c in (outcome.to_baseline, outcome.to_control) if c is not None and c.seeds]
-    seeds = min((len(comparison.seeds) for comparison in compared), default=FEW_SEEDS)
-    if seeds >= FEW_SEEDS or seeds == 1:
+    seeds = min((len(comparison.seeds) for outcome in found for comparison in outcome.comparisons), default=MIN_SEEDS)
+    if seeds >= MIN_SEEDS or seeds == 1:
         return None
-    return f"With {seeds} seeds this is a direction, not a result: intervals of so few come out far too narrow."
+    return f"With {seeds} seeds these are directions, not verdicts, which take at least {MIN_SEEDS} seeds."
 
 
 def interval(difference: Difference, *, sign: bool = True) -> str:
     """ "+2.1 [+0.4, +3.9]", or the mean alone where there is no interval."""
     decimals = digits([difference.mean, difference.low, difference.high])
     mean = number(difference.mean, decimals, sign=sign)
+    if difference.is_constant:
+        return f"{mean} in every seed"
     if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
         return mean
     return f"{mean} [{number(difference.low, decimals, sign=sign)}, {number(difference.high, decimals, sign=sign)}]"
 
 
-def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> Statement:
+def finding_text(comparison: Comparison) -> str:
+    """ "above", or "a direction, up"; with the p of the sign-flip test, where there are seeds to flip."""
+    words: dict[Finding, str] = {
+        "pointing up": "a direction, up",
+        "pointing down": "a direction, down",
+        "equal": f"equal within {number(comparison.margin, digits([comparison.margin]))}",
+    }
+    text = words.get(comparison.finding, comparison.finding)
+    p = comparison.difference.p_sign_flip
+    return f"{text}; sign-flip p {_p(p)}" if len(comparison.seeds) > 1 and math.isfinite(p) else text
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> str:
     name = _capital(looks[outcome.sampler].label)
-    baseline, control = outcome.to_baseline, outcome.to_control
-    compared = baseline or control
-    if compared is None:
+    baseline, shuffled, matched = (
+        comparison if comparison is not None and comparison.seeds else None
+        for comparison in (outcome.to_baseline, outcome.to_shuffled, outcome.to_matched)
+    )
+    told = [
+        (comparison, reference)
+        for comparison, reference in (
+            (shuffled, SHUFFLED),
+            (baseline, looks[baseline.b].label if baseline else ""),
+            (matched if shuffled is None else None, MATCHED),
+        )
+        if comparison is not None
+    ]
+    if not told:
+        if any(one is not None for one in (outcome.to_baseline, outcome.to_shuffled, outcome.to_matched)):
+            return f"{name} has no finite return to compare."
         change = f"{_capital(_change(outcome, looks))} over {_seeds(outcome.seeds)}"
-        text = f"{change}; there is neither uniform replay nor a control to compare it with."
-        return Statement(outcome.sampler, text, 0)
-    if not compared.seeds:
-        return Statement(outcome.sampler, f"{name} has no finite return to compare.", -1)
-    when = f" over {_seeds(compared.seeds)}"
-    when += f" of {len(run.seeds)}" if len(compared.seeds) < len(run.seeds) else ""
-    if compared.deployment < run.num_deployments:
-        when += f", after {compared.deployment} of {plural(run.num_deployments, 'deployment')}"
-    reference = looks[baseline.b].label if baseline else "its control"
-    if len(compared.seeds) == 1:
+        return f"{change}; there is neither uniform replay nor a control to compare it with."
+    first, reference = told[0]
+    if len(first.seeds) == 1:
         so_far = " so far" if len(run.seeds) > 1 else ""
-        text = f"In the only seed{so_far}, {looks[outcome.sampler].label} ended {_distance(compared, reference)}"
-        if baseline and control and control.seeds:
-            text += f" and {_distance(control, CONTROL)}"
-        text += f"; one seed cannot tell this from chance. The return {_from_to(outcome)}."
-        return Statement(outcome.sampler, text, 0)
-    text = f"{name} {_clause(compared, reference, when)}"
-    if baseline and control and control.seeds:
-        text += f"{_second(baseline, control)}, {_conclusion(baseline, control)}."
-    elif baseline:
-        gained = baseline.difference.verdict > 0
-        text += "; no control has been deployed, so how much of it is fresh data is open." if gained else "."
-    else:
-        text += ", which replays equally many fresh rows; there is no uniform replay to compare it with."
-    text += f" The return {_from_to(outcome)}."
-    text += f" {plural(compared.lost, 'seed')} left out: not finite." if compared.lost else ""
-    return Statement(outcome.sampler, text, _verdict(baseline, control))
+        text = f"In the only seed{so_far}, {looks[outcome.sampler].label} ended {_distance(first, reference)}"
+        text += "".join(f" and {_distance(other, its)}" for other, its in told[1:] if len(other.seeds) == 1)
+        return f"{text}; one seed cannot tell this from chance. The return {_from_to(outcome)}."
+    text = f"Over {_seeds(first.seeds)}"
+    text += f" of {len(run.seeds)}" if len(first.seeds) < len(run.seeds) else ""
+    if first.deployment < run.num_deployments:
+        text += f", after {first.deployment} of {plural(run.num_deployments, 'deployment')}"
+    text += f", {looks[outcome.sampler].label} {_clause(first, reference)}{_lost(first)}"
+    if shuffled is not None and not (shuffled.is_equal and shuffled.finding in ("above", "below")):
+        text += f", so {conclusion}" if (conclusion := CONCLUSIONS.get(shuffled.finding)) else ""
+    for other, its in told[1:]:
+        seeds = f" over {_seeds(other.seeds)}" if len(other.seeds) != len(first.seeds) else ""
+        text += f"; it {_clause(other, its)}{seeds}{_lost(other)}"
+    if shuffled is None:
+        gone = "Its shuffled control has no finite return, so" if outcome.to_shuffled else "Without a shuffled control,"
+        text += f". {gone} {UNTOLD}"
+    text += "" if baseline is not None else ". There is no uniform replay to compare it with"
+    return f"{text}. The return {_from_to(outcome)}."
 
 
-def _verdict(baseline: Comparison | None, control: Comparison | None) -> int:
-    verdicts = [comparison.difference.verdict for comparison in (baseline, control) if comparison is not None]
-    return min(verdicts) if min(verdicts) < 0 or min(verdicts) == max(verdicts) else 0
+def _lost(comparison: Comparison) -> str:
+    return f" ({plural(comparison.lost, 'seed')} left out: not finite)" if comparison.lost else ""
 
 
-def _clause(comparison: Comparison, reference: str, when: str) -> str:
-    difference = comparison.difference
-    if difference.verdict:
-        return f"ended {_distance(comparison, reference)}{when}"
-    return f"cannot be told from {reference} ({interval(difference)}{when})"
-
-
-def _second(baseline: Comparison, control: Comparison) -> str:
-    first, second = baseline.difference.verdict, control.difference.verdict
-    if second:
-        return f", {'and' if first == second else 'but'}{'' if first else ' ended'} {_distance(control, CONTROL)}"
-    return f", {'but cannot be told' if first else 'nor'} from {CONTROL} ({interval(control.difference)})"
-
-
-def _conclusion(baseline: Comparison, control: Comparison) -> str:
-    change, beyond = baseline.difference, control.difference
-    seeds = min(len(baseline.seeds), len(control.seeds))
-    so = "so" if seeds >= FEW_SEEDS else f"so, as far as {plural(seeds, 'seed')} can tell,"
-    if beyond.verdict or not change.verdict:
-        return f"{so} {CONCLUSIONS[change.verdict, beyond.verdict]}"
-    what, due = ("gain", "is fresh data") if change.verdict > 0 else ("loss", "comes with the fresh data")
-    if beyond.mean * change.verdict <= abs(change.mean) / 2:
-        return f"{so} most of the {what} {due}"
-    return f"{so} how much of the {what} {due} is open"
+def _clause(comparison: Comparison, reference: str) -> str:
+    finding = comparison.finding
+    if finding in ("above", "below"):
+        little = ", by less than what counts as equal" if comparison.is_equal else ""
+        return f"ended {_distance(comparison, reference)}{little}"
+    if finding in ("pointing up", "pointing down"):
+        return f"pointed {_distance(comparison, reference)} (a direction, no verdict)"
+    within = ""
+    if finding == "equal":
+        within = f" within {number(comparison.margin, digits([comparison.margin]))}"
+    return f"{PAST[finding]} {reference}{within} ({interval(comparison.difference)})"
 
 
 def _distance(comparison: Comparison, reference: str) -> str:
     """ "2.1 [0.4, 3.9] above uniform replay"."""
     mean, low, high, per_seed = comparison.difference
     if mean < 0:
-        return f"{interval(Difference(-mean, -high, -low, per_seed), sign=False)} below {reference}"
+        turned = Difference(-mean, -high, -low, tuple(-value for value in per_seed))
+        return f"{interval(turned, sign=False)} below {reference}"
     return f"{interval(comparison.difference, sign=False)} above {reference}"
 
 
-def _against_baseline(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
-    told = {o.sampler: o.to_baseline.difference for o in tuned if o.to_baseline is not None and o.to_baseline.seeds}
-    if not told:
+def _several(run: Run, tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    told = {o.sampler: o.to_baseline for o in tuned if o.to_baseline is not None and o.to_baseline.seeds}
+    if run.baseline is None or not told:
         return "There is no uniform replay to compare with."
-    if all(len(difference.per_seed) < 2 for difference in told.values()):
-        return f"{len(tuned)} OTC samplers ran in one seed, which cannot tell a difference from chance."
-    reference = next(looks[o.to_baseline.b].label for o in tuned if o.to_baseline is not None)
+    baseline = looks[run.baseline].label
+    return f"{_capital(_by_finding(told, (baseline, baseline), ('it', 'it'), looks))}."
+
+
+def _correction(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    """Against the shuffled controls; or against the matched ones, and what those cannot tell."""
+    shuffled = {o.sampler: o.to_shuffled for o in tuned if o.to_shuffled is not None and o.to_shuffled.seeds}
+    matched = {o.sampler: o.to_matched for o in tuned if o.to_matched is not None and o.to_matched.seeds}
+    own = "its own", "their own"
+    if shuffled:
+        references = SHUFFLED, "their shuffled controls, which draw other rows of the same sources as often"
+        gained = any(comparison.finding in ("above", "pointing up") for comparison in shuffled.values())
+        shown = "" if gained else ": no gain is shown to come from the correction itself"
+        return f"{_capital(_by_finding(shuffled, references, own, looks))}{shown}."
+    if matched:
+        references = MATCHED, "their matched controls, which replay equally many fresh rows"
+        return f"{_capital(_by_finding(matched, references, own, looks))}. Without shuffled controls, {UNTOLD}."
+    return f"No control has been deployed, so {UNTOLD}."
+
+
+def _by_finding(
+    told: Mapping[str, Comparison], first: tuple[str, str], later: tuple[str, str], looks: Mapping[str, Look]
+) -> str:
+    """ "A and B ended above uniform replay; C cannot be told from it".
+
+    Args:
+        first, later: what they are compared with where it is named first and after that, for one sampler and for many.
+    """
     parts = []
-    for verdict, what in ((1, "ended above"), (-1, "ended below"), (0, "cannot be told from")):
-        if names := [name for name in told if told[name].verdict == verdict]:
-            parts.append(f"{_who(names, told, looks)} {what} {'it' if parts else reference}")
-    return f"{_capital('; '.join(parts))}."
-
-
-def _against_controls(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
-    told = {o.sampler: o.to_control.difference for o in tuned if o.to_control is not None and o.to_control.seeds}
-    if not told:
-        return "No control has been deployed, so how much of this is fresh data is open."
-    if all(len(difference.per_seed) < 2 for difference in told.values()):
-        return ""
-    better = [name for name in told if told[name].verdict > 0]
-    worse = [name for name in told if told[name].verdict < 0]
-    loss = f", and {_who(worse, told, looks)} ended below" if worse else ""
-    if not better:
-        return f"None ended above {CONTROL}{loss}: no gain is shown to come from the correction itself."
-    only = "" if len(better) == len(told) else "only "
-    return f"{_capital(only + _who(better, told, looks))} ended above {CONTROL}{loss}."
+    for finding, what in PAST.items():
+        if names := [name for name in told if told[name].finding == finding]:
+            reference = (later if parts else first)[len(names) > 1]
+            parts.append(f"{_who(names, told, looks)} {what} {reference}")
+    return "; ".join(parts)
 
 
 def _who(names: Sequence[str], among: Mapping[str, object], looks: Mapping[str, Look]) -> str:
     if len(names) == len(among) > 1:
-        return f"{'both' if len(names) == 2 else f'all {len(names)}'} OTC samplers"
+        return f"{'both' if len(names) == 2 else f'all {len(names)}'} samplers that prefer rows"
     return join([looks[name].label for name in names]) if len(names) <= 3 else f"{len(names)} of {len(among)}"
 
 
@@ -209,7 +265,10 @@ def _against_offline(tuned: Sequence[Outcome], looks: Mapping[str, Look]) -> str
     """Said only of those that fell: a gain over uniform replay may be a slower decline."""
     told = {o.sampler: paired_difference(o.last, o.first) for o in tuned if o.seeds}
     fallen = [name for name in told if told[name].verdict < 0]
-    return f"{_capital(_who(fallen, told, looks))} ended below the offline team." if fallen else ""
+    falling = [name for name in told if told[name].sign < 0 and name not in fallen]
+    parts = [f"{_who(fallen, told, looks)} ended below the offline team"] if fallen else []
+    parts += [f"{_who(falling, told, looks)} pointed below the offline team"] if falling else []
+    return f"{_capital('; '.join(parts))}." if parts else ""
 
 
 def _change(outcome: Outcome, looks: Mapping[str, Look]) -> str:

@@ -28,7 +28,8 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 .grid { stroke: var(--grid); }
 .zero { stroke: var(--faint); }
 .line.line { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.dashed { stroke-dasharray: 5 4; stroke-width: 1.7; }
+.dash { stroke-dasharray: 5 4; stroke-width: 1.7; }
+.dot { stroke-dasharray: 2 3; stroke-width: 1.7; }
 .band.band { stroke: none; opacity: 0.13; }
 """
 DARK = "svg { --paper: #161b22; --text: #e6edf3; --faint: #9aa5b1; --grid: #2a323c; --edge: #30363d; }"
@@ -64,7 +65,7 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
     """
     read = require_drawable(runs, path, samplers)
     if samplers:
-        read = [_only(run, samplers) for run in read]
+        read = [only(run, samplers) for run in read]
     atomic_bytes(path, draw(read).encode())
     return path
 
@@ -81,7 +82,8 @@ def require_drawable(runs: Sequence[Path], path: Path, samplers: Sequence[str]) 
     return read
 
 
-def _only(run: Run, samplers: Sequence[str]) -> Run:
+def only(run: Run, samplers: Sequence[str]) -> Run:
+    """A run with no more than these samplers."""
     return dataclasses.replace(run, samplers=tuple(one for one in run.samplers if one.name in samplers))
 
 
@@ -121,7 +123,7 @@ def _legend(shown: Mapping[str, Look]) -> tuple[list[str], int]:
         width = 44 + 6.6 * len(look.label)
         if x + width > WIDTH - RIGHT and x > LEFT:
             x, y = float(LEFT), y + 20
-        dashed = " dashed" if look.dashed else ""
+        dashed = _dashed(look)
         parts.append(f'<path class="c{look.order} line{dashed}" d="M{x:.0f} {y - 4}h24"/>')
         parts.append(f'<text class="name" x="{x + 30:.0f}" y="{y}">{escape(look.label)}</text>')
         x += width
@@ -158,7 +160,11 @@ def _curve(trace: Trace, axes: Axes, look: Look) -> str:
         return f'<polygon class="c{look.order} band" points="{points}"/>'
     if len(trace["x"]) == 1:
         return f'<circle class="c{look.order}" cx="{axes.x(float(trace["x"][0]))}" cy="{axes.y(trace["y"][0])}" r="3"/>'
-    return f'<polyline class="c{look.order} line{" dashed" if look.dashed else ""}" points="{points}"/>'
+    return f'<polyline class="c{look.order} line{_dashed(look)}" points="{points}"/>'
+
+
+def _dashed(look: Look) -> str:
+    return f" {look.dash}" if look.is_control else ""
 
 
 def _axes(traces: Sequence[Trace], left: float, top: float, zero: bool) -> tuple[Axes, list[float]]:

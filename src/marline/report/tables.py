@@ -16,8 +16,9 @@ from marline.report.appearance import digits, looks, number, plural, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
 from marline.report.curves import over_agents
+from marline.report.decomposition import decompositions
 from marline.report.records import Run, read_run
-from marline.report.statements import caution, headline, interval, statements
+from marline.report.statements import caution, finding_text, headline, interval, statements
 
 DIAGNOSTICS = (
     "mean_abs_action",
@@ -36,7 +37,28 @@ DIAGNOSTICS = (
     "critic_loss",
     "mean_q",
 )
+DIFFERENCES = (
+    "run",
+    "task",
+    "algorithm",
+    "sampler",
+    "part",
+    "first",
+    "second",
+    "deployment",
+    "seeds",
+    "mean",
+    "low",
+    "high",
+    "p_holm",
+    "p_sign_flip",
+    "margin",
+    "finding",
+)
 COLUMNS: tuple[str, ...] = ("run", "task", "algorithm", "sampler", "seed", "deployment", "return", *DIAGNOSTICS)
+
+
+NOTE = "± is one standard deviation between seeds; brackets are 95 % intervals of paired differences by Student's t."
 
 
 def summary_table(runs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -44,7 +66,7 @@ def summary_table(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
     What is not known, or not finite, is None. Standard deviations are those of the population of seeds.
     """
-    return [_standing(run, outcome) for run in map(read_run, runs) for outcome in outcomes(run)]
+    return [row for run in map(read_run, runs) for row in _standings(run)]
 
 
 def headlines(runs: Sequence[Path]) -> list[str]:
@@ -71,11 +93,31 @@ def write_csv(runs: Sequence[Path], path: Path) -> Path:
     return path
 
 
+def write_differences(runs: Sequence[Path], path: Path) -> Path:
+    """One row per comparison, `first` minus `second`, with intervals: of a sampler with each of its references, and for
+    each `part` of its decomposition."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, DIFFERENCES, lineterminator="\n")
+    writer.writeheader()
+    for run in map(read_run, runs):
+        writer.writerows({name: _cell(row[name]) for name in DIFFERENCES} for row in _differences(run))
+    atomic_bytes(path, file.getvalue().encode())
+    return path
+
+
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
-    text = "\n\n".join(_markdown(read_run(run)) for run in runs) + "\n"
+    text = "\n\n".join(markdown(read_run(run)) for run in runs) + "\n"
     atomic_bytes(path, text.encode())
     return path
+
+
+def _standings(run: Run) -> list[dict[str, Any]]:
+    parts = {
+        one.sampler: [{"part": step.name, **(_described(step.comparison) or {})} for step in one.parts]
+        for one in decompositions(run)
+    }
+    return [{**_standing(run, outcome), "decomposition": parts.get(outcome.sampler)} for outcome in outcomes(run)]
 
 
 def _standing(run: Run, outcome: Outcome) -> dict[str, Any]:
@@ -93,24 +135,48 @@ def _standing(run: Run, outcome: Outcome) -> dict[str, Any]:
         "improvement_percent": [_known(value) for value in outcome.improvement],
         "improvement_mean": _known(outcome.improvement_spread.mean),
         "improvement_std": _known(outcome.improvement_spread.std),
+        "to_shuffled": _described(outcome.to_shuffled),
         "to_uniform": _described(outcome.to_baseline),
-        "to_control": _described(outcome.to_control),
+        "to_control": _described(outcome.to_matched),
     }
 
 
 def _described(comparison: Comparison | None) -> dict[str, Any] | None:
     if comparison is None or not comparison.seeds:
         return None
-    mean, low, high, per_seed = comparison.difference
+    difference = comparison.difference
     return {
         "sampler": comparison.b,
         "deployment": comparison.deployment,
         "seeds": list(comparison.seeds),
-        "mean": _known(mean),
-        "low": _known(low),
-        "high": _known(high),
-        "per_seed": list(per_seed),
+        "mean": _known(difference.mean),
+        "low": _known(difference.low),
+        "high": _known(difference.high),
+        "p_holm": _known(comparison.p),
+        "p_sign_flip": _known(difference.p_sign_flip),
+        "margin": _known(comparison.margin),
+        "finding": comparison.finding,
+        "per_seed": list(difference.per_seed),
     }
+
+
+def _differences(run: Run) -> list[dict[str, Any]]:
+    references = [(one.sampler, None, comparison) for one in outcomes(run) for comparison in one.comparisons]
+    parts = [(one.sampler, step.name, step.comparison) for one in decompositions(run) for step in one.parts]
+    return [
+        {
+            **(_described(comparison) or {}),
+            "run": run.path.name,
+            "task": run.task,
+            "algorithm": run.algorithm,
+            "sampler": sampler,
+            "part": part,
+            "first": comparison.a,
+            "second": comparison.b,
+            "seeds": len(comparison.seeds),
+        }
+        for sampler, part, comparison in [*references, *parts]
+    ]
 
 
 def _known(value: float) -> float | None:
@@ -150,18 +216,38 @@ def _cell(value: Any) -> Any:
     return f"'{text}" if text[:1] in "=+-@" else text
 
 
-def _markdown(run: Run) -> str:
+def markdown(run: Run) -> str:
+    """What `write_summary` writes of one run."""
     found, shown = outcomes(run), looks([run])
-    lines = [
-        f"### {_plain(run.task)}, {_plain(run.algorithm)}",
-        "",
-        " ".join(filter(None, [_plain(headline(run, found, shown), 2000), caution(found)])),
-        "",
-        f"| sampler | seeds | offline | after {plural(run.num_deployments, 'deployment')} | improvement % "
-        "| difference to uniform | difference to its control |",
-        "|---|---|---|---|---|---|---|",
+    known = [f"- {_plain(note, 1000)}" for note in notes(run, shown) + remarks(run, shown)]
+    return "\n".join(
+        [
+            f"### {_plain(run.task)}, {_plain(run.algorithm)}",
+            "",
+            " ".join(filter(None, [_plain(headline(run, found, shown), 2000), caution(found)])),
+            "",
+            *standings_table(run),
+            "",
+            NOTE,
+            *(["", *table] if (table := decomposition_table(run)) else []),
+            *(["", *known] if known else []),
+        ]
+    )
+
+
+def standings_table(run: Run) -> list[str]:
+    """Where every sampler ended, and its differences to its references: lines of Markdown."""
+    found, shown = outcomes(run), looks([run])
+    columns = [
+        ("difference to its shuffled control", [outcome.to_shuffled for outcome in found]),
+        ("difference to uniform", [outcome.to_baseline for outcome in found]),
+        ("difference to its matched control", [outcome.to_matched for outcome in found]),
     ]
-    for outcome in sorted(found, key=lambda outcome: shown[outcome.sampler].order):
+    columns = [(title, column) for title, column in columns if any(column)]
+    after = f"after {plural(run.num_deployments, 'deployment')}"
+    titles = ["sampler", "seeds", "offline", after, "improvement %", *(title for title, _ in columns)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for place, outcome in sorted(enumerate(found), key=lambda item: shown[item[1].sampler].order):
         before = [value for value in outcome.first if math.isfinite(value)]
         decimals = digits([*before, *outcome.last])
         change = [value for value in outcome.improvement if math.isfinite(value)]
@@ -171,13 +257,25 @@ def _markdown(run: Run) -> str:
             number(float(np.mean(before)), decimals) if before else "–",
             _spread(outcome.last, decimals) + _when(outcome.deployment, run),
             _spread(change, digits(change)),
-            _comparison(outcome.to_baseline, run),
-            _comparison(outcome.to_control, run),
+            *(_comparison(column[place], run) for _, column in columns),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    known = [f"- {_plain(note, 400)}" for note in notes(run, shown) + remarks(run, shown)]
-    lines += ["", "± is one standard deviation between seeds; brackets are 95 % bootstrap intervals over paired seeds."]
-    return "\n".join(lines + ([""] + known if known else []))
+    return lines
+
+
+def decomposition_table(run: Run) -> list[str]:
+    """Correction, diversity and freshness of every sampler that has a control: lines of Markdown, or none."""
+    shown = looks([run])
+    found = [one for one in decompositions(run) if len(one.steps) > 1]
+    if not found:
+        return []
+    lines = ["| where the difference comes from | part | difference | |", "|---|---|---|---|"]
+    for one in sorted(found, key=lambda one: shown[one.sampler].order):
+        for step in one.parts:
+            words = interval(step.comparison.difference) + _when(step.comparison.deployment, run)
+            cells = [_plain(shown[one.sampler].label), step.name, words, finding_text(step.comparison)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _spread(values: Sequence[float], decimals: int) -> str:
@@ -189,7 +287,7 @@ def _spread(values: Sequence[float], decimals: int) -> str:
 def _comparison(comparison: Comparison | None, run: Run) -> str:
     if comparison is None or not comparison.seeds:
         return ""
-    return interval(comparison.difference) + _when(comparison.deployment, run)
+    return f"{interval(comparison.difference)}{_when(comparison.deployment, run)}, {finding_text(comparison)}"
 
 
 def _when(deployment: int, run: Run) -> str:

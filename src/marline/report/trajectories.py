@@ -54,7 +54,7 @@ def episodes(run: Run, looks: Mapping[str, Look]) -> list[SeedEpisodes]:
 
 
 def _of_seed(run: Run, looks: Mapping[str, Look], seed: int) -> SeedEpisodes | None:
-    names = sorted((name for name in looks if not looks[name].dashed), key=lambda name: looks[name].order)
+    names = sorted((name for name in looks if not looks[name].is_control), key=lambda name: looks[name].order)
     records = {name: run.trajectories[name, seed] for name in names if (name, seed) in run.trajectories}
     parsed: list[tuple[str | None, _Record]] = []
     before = [record for name in records if (record := _parse(records[name].get("before"))) is not None]
