@@ -681,10 +681,11 @@ class Campaign:
                 self._is_writing = False
 
     def _reconcile(self) -> None:
+        if self._team is not None:
+            with contextlib.suppress(CorruptionError):  # of a checkpoint that is no longer needed
+                self._offline.settle(self.config.offline_updates)
         if self._number:
-            self._history.rewind(self._number)
-        elif self._team is not None:
-            self._offline.rewind(self.config.offline_updates)
+            self._history.settle(self._number)
         if (self._history.deployment(self._number + 1) / "logs").exists():
             self._history.drop_waiting(self._number + 1)
         for kind, number, body in due_events(
