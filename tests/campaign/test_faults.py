@@ -171,6 +171,7 @@ def test_a_run_that_cannot_fit_on_the_disk_is_refused_before_it_starts(
         (train, 10**8, "it needs .* left; free some space or choose another disk"),
         (run, 10**8, "it needs .* left; free some space or choose another disk"),
         (train, 10**9, "10,000,000,060 rows are planned for agent 'arm', and rows are counted in 32 bits"),
+        (run, 100_000, "100,000 deployments of 2 agents are planned, .* plan at most 83,886 deployments of so many"),
     ]:
         with pytest.raises(SystemExit) as stop:
             cli.main([*plan, "--run", str(tmp_path / "run"), "--deployments", str(deployments)])
@@ -303,6 +304,27 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
 
 def checkpoints(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("checkpoint-")) for path in folder.glob("seed-0/offline/checkpoint-*")]
+
+
+def test_what_killed_writers_left_is_nothing_and_goes(world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    run = Campaign.open(folder)
+    (home,) = folder.glob("seed-0/otc*")
+    bundles = run.export().folder
+    half = ".0123456789abcdef.partial"
+    left = [home.parent / f".{home.name}{half}", home / f".checkpoint-0000000{half}", home / "diverged" / f".arm{half}"]
+    for path in [*left, bundles / f".arm{half}"]:
+        path.mkdir(parents=True)
+        (path / "contract.json").write_text("{")
+    lines = [path for path in folder.glob("seed-0/*/metrics.jsonl")]
+    assert len(lines) == 2 and verify(folder).problems == ()
+    before = {path: path.read_bytes() for path in lines}
+    for path in lines:
+        path.write_bytes(path.read_bytes()[:-9])
+    assert len(verify(folder).problems) == 2
+    run.rollback(1)
+    assert verify(folder).problems == () and not left[1].exists()
+    assert {path: path.read_bytes() for path in lines} == before
 
 
 def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Path) -> None:

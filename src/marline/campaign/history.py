@@ -97,7 +97,7 @@ class History:
         Measurements beyond it are dropped, for what follows will be done again.
         """
         restored = self.load(step, members)
-        self.rewind(step)
+        self.settle(step)
         return restored
 
     def load(self, step: int, members: Members) -> dict[AgentID, AgentState]:

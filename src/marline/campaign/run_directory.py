@@ -33,5 +33,5 @@ def checkpoint_folder(history: Path, step: int) -> Path:
 def checkpoint_steps(history: Path) -> list[int]:
     """Steps of the checkpoints in the folder of a team, ascending."""
     names = [path.name for path in history.iterdir()] if history.is_dir() else []
-    steps = [int(found[1]) for found in map(_CHECKPOINT.fullmatch, names) if found]
-    return sorted(step for step in steps if checkpoint_folder(history, step).name in names)
+    found = {name: int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))}
+    return sorted(step for name, step in found.items() if name == checkpoint_folder(history, step).name)

@@ -220,7 +220,7 @@ class _Study:
         offline = {seed: self._history(seed, "offline") for seed in self.seeds}
         records = {seed: history.records_at(config.offline_updates) for seed, history in offline.items()}
         start, done = team, _common_step(histories)
-        if done == config.deployments:
+        if done is not None and done >= config.deployments:
             for history in histories.values():
                 history.settle(done)
             yield f"{name}: done before", config.deployments * config.updates
