@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import resource
@@ -21,15 +22,16 @@ from field import act, contents, copy, create, flip, offline_logs, policies
 from safetensors.numpy import load_file
 
 from marline import cli
-from marline.campaign import study
+from marline.campaign import room, study
 from marline.campaign.campaign import Campaign
+from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.room import estimate_bytes
 from marline.campaign.verify import verify
 from marline.configuration import RunConfig
 from marline.data.dataset import load, outline, save
-from marline.data.files import StorageError
-from marline.data.manifest import RESERVED, read_sealed, write_sealed
+from marline.data.files import StorageError, to_json
+from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
 
 PATIENCE = 900  # seconds before a hanging child is given up
@@ -171,7 +173,6 @@ def test_a_run_that_cannot_fit_on_the_disk_is_refused_before_it_starts(
         (train, 10**8, "it needs .* left; free some space or choose another disk"),
         (run, 10**8, "it needs .* left; free some space or choose another disk"),
         (train, 10**9, "10,000,000,060 rows are planned for agent 'arm', and rows are counted in 32 bits"),
-        (run, 100_000, "100,000 deployments of 2 agents are planned, .* plan at most 83,886 deployments of so many"),
     ]:
         with pytest.raises(SystemExit) as stop:
             cli.main([*plan, "--run", str(tmp_path / "run"), "--deployments", str(deployments)])
@@ -186,6 +187,22 @@ def test_what_a_run_needs_is_estimated_from_above_but_not_far(world: Path) -> No
     rows = [log.columns().values() for log in load(world / "tuned" / "data").values()]
     kept = sum(leaf.nbytes for leaf in [*arrays, *(column for log in rows for column in log)])
     assert kept < estimate < 3 * kept  # one of two deployments is done, and one checkpoint of three is there
+
+
+def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, sizes = RunConfig.read(world / "tuned" / "run.json"), outline(world / "tuned" / "data")
+    (home,) = (world / "tuned").glob("seed-0/otc*")
+    records = History(home).records_at(1)
+    per_agent = len(to_json({"records": records}, indent=2)) / len(sizes)
+    assert room.MEASURED_BYTES / 2 < per_agent < room.MEASURED_BYTES
+    assert LARGEST // (2_000 * room.MEASURED_BYTES) == 83  # as docs/scaling.md says
+    monkeypatch.setattr(room, "LARGEST", 3 * 2 * room.MEASURED_BYTES)
+    room.require_room(tmp_path / "run", config, sizes)
+    with pytest.raises(ConfigError, match=r"3 deployments of 3 agents are planned, .* plan at most 2 deployments of so"):
+        room.require_room(tmp_path / "run", dataclasses.replace(config, deployments=3), sizes)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_cut_at_any_block_is_the_old_state_or_is_named(world: Path, tmp_path: Path) -> None:
