@@ -200,7 +200,7 @@ def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
     assert LARGEST // (2_000 * room.MEASURED_BYTES) == 83  # as docs/scaling.md says
     monkeypatch.setattr(room, "LARGEST", 3 * 2 * room.MEASURED_BYTES)
     room.require_room(tmp_path / "run", config, sizes)
-    with pytest.raises(ConfigError, match=r"3 deployments of 3 agents are planned, .* plan at most 2 deployments of so"):
+    with pytest.raises(ConfigError, match=r"3 deployments of 3 agents are planned, .* plan at most 2 deployments"):
         room.require_room(tmp_path / "run", dataclasses.replace(config, deployments=3), sizes)
     assert not (tmp_path / "run").exists()
 
