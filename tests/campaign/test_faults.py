@@ -356,7 +356,7 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
 
 def test_killed_at_ten_moments_it_ends_as_if_it_had_been_left_alone() -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
-    command = [sys.executable, str(script), "--kills", "10", "--by-time", "0", "--seed", "3"]
+    command = [sys.executable, str(script), "--what", "campaign", "--kills", "10", "--by-time", "0", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills in" in done.stdout
