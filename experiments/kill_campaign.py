@@ -1,13 +1,15 @@
-"""Kill a campaign at random moments, again and again, and see whether it ends as one that was left alone.
+"""Kill a campaign, or `marline run`, at random moments, again and again: does it end as one that was left alone?
 
     python experiments/kill_campaign.py --kills 200
-    python experiments/kill_campaign.py --kills 10 --seed 1      # what the tests do
+    python experiments/kill_campaign.py --what campaign --kills 10 --by-time 0 --seed 3      # what the tests do
 
-A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported, in a process that kills itself
-by SIGKILL before or after a random one of its durable steps: a file synced, renamed or exchanged, an event appended.
-The next process begins the story anew, as a person would repeat the last command, and is killed in turn. When a story
-has come to its end, policies, learners, logs, measurements and the kinds of events must be those of the undisturbed
-one. Half of the kills come after a random time instead, which hits any line (with --by-time 1, all of them).
+A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported; or `marline run` compares OTC,
+uniform replay and the control that matches OTC. The process kills itself by SIGKILL before or after a random one of its
+durable steps: a file synced, renamed, exchanged or removed, an event appended. The next process begins the story anew,
+as a person would repeat the last command, or `marline resume`, and is killed in turn. When a story has come to its end,
+policies, learners, memories, logs, measurements and the kinds of events must be those of the undisturbed one, and
+nothing half written may be left; and once more after it was begun anew, for there is nothing to do then. Half of the
+kills come after a random time instead, which hits any line (with --by-time 1, all of them).
 
 Processes are forked from one that has imported everything and has started no threads yet.
 """
@@ -15,7 +17,7 @@ Processes are forked from one that has imported everything and has started no th
 from __future__ import annotations
 
 import argparse
-import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -30,19 +32,31 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import marline
 import marline.campaign.exporting  # these are loaded late otherwise, in every process anew
+import marline.campaign.workers
+import marline.commands
 import marline.report
+from marline import cli
 from marline.campaign import ledger
 from marline.campaign.campaign import Campaign
 from marline.campaign.verify import verify
 from marline.data import files
+from marline.data.scratch import is_scratch
+from marline.runtime import set_up_jax
 
 SIZES = {"arm": (3, 2), "cart": (5, 1)}
-EPISODES, STEPS, DEPLOYMENTS = 2, 5, 2
+EPISODES, STEPS = 2, 5
+DEPLOYMENTS = 4  # two checkpoints are kept, so that some are removed
+RUN = (
+    "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --seeds 1 --dataset-size 400 "
+    f"--offline-updates 8 --deployments {DEPLOYMENTS} --updates 4 --hidden 4 --evaluation-episodes 2 "
+    "--deployment-fraction 0.05"
+).split()
 
 
 def offline_logs() -> dict[str, marline.Dataset]:
@@ -67,7 +81,7 @@ def offline_logs() -> dict[str, marline.Dataset]:
     }
 
 
-def story(folder: Path) -> None:
+def campaign(folder: Path) -> None:
     """A campaign from its start, or from wherever an earlier process left it, to its end."""
     run = Campaign.create(
         folder / "run",
@@ -106,13 +120,63 @@ def in_the_field(bundles: Path, logs: Path, seed: int) -> None:
                 server.step({"observation": seen.normal(size=num_seen), **outcome})
 
 
+def run(folder: Path) -> None:
+    """`marline run`, or `marline resume` where an earlier process came far enough for that."""
+    path = folder / "run"
+    command = ["resume", str(path)] if (path / "run.json").exists() else ["run", "--run", str(path), *RUN]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            cli.main(command)
+        except SystemExit as end:
+            if end.code:
+                raise
+
+
+def measured(run: Path) -> dict[str, str]:
+    """What must not depend on interruptions: arrays, and measurements but for the seconds that they took."""
+    found = {}
+    for pattern in ("**/*.safetensors", "**/*.h5", "**/trajectories.json", "**/policy.onnx"):
+        for path in run.glob(pattern):
+            found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in run.glob("**/metrics.jsonl"):
+        lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+        timeless = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+        found[str(path.relative_to(run))] = json.dumps(timeless)
+    found["left half written"] = str([str(path) for path in run.rglob(".*") if is_scratch(path)])
+    return found
+
+
+def outcome_of_campaign(folder: Path) -> dict[str, str]:
+    found = measured(folder / "run")
+    for path in folder.glob("came-*/**/*.npz"):
+        found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    events = ledger.Ledger(folder / "run").events()
+    found["events"] = json.dumps([(event.kind, event.deployment) for event in events])
+    found["what verify finds"] = str(verify(folder / "run").problems)
+    return found
+
+
+def outcome_of_run(folder: Path) -> dict[str, str]:
+    return {**measured(folder / "run"), "report": str((folder / "run" / "report.html").exists())}
+
+
+class Story(NamedTuple):
+    """Something that is begun again after every kill, and what it must come to in a folder."""
+
+    play: Callable[[Path], None]
+    outcome: Callable[[Path], dict[str, str]]
+
+
+STORIES = {"campaign": Story(campaign, outcome_of_campaign), "run": Story(run, outcome_of_run)}
+
+
 class DurableSteps:
     """Counts what reaches the disk, and kills this process before or after step number `fatal`."""
 
     def __init__(self, fatal: float) -> None:
         self.count, self.fatal = 0, fatal
-        durable = [(os, "fsync"), (os, "replace"), (os, "rename"), (files, "exchange"), (ledger.Ledger, "append")]
-        for owner, name in durable:
+        durable = [(os, name) for name in ("fsync", "replace", "rename", "unlink", "rmdir")]
+        for owner, name in [*durable, (files, "exchange"), (ledger.Ledger, "append")]:
             setattr(owner, name, self.counted(getattr(owner, name)))
 
     def counted(self, function: Callable[..., object]) -> Callable[..., object]:
@@ -130,8 +194,10 @@ class DurableSteps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def in_a_process(folder: Path, *, fatal: float = float("inf"), seconds: float | None = None) -> tuple[bool, int, float]:
-    """Play the story in a process of its own: whether it came to its end, its durable steps, its time."""
+def in_a_process(
+    play: Callable[[Path], None], folder: Path, *, fatal: float = float("inf"), seconds: float | None = None
+) -> tuple[bool, int, float]:
+    """Play a story in a process of its own: whether it came to its end, its durable steps, its time."""
     began = time.monotonic()
     answer, say = os.pipe()
     child = os.fork()
@@ -144,7 +210,7 @@ def in_a_process(folder: Path, *, fatal: float = float("inf"), seconds: float | 
                 timer.daemon = True
                 timer.start()
             steps = DurableSteps(fatal)
-            story(folder)
+            play(folder)
             os.write(say, str(steps.count).encode())
             status = 0
         except BaseException:
@@ -159,52 +225,54 @@ def in_a_process(folder: Path, *, fatal: float = float("inf"), seconds: float | 
     return os.WIFEXITED(status), int(count or 0), time.monotonic() - began
 
 
-def outcome(folder: Path) -> dict[str, str]:
-    """What must not depend on interruptions."""
-    found = {}
-    for pattern in ("**/*.safetensors", "**/*.h5", "**/metrics.jsonl", "came-*/**/*.npz", "**/policy.onnx"):
-        for path in folder.glob(pattern):
-            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    events = ledger.Ledger(folder / "run").events()
-    found["events"] = json.dumps([(event.kind, event.deployment) for event in events])
-    wrong = verify(folder / "run").problems
-    assert not wrong, wrong
-    return found
+def kill(what: str, num_kills: int, rng: random.Random, by_time: float, base: Path) -> None:
+    """Kill stories of a kind until there were so many kills; leave with status 1 where one came out otherwise."""
+    play, outcome = STORIES[what]
+    _, num_steps, seconds = in_a_process(play, base / "whole")  # compiles
+    whole = outcome(base / "whole")
+    print(f"{what}, undisturbed: {num_steps} durable steps, {len(whole)} things to compare", flush=True)
+    kills = num_stories = 0
+    while kills < num_kills:
+        folder = base / f"story-{num_stories}"
+        ended, killed_here = False, 0
+        while kills < num_kills:
+            timed = rng.random() < by_time
+            # early enough that several kills fall into a story
+            fatal = float("inf") if timed else rng.randint(1, max(1, num_steps // 2))
+            ended, _, seconds = in_a_process(
+                play, folder, fatal=fatal, seconds=rng.uniform(0, seconds) if timed else None
+            )
+            if ended:
+                break
+            kills, killed_here = kills + 1, killed_here + 1
+        for _ in range(1 if ended else 2):
+            in_a_process(play, folder)
+            found = outcome(folder)
+            different = sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
+            if different:
+                sys.exit(f"FAILED: {what} after {killed_here} kills: {', '.join(different)} came out otherwise")
+        num_stories += 1
+        print(f"{what}: {kills} kills, story {num_stories} ended as the undisturbed after {killed_here}", flush=True)
+        shutil.rmtree(folder)
+    print(f"{what}: {kills} kills in {num_stories} stories: every one ended as the undisturbed", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--what", choices=[*STORIES, "both"], default="both")
+    parser.add_argument("--kills", type=int, default=200, help="of both, half each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--by-time", type=float, default=0.5, help="share of kills that come after a random time")
     options = parser.parse_args()
+    chosen = [what for what in STORIES if options.what in (what, "both")]
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as base:
-        _, num_steps, seconds = in_a_process(Path(base) / "whole")  # compiles
-        whole = outcome(Path(base) / "whole")
-        print(f"undisturbed: {num_steps} durable steps, {len(whole)} things to compare", flush=True)
-        kills, stories = 0, collections.Counter[int]()
-        while kills < options.kills:
-            folder = Path(base) / f"story-{len(stories)}"
-            killed_here = 0
-            while kills < options.kills:
-                by_time = rng.random() < options.by_time
-                # early enough that several kills fall into a story
-                fatal = float("inf") if by_time else rng.randint(1, max(1, num_steps // 2))
-                ended, _, seconds = in_a_process(
-                    folder, fatal=fatal, seconds=rng.uniform(0, seconds) if by_time else None
-                )
-                if ended:
-                    break
-                kills, killed_here = kills + 1, killed_here + 1
-            in_a_process(folder)
-            found = outcome(folder)
-            different = sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
-            if different:
-                sys.exit(f"FAILED: after {killed_here} kills {', '.join(different)} came out otherwise")
-            stories[len(stories)] = killed_here
-            shutil.rmtree(folder)
-        print(f"{kills} kills in {len(stories)} stories ({list(stories.values())}): every one ended as the undisturbed")
+        # what one process compiled, the next finds, however short it took
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{base}/cache")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        set_up_jax()
+        for what in chosen:
+            kill(what, options.kills // len(chosen), rng, options.by_time, Path(base, what))
 
 
 if __name__ == "__main__":

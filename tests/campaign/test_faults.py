@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import resource
@@ -21,15 +22,16 @@ from processes import PATIENCE, finished, started
 from safetensors.numpy import load_file
 
 from marline import cli
-from marline.campaign import study
+from marline.campaign import room, study
 from marline.campaign.campaign import Campaign
+from marline.campaign.history import History
 from marline.campaign.ledger import Ledger
 from marline.campaign.room import estimate_bytes
 from marline.campaign.verify import verify
 from marline.configuration import RunConfig
 from marline.data.dataset import load, outline, save
-from marline.data.files import StorageError
-from marline.data.manifest import RESERVED, read_sealed, write_sealed
+from marline.data.files import StorageError, to_json
+from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
 
 
@@ -185,6 +187,22 @@ def test_what_a_run_needs_is_estimated_from_above_but_not_far(world: Path) -> No
     assert kept < estimate < 3 * kept  # one of two deployments is done, and one checkpoint of three is there
 
 
+def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, sizes = RunConfig.read(world / "tuned" / "run.json"), outline(world / "tuned" / "data")
+    (home,) = (world / "tuned").glob("seed-0/otc*")
+    records = History(home).records_at(1)
+    per_agent = len(to_json({"records": records}, indent=2)) / len(sizes)
+    assert room.MEASURED_BYTES / 2 < per_agent < room.MEASURED_BYTES
+    assert LARGEST // (2_000 * room.MEASURED_BYTES) == 83  # as docs/scaling.md says
+    monkeypatch.setattr(room, "LARGEST", 3 * 2 * room.MEASURED_BYTES)
+    room.require_room(tmp_path / "run", config, sizes)
+    with pytest.raises(ConfigError, match=r"3 deployments of 3 agents are planned, .* plan at most 2 deployments"):
+        room.require_room(tmp_path / "run", dataclasses.replace(config, deployments=3), sizes)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_cut_at_any_block_is_the_old_state_or_is_named(world: Path, tmp_path: Path) -> None:
     """Disks write in blocks: whatever a power cut leaves of a file, no half of it is taken for the whole."""
     folder = copy(world / "tuned", tmp_path / "run")
@@ -303,6 +321,27 @@ def checkpoints(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("checkpoint-")) for path in folder.glob("seed-0/offline/checkpoint-*")]
 
 
+def test_what_killed_writers_left_is_nothing_and_goes(world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    run = Campaign.open(folder)
+    (home,) = folder.glob("seed-0/otc*")
+    bundles = run.export().folder
+    half = ".0123456789abcdef.partial"
+    left = [home.parent / f".{home.name}{half}", home / f".checkpoint-0000000{half}", home / "diverged" / f".arm{half}"]
+    for path in [*left, bundles / f".arm{half}"]:
+        path.mkdir(parents=True)
+        (path / "contract.json").write_text("{")
+    lines = [path for path in folder.glob("seed-0/*/metrics.jsonl")]
+    assert len(lines) == 2 and verify(folder).problems == ()
+    before = {path: path.read_bytes() for path in lines}
+    for path in lines:
+        path.write_bytes(path.read_bytes()[:-9])
+    assert len(verify(folder).problems) == 2
+    run.rollback(1)
+    assert verify(folder).problems == () and not left[1].exists()
+    assert {path: path.read_bytes() for path in lines} == before
+
+
 def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Path) -> None:
     config = RunConfig.read(world / "run" / "run.json")
     (tmp_path / ".run.json.0123456789abcdef.partial").mkdir()
@@ -315,7 +354,7 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
 
 def test_killed_at_ten_moments_it_ends_as_if_it_had_been_left_alone() -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
-    command = [sys.executable, str(script), "--kills", "10", "--by-time", "0", "--seed", "3"]
+    command = [sys.executable, str(script), "--what", "campaign", "--kills", "10", "--by-time", "0", "--seed", "3"]
     done = finished(command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills in" in done.stdout

@@ -12,6 +12,7 @@ from field import ROWS, SIZES, STEPS, act, contents, copy, policies
 
 from marline import cli
 from marline.campaign.campaign import Campaign
+from marline.campaign.lineage import exported_policies
 from marline.campaign.status import status
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
@@ -208,8 +209,14 @@ def test_a_rollback_decides_what_goes_out_and_from_where_tuning_goes_on(world: P
     assert run.tuned_on == dict.fromkeys(SIZES, 2) and run.replay() == dict.fromkeys(SIZES, True)
 
     straight = Campaign.open(copy(world / "tuned", tmp_path / "straight"))
+    for _ in range(2):  # the second time nothing is to be told
+        straight.export(tmp_path / "straight-sent")
     straight.rollback(0)
     straight.rollback(1)  # takes it back
+    sent = straight.export(tmp_path / "straight-sent").bundles
+    assert kinds(straight.folder)[-4:] == ["exported", "rolled-back", "rolled-back", "exported"]
+    out = exported_policies(straight.ledger.events(), 2)
+    assert out == {agent: {bundle.policy_sha256} for agent, bundle in sent.items()}
     straight.ingest({agent: read_rows(tmp_path / "logs" / agent) for agent in SIZES})
     straight.tune()
     mine, theirs = policies(folder, 2), policies(straight.folder, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -39,6 +40,10 @@ def fingerprints(run: Path) -> dict[str, str]:
     for pattern in ("**/*.safetensors", "**/*.h5", "**/trajectories.json"):
         for path in sorted(run.glob(pattern)):
             found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(run.glob("**/metrics.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        timeless = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+        found[str(path.relative_to(run))] = json.dumps(timeless)
     return found
 
 
@@ -108,13 +113,28 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
     assert fingerprints(uninterrupted) == before
 
 
+def test_a_line_that_a_kill_kept_from_the_metrics_is_written_and_the_control_matches_it(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    """The kill came between the last checkpoint of a sampler and its last line, before its control began."""
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    shutil.rmtree(run / "seed-0" / "online-matched-otc-value")
+    for name in ("offline", "otc-value", "uniform"):
+        metrics = run / "seed-0" / name / "metrics.jsonl"
+        metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
+    finish(marline("resume", str(run)))
+    assert fingerprints(run) == fingerprints(uninterrupted)
+
+
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    file = run / "seed-0" / "otc-value" / "checkpoint-0000002" / "agent_1" / "learner.safetensors"
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
+    for checkpoint in ("offline/checkpoint-0000060", "otc-value/checkpoint-0000002"):
+        file = run / "seed-0" / checkpoint / "agent_1" / "learner.safetensors"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
     finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import resource
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from marline.data.files import (
     append_line,
     atomic_bytes,
     atomic_json,
+    atomic_text,
     open_regular,
     publish_directory,
     read_lines,
@@ -23,7 +25,7 @@ from marline.data.files import (
     to_json,
     write_atomically,
 )
-from marline.data.scratch import exchange
+from marline.data.scratch import discard, exchange, is_scratch
 from marline.errors import ConfigError, CorruptionError
 
 
@@ -202,6 +204,36 @@ def test_leftovers_go_and_work_in_progress_stays(tmp_path: Path) -> None:
         os.remove(tmp_path / "x" / "three")
     assert names(tmp_path) == [".x.mine.partial", "x", "y"]
     assert names(tmp_path / "x") == ["one"]
+
+
+def test_a_directory_goes_in_one_step_and_what_is_left_of_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "x" / name).write_bytes(b"")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard(tmp_path / "x")
+    (left,) = tmp_path.iterdir()
+    assert is_scratch(left) and names(left) == ["one", "two"]
+    atomic_bytes(tmp_path / "y", b"")  # any write into the folder
+    assert names(tmp_path) == ["y"]
+
+
+def test_what_is_no_file_is_written_to_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDWR)
+    atomic_text(tmp_path / "pipe", "\u03b1")
+    assert os.read(pipe, 8) == "\u03b1".encode() and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    os.close(pipe)
+    atomic_text(tmp_path / "new" / "file", "\u03b1\n")
+    assert (tmp_path / "new" / "file").read_bytes() == "\u03b1\n".encode() and names(tmp_path / "new") == ["file"]
 
 
 def test_lines_come_back_and_a_torn_last_one_does_not(tmp_path: Path) -> None:

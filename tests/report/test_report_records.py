@@ -139,11 +139,15 @@ def test_a_team_deployed_outside_has_returns_where_they_are_known(write_run: Wri
     write_report([path], tmp_path / "report.html")
 
 
-def test_hashes_are_those_of_the_last_policies(write_run: WriteRun, tmp_path: Path) -> None:
+def test_hashes_are_those_of_the_last_policies_that_were_measured(write_run: WriteRun, tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", seeds=(0,), deployments=3)
+    before = read_run(path).policies["uniform", 0]
     later = path / "seed-0" / "uniform" / "deployment-04" / "policies"
     later.mkdir(parents=True)
     (later / "manifest.json").write_text('{"files": {"agent_0.safetensors": {"sha256": "abc"}}}', "utf-8")
+    assert read_run(path).policies["uniform", 0] == before  # a kill may have come before the checkpoint
+    with (later.parents[1] / "metrics.jsonl").open("a") as file:
+        file.write('{"deployment": 4, "agents": {}}\n')
     assert read_run(path).policies["uniform", 0] == {"agent_0.safetensors": "abc"}
 
 

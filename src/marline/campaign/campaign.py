@@ -19,7 +19,7 @@ from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
 from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
 from marline.campaign.ledger import Event, Ledger, require_same_configuration
-from marline.campaign.lineage import lineage
+from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
@@ -306,7 +306,7 @@ class Campaign:
             provenance={"task": self.config.task, "seed": self.seed, "sampler": self.sampler_name},
             out=home / "bundles" if out is None else Path(out),
         )
-        body = {
+        body: dict[str, Any] = {
             "policies": {agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
             "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
             "folder": str(exported.folder),
@@ -314,7 +314,9 @@ class Campaign:
         exported.require_places()
         with self._writing():
             # before the bundles: none may be out there that the ledger does not know
-            if body not in [event.body for event in self._events_of("exported", exported.deployment)]:
+            known = exported_policies(self.ledger.events(), exported.deployment)  # without those withdrawn since
+            are_out = all(policy in known.get(agent, ()) for agent, policy in body["policies"].items())
+            if not are_out or body not in [event.body for event in self._events_of("exported", exported.deployment)]:
                 self.ledger.append("exported", exported.deployment, body)
             exported.write()
         return exported
@@ -696,10 +698,11 @@ class Campaign:
                 self._is_writing = False
 
     def _reconcile(self) -> None:
+        if self._team is not None:
+            with contextlib.suppress(CorruptionError):  # of a checkpoint that is no longer needed
+                self._offline.settle(self.config.offline_updates)
         if self._number:
-            self._history.rewind(self._number)
-        elif self._team is not None:
-            self._offline.rewind(self.config.offline_updates)
+            self._history.settle(self._number)
         if (self._history.deployment(self._number + 1) / "logs").exists():
             self._history.drop_waiting(self._number + 1)
         for kind, number, body in due_events(

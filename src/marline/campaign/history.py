@@ -1,6 +1,6 @@
 """What one team has been through, on disk: checkpoints, policies, logs and measurements.
 
-    checkpoint-0003/      learners and sampler memories after deployment 3; the last two are kept
+    checkpoint-0000003/   learners and sampler memories after deployment 3; the last two are kept
     deployment-03/logs/   what each agent logged in deployment 3, D4RL keys, one file per agent
     deployment-03/policies/   as tuned on it
     deployment-03/learners/   the same with critics and optimizers, where a team may be rolled back to it
@@ -11,14 +11,14 @@
                               history beside the checkpoints
     metrics.jsonl         a line per deployment, 0 being the offline team
 
-Everything is published by a rename; a checkpoint carries all lines of metrics up to itself, so
-whatever a crash leaves behind is either the old state or the new one.
+Everything is published by a rename, and a checkpoint comes last: without it, what else a deployment left is made again.
+It carries the lines of metrics up to itself, of which `metrics.jsonl` is a copy to read. So whatever a crash leaves
+behind is either the old state or the new one; what is left to do after a checkpoint, `settle` does.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from jaxtyping import PyTree
 
 from marline.agent import AgentState
 from marline.campaign.measurements import require_records, require_stopped
+from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, read_lines
+from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
 from marline.errors import CorruptionError
 from marline.types import AgentID
@@ -48,11 +50,10 @@ class History:
 
     def steps(self) -> list[int]:
         """Numbers of the checkpoints there are, ascending."""
-        found = self.folder.glob("checkpoint-" + "[0-9]" * 7)
-        return sorted(int(path.name.removeprefix("checkpoint-")) for path in found)
+        return checkpoint_steps(self.folder)
 
     def records(self) -> list[Record]:
-        """One measurement per deployment so far; `CorruptionError` where a line is damaged."""
+        """The lines of `metrics.jsonl`; what counts is `records_at`. `CorruptionError` where a line is damaged."""
         path = self.folder / "metrics.jsonl"
         return require_records(path, read_lines(path))
 
@@ -69,9 +70,17 @@ class History:
         self.forget()
 
     def forget(self) -> None:
-        """Remove all checkpoints but the last two."""
+        """Remove all checkpoints but the last two, each in one step, and what killed writers left."""
         for old in self.steps()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(self.checkpoint(old))
+            discard(self.checkpoint(old))
+        if self.folder.exists():
+            sweep(self.folder)
+
+    def settle(self, step: int) -> None:
+        """Do what a kill right after checkpoint `step`, the last that is intact, may have kept from being done."""
+        self.rewind(step)
+        if self.steps()[-1] == step:  # else a later one is damaged, and those before it may be needed
+            self.forget()
 
     def published(self) -> list[Path]:
         """Folders and files that were published by a rename each, those of a deployment in the order of that."""
@@ -80,7 +89,7 @@ class History:
         deployed = [path for kind in kinds for path in sorted(self.folder.glob(f"deployment-*/{kind}"))]
         deployed += sorted(self.folder.glob("diverged/*"))
         files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / "metrics.jsonl"]
-        return [path for path in (*deployed, *files) if path.exists()]
+        return [path for path in (*deployed, *files) if path.exists() and not is_scratch(path)]
 
     def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
         """Learners and sampler memories of checkpoint `step`, given members of the same shapes.
@@ -88,7 +97,7 @@ class History:
         Measurements beyond it are dropped, for what follows will be done again.
         """
         restored = self.load(step, members)
-        self.rewind(step)
+        self.settle(step)
         return restored
 
     def load(self, step: int, members: Members) -> dict[AgentID, AgentState]:
@@ -142,7 +151,8 @@ class History:
 
     def drop_waiting(self, number: int) -> None:
         """Remove logs that wait, which are among those of the deployment by now."""
-        shutil.rmtree(self.waiting(number), ignore_errors=True)
+        if self.waiting(number).exists():
+            discard(self.waiting(number))
 
     def save_policies(self, number: int, policies: Mapping[AgentID, PyTree]) -> None:
         """Publish the policies that came out of a deployment."""
@@ -184,7 +194,7 @@ class History:
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a checkpoint."""
-        return self.folder / f"checkpoint-{step:07d}"
+        return checkpoint_folder(self.folder, step)
 
     def _is_intact(self, step: int) -> bool:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marline.campaign.gates import compare_returns
-from marline.campaign.history import History
+from marline.campaign.history import History, Record
 from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lineage import lineage
 from marline.data import dataset
@@ -45,6 +45,7 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
         tuned: deployments that the team was tuned on.
     """
     events = Ledger(folder).events()
+    records = history.records_at(tuned) if tuned else []
     known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
     if ("created", 0, None) not in known:
         agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
@@ -63,16 +64,15 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
             body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
             yield "ingested", number, {"logs": list_sha256(home / "logs"), **body}
         if (home / "logs").exists() and ("gated", number, None) not in known and number >= 2:
-            gate = _gate(home, history, number, events)
+            gate = _gate(home, records, number, events)
             if gate is not None:
                 yield "gated", number, gate
         if number <= tuned and ("tuned", number, None) not in known:
-            yield "tuned", number, _tuned(home, history, offline, number)
+            yield "tuned", number, _tuned(home, records, number)
 
 
-def _gate(home: Path, history: History, number: int, events: Sequence[Event]) -> dict[str, Any] | None:
+def _gate(home: Path, records: Sequence[Record], number: int, events: Sequence[Event]) -> dict[str, Any] | None:
     """How the deployment went, against the one before it; None where that is not known."""
-    records = history.records()
     before = records[number - 2].get("returns") if len(records) > number - 2 else None
     if before is None:
         return None
@@ -88,8 +88,8 @@ def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
     return np.mean([episodes(log).returns for log in logs.values()], axis=0)
 
 
-def _tuned(home: Path, history: History, offline: History, number: int) -> dict[str, Any]:
-    by_number = {record["deployment"]: record for record in [*offline.records(), *history.records()]}
+def _tuned(home: Path, records: Sequence[Record], number: int) -> dict[str, Any]:
+    by_number = {record["deployment"]: record for record in records}
     record, deployed = by_number[number], by_number[number - 1]
     return {
         **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},

@@ -1,4 +1,4 @@
-"""How much disk a run will need, so that it is refused before the start and not after days."""
+"""How much a run will write, so that one that cannot end is refused before the start and not after days."""
 
 from __future__ import annotations
 
@@ -12,21 +12,34 @@ from marline.campaign.study import memory_template
 from marline.configuration import RunConfig
 from marline.data.experience import Experience
 from marline.data.files import require_space
+from marline.data.manifest import LARGEST
+from marline.errors import require
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Spec
 
 CHECKPOINTS = 3  # the two that are kept, and the one that is being written
+MEASURED_BYTES = 1600  # of one agent at one deployment, in the list of every later checkpoint: OTC measures most
 
 
 def require_room(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> None:
-    """Raise `StorageError` unless the disk of a new run directory has room for all of the run.
+    """Refuse a run that cannot come to its end.
 
     Args:
-        folder: the run directory.
+        folder: the run directory, not made yet.
         config: of the run.
         sizes: spec and number of offline rows of each agent.
+
+    Raises:
+        StorageError: the disk has no room for all of the run.
+        ConfigError: what is measured would be more than is read again.
     """
     require_space(folder, estimate_bytes(config, sizes))
+    most = LARGEST // (MEASURED_BYTES * len(sizes))
+    require(
+        config.deployments <= most,
+        f"{config.deployments:,} deployments of {len(sizes):,} agents are planned, and what is measured of them would "
+        f"be more than the {LARGEST:,} bytes that are read of one list; plan at most {most:,} deployments of so many",
+    )
 
 
 def estimate_bytes(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> int:

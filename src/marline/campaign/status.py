@@ -10,7 +10,7 @@ from marline.campaign.diverging import Stop, stops
 from marline.campaign.ledger import Event, Ledger, require_same_configuration
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.measurements import require_records
-from marline.campaign.run_directory import require_run
+from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps, require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.manifest import read_sealed, require_file_name
 from marline.errors import CorruptionError, require
@@ -100,7 +100,7 @@ def status(folder: Path) -> Status:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
     offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
     rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
-    trained = (offline / f"checkpoint-{offline_updates:07d}").exists()
+    trained = checkpoint_folder(offline, offline_updates).exists()
     done = _last_step(home)
     for number in range(1, done + 1):
         for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
@@ -182,13 +182,12 @@ def _num_rows(folder: Path) -> dict[AgentID, int]:
 
 
 def _last_step(folder: Path) -> int:
-    found = folder.glob("checkpoint-" + "[0-9]" * 7)
-    return max((int(path.name.removeprefix("checkpoint-")) for path in found), default=0)
+    return max(checkpoint_steps(folder), default=0)
 
 
 def _records(folder: Path, step: int) -> list[dict[str, Any]]:
     """The measurements that a checkpoint carries."""
-    path = folder / f"checkpoint-{step:07d}" / "manifest.json"
+    path = checkpoint_folder(folder, step) / "manifest.json"
     return require_records(path, read_sealed(path, "marline checkpoint", 1).get("records"))
 
 

@@ -90,7 +90,10 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     if (folder / "data" / "dataset.json").exists():
         return dataset.load(folder / "data")
     if config.task is None or config.dataset_size is None:
-        raise CorruptionError(f"{folder / 'data'} is missing, and these logs cannot be made again: put them back")
+        raise CorruptionError(
+            f"{folder / 'data'} is missing, and these logs cannot be made again: put them back, or repeat the command "
+            "that started the run, with the same logs"
+        )
     logs = random_play(config)
     keep_play(folder, config, logs)
     return logs
@@ -177,9 +180,9 @@ class _Study:
         """The offline teams, trained or read from disk."""
         config = self.config
         histories = {seed: self._history(seed, OFFLINE) for seed in self.seeds}
-        last, team = self._offline_so_far(histories)
+        found, team = self._offline_so_far(histories)
+        saved = last = found or 0
         yield "offline training", last
-        saved = last
         stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
         training = tuning.pretrain(
             team,
@@ -198,7 +201,7 @@ class _Study:
             if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
                 saved = done
                 self._save(team, histories, done, {seed: [] for seed in self.seeds}, stopped)
-        if not all(history.records() for history in histories.values()):
+        if found != config.offline_updates:
             measured = self._evaluate(team, 0, {}, 0.0, stopped)
             records = {seed: [measured[seed]] for seed in self.seeds}
             self._save(team, histories, config.offline_updates, records, stopped)
@@ -211,18 +214,22 @@ class _Study:
             raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
         return team
 
-    def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int, Team]:
+    def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int | None, Team]:
+        """The updates of the last checkpoint, if there is one, and the teams as they were then."""
         untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
         done = _common_step(histories)
-        return (0, untrained) if done is None else (done, _restore(untrained, histories, done))
+        return done, untrained if done is None else _restore(untrained, histories, done)
 
     def tune(self, team: Team, name: str) -> Iterator[Step]:
         """K deployments under one sampler, from the offline teams."""
         config, sampler = self.config, self.config.samplers[name]
         histories = {seed: self._history(seed, name) for seed in self.seeds}
-        records = {seed: self._history(seed, OFFLINE).records() for seed in self.seeds}
+        offline = {seed: self._history(seed, OFFLINE) for seed in self.seeds}
+        records = {seed: history.records_at(config.offline_updates) for seed, history in offline.items()}
         start, done = team, _common_step(histories)
-        if done == config.deployments:
+        if done is not None and done >= config.deployments:
+            for history in histories.values():
+                history.settle(done)
             yield f"{name}: done before", config.deployments * config.updates
             return
         if not trains(sampler):
@@ -237,7 +244,7 @@ class _Study:
             for number in range(1, done + 1):
                 team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
             team = _restore(team, histories, done)
-            records = {seed: history.records() for seed, history in histories.items()}
+            records = {seed: history.records_at(done) for seed, history in histories.items()}
             yield f"{name}: resumed", done * config.updates
 
         def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
@@ -312,7 +319,8 @@ class _Study:
         prescribed = {}
         for (seed, agent), state in team.items():
             memory = state.sampler
-            for record in self._history(seed, self.config.matches[name]).records()[1:]:
+            matched = self._history(seed, self.config.matches[name])
+            for record in matched.records_at(self.config.deployments)[1:]:
                 drawn = record["agents"][agent]
                 if "share_offline" not in drawn:  # it diverged with the first update
                     continue

@@ -39,7 +39,7 @@ def read_policies(
     if config.offline_updates not in offline.steps():
         raise ConfigError(f"the team in {folder} is not trained yet; wait until its offline training is over")
     history = offline if sampler is None else History(folder / sampler)
-    done = max((record["deployment"] for record in history.records()), default=0)
+    done = 0 if sampler is None else max(history.steps(), default=0)
     number = done if deployment is None else deployment
     require(0 <= number <= done, f"the team in {history.folder} was tuned on deployments up to {done}, not on {number}")
     algorithms = {agent: algorithm_of(config.algorithm, agent) for agent in sizes}

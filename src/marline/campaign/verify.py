@@ -92,9 +92,9 @@ def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manif
             for name in ("policies", "learners"):
                 if (home / name).exists():
                     yield home / name, checkpoints.read_manifest
-            for batch in sorted((home / "diverged").glob("*")):
+            for batch in sorted((home / "diverged").glob("[!.]*")):
                 yield batch, checkpoints.read_manifest
-            for contract in sorted((home / "bundles").glob("*/contract.json")):
+            for contract in sorted((home / "bundles").glob("[!.]*/contract.json")):
                 yield contract.parent, _read_contract
 
 
@@ -136,7 +136,7 @@ def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
 
 
 def _histories(folder: Path) -> list[History]:
-    return [History(home) for home in sorted(folder.glob("seed-*/*")) if home.is_dir()]
+    return [History(home) for home in sorted(folder.glob("seed-*/[!.]*")) if home.is_dir()]
 
 
 def _lines(history: History) -> list[Any] | None:

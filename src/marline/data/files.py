@@ -2,7 +2,7 @@
 
 Everything is first written into a scratch directory beside its destination (see `scratch`), flushed to
 the disk, and then renamed into place. What a killed writer leaves behind ends in `.partial` and is
-removed at the next write to the same destination.
+removed at the next write into the same folder.
 """
 
 from __future__ import annotations
@@ -55,6 +55,19 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, num_bytes: in
 def atomic_bytes(path: Path, data: bytes) -> None:
     """Put a file with this content in place in one step; see `write_atomically`."""
     write_atomically(path, lambda scratch: _write_bytes(scratch, data), num_bytes=len(data))
+
+
+def atomic_text(path: Path, text: str) -> None:
+    """Put a UTF-8 file with this text in place in one step; see `write_atomically`.
+
+    What is no file, such as /dev/stdout, has no old state to keep and is written to as it is.
+    """
+    data = text.encode()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _explained(path, len(data)):
+            path.write_bytes(data)
+        return
+    atomic_bytes(path, data)
 
 
 def atomic_json(path: Path, value: object) -> None:

@@ -22,7 +22,7 @@ Manifest = dict[str, Any]
 FileRecord = dict[str, Any]
 RESERVED = ("kind", "schema", "files", "seal")
 _NO_SEAL = "0" * 64
-_LARGEST = 1 << 26  # bytes of JSON: more is not a list of files
+LARGEST = 1 << 28  # bytes of JSON; more is neither written nor read. docs/scaling.md tells for how many agents it does
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -39,7 +39,7 @@ def write_sealed(
         files: `record_file` of every file, by path relative to the folder.
 
     Raises:
-        ConfigError: `entries` has a reserved key or a value without a JSON form.
+        ConfigError: `entries` has a reserved key or a value without a JSON form, or is more than would be read again.
         OSError: the disk is full or the path may not be written.
     """
     for key in RESERVED:
@@ -48,7 +48,13 @@ def write_sealed(
     document = {"kind": kind, "schema": schema, **entries, "files": dict(files), "seal": _NO_SEAL}
     text = to_json(document, indent=2) + "\n"
     head, tail = text.rsplit(_NO_SEAL, 1)
-    path.write_bytes((head + hashlib.sha256(text.encode()).hexdigest() + tail).encode())
+    data = (head + hashlib.sha256(text.encode()).hexdigest() + tail).encode()
+    if len(data) > LARGEST:
+        raise ConfigError(
+            f"{path.name} of this {kind.removeprefix('marline ')} would have {len(data):,} bytes, and no more than "
+            f"{LARGEST:,} are read again; plan fewer agents or fewer deployments in one run"
+        )
+    path.write_bytes(data)
 
 
 def read_sealed(path: Path, kind: str, schema: int) -> Manifest:
@@ -59,7 +65,9 @@ def read_sealed(path: Path, kind: str, schema: int) -> Manifest:
         DataError: it is of another kind, or of a newer version than this one knows.
     """
     with open_regular(path) as file:
-        data = file.read(_LARGEST)
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise CorruptionError(f"{path} has more than the {LARGEST:,} bytes that marline writes; restore a copy")
     try:
         manifest = json.loads(data)
         seal = manifest["seal"]

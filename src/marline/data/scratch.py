@@ -1,8 +1,8 @@
-"""What durable writing is made of: scratch directories, flushing, and the exchange of two directories.
+"""What durable writing and removing are made of: scratch directories, flushing, and the exchange of two directories.
 
 A scratch directory lies beside its destination, is named `.<name>.<16 hex digits>.partial` and is
 locked by its writer. The kernel lets go of the lock when the writer dies, so that leftovers can be
-told from work in progress.
+told from work in progress. Whatever has such a name counts for nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".partial"
+_NAME = re.compile(rf"\..+\.[0-9a-f]{{16}}{re.escape(SUFFIX)}", re.DOTALL)
 
 
 @contextlib.contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
     """A new locked directory beside `path`, removed at the end if it is still there.
 
-    Scratch directories of `path` whose writer is gone are removed first.
+    Scratch directories in that folder whose writer is gone are removed first.
     """
-    _remove_leftovers(path)
+    sweep(path.parent)
     scratch, lock = _make_locked(path)
     try:
         yield scratch
@@ -39,7 +40,7 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 
 def _make_locked(path: Path) -> tuple[Path, int]:
     while True:
-        scratch = path.parent / f".{path.name}.{secrets.token_hex(8)}{SUFFIX}"
+        scratch = _scratch_name(path)
         scratch.mkdir()
         with contextlib.suppress(FileNotFoundError):  # taken for a leftover before it was locked: make another
             lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -53,16 +54,29 @@ def is_scratch(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(SUFFIX)
 
 
-def _remove_leftovers(path: Path) -> None:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(SUFFIX)}")
-    for name in os.listdir(path.parent):
-        if not pattern.fullmatch(name):
-            continue
+def discard(directory: Path) -> None:
+    """Remove a directory in one step: it takes a scratch name before the first of its files goes.
+
+    After a kill half way it is still there as a whole, or is a leftover for `sweep`.
+    """
+    scratch = _scratch_name(directory)
+    os.rename(directory, scratch)
+    sync(directory.parent)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the scratch directories in a folder whose writer is gone."""
+    for name in filter(_NAME.fullmatch, os.listdir(folder)):
         with contextlib.suppress(OSError):
-            lock = os.open(path.parent / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            lock = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             if _locks(lock, where_unsupported=False):
-                shutil.rmtree(path.parent / name, ignore_errors=True)
+                shutil.rmtree(folder / name, ignore_errors=True)
             os.close(lock)
+
+
+def _scratch_name(path: Path) -> Path:
+    return path.parent / f".{path.name}.{secrets.token_hex(8)}{SUFFIX}"
 
 
 def _locks(descriptor: int, *, where_unsupported: bool = True) -> bool:

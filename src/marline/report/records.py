@@ -171,7 +171,7 @@ def read_run(path: Path) -> Run:
                 torn += [] if complete else [file]
             if (file := folder / "trajectories.json").is_file():
                 trajectories[sampler, seed] = _read_object(file)
-            if (manifest := _last_manifest(folder)) is not None:
+            if (manifest := _last_manifest(folder, max(lines[sampler, seed], default=0))) is not None:
                 policies[sampler, seed] = file_hashes(_read_object(manifest))
     file = path / "data" / "dataset.json"
     dataset = _read_object(file) if file.is_file() else {}
@@ -236,10 +236,11 @@ def _folders(path: Path, seeds: list[int]) -> dict[int, dict[str, Path]]:
     }
 
 
-def _last_manifest(folder: Path) -> Path | None:
-    """That of the policies of the last deployment."""
+def _last_manifest(folder: Path, last: int) -> Path | None:
+    """That of the policies of the last deployment that was measured; of the next there may be some, made anew later."""
     found = {int(match[1]): name for name in folder.iterdir() if (match := DEPLOYMENT.fullmatch(name.name))}
-    manifests = [found[number] / "policies" / "manifest.json" for number in sorted(found, reverse=True)]
+    numbers = sorted((number for number in found if number <= last), reverse=True)
+    manifests = [found[number] / "policies" / "manifest.json" for number in numbers]
     return next((manifest for manifest in manifests if manifest.is_file()), None)
 
 

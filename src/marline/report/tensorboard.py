@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from marline.data.files import write_atomically
 from marline.errors import ConfigError
 from marline.report.records import Run, read_run
 from marline.report.tables import DIAGNOSTICS
@@ -26,14 +27,18 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
     for run in map(read_run, runs):
         for sampler, seed in run.lines:
             file = folder / run.path.name / sampler / f"seed-{seed}" / FILE
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink(missing_ok=True)
-            writer = RecordWriter(str(file))
-            writer.write(Event(file_version=FORMAT).SerializeToString())
+            events = [Event(file_version=FORMAT)]
             for step, values in _steps(run, sampler, seed):
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-                writer.write(Event(step=step, summary=summary).SerializeToString())
-            writer.close()
+                events.append(Event(step=step, summary=summary))
+
+            def write(path: Path, events: Sequence[Event] = events) -> None:
+                writer = RecordWriter(str(path))
+                for event in events:
+                    writer.write(event.SerializeToString())
+                writer.close()
+
+            write_atomically(file, write)
     return folder
 
 
