@@ -123,7 +123,7 @@ def test_a_line_that_a_kill_kept_from_the_metrics_is_written_and_the_control_mat
     for name in ("offline", "otc-value", "uniform"):
         metrics = run / "seed-0" / name / "metrics.jsonl"
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
-    finish(marline("resume", str(run)))
+    finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 
 

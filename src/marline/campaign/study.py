@@ -282,7 +282,7 @@ class _Study:
         """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
         config, policies = self.config, tuning.policies(team, self.config.algorithm)
         so_far = histories if done else {seed: self._history(seed, OFFLINE) for seed in self.seeds}
-        records = {seed: history.records() for seed, history in so_far.items()}
+        records = {seed: its.records_at(done or config.offline_updates) for seed, its in so_far.items()}
         for number in range(done + 1, config.deployments + 1):
             measured = self._evaluate(team, number, {}, 0.0, {seed: {} for seed in self.seeds})
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
