@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json as jsonlib
 import os
 import platform
@@ -21,10 +22,11 @@ import marline
 from marline import envs, film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.campaign import study
+from marline.campaign.belonging import require_belonging
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
+from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lock import writing
 from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
@@ -37,6 +39,7 @@ from marline.console import ProgressDisplay, resumable, say
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
+from marline.data.plain import require_plain_path
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import DIVERGED, CorruptionError, require
@@ -84,6 +87,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 def resume(options: cli.Resume) -> int:
     """`marline resume`."""
     config = RunConfig.read(require_run(options.run))
+    require_belonging(options.run, Ledger(options.run).events())
     if config.task is not None:
         if options.trust:
             envs.trust(config.task)
@@ -117,7 +121,10 @@ def play(options: cli.Play) -> int:
     require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
     if options.video is not None:
         film.require_filmable(options.video)
-    config = None if options.run is None else RunConfig.read(require_run(options.run))
+    config = None
+    if options.run is not None:
+        config = RunConfig.read(require_run(options.run))
+        require_belonging(options.run, Ledger(options.run).events())
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
     assert name is not None
@@ -226,7 +233,10 @@ def report(options: cli.Report) -> int:
 
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
-    timelines = {run: timeline(Ledger(run).events()) for run in runs}
+    outputs = [options.output, options.csv, options.summary, options.figure, options.tensorboard]
+    for run, output in itertools.product(runs, filter(None, outputs)):
+        require_plain_path(run, output)
+    timelines = {run: timeline(_events(run)) for run in runs}
     page = reporting.write_report(runs, options.output or runs[0] / "report.html", timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
@@ -244,6 +254,16 @@ def report(options: cli.Report) -> int:
     say(f"  report: {page}")
     say(f"  next:   open {page} in a browser")
     return 0
+
+
+def _events(run: Path) -> list[Event]:
+    """What happened in a campaign, nothing in a study; `CorruptionError` if the parts do not belong together."""
+    if not (run / "run.json").is_file():
+        return []  # what reads it next says so
+    require_run(run)
+    events = Ledger(run).events()
+    require_belonging(run, events)
+    return events
 
 
 def export(options: cli.Export) -> int:

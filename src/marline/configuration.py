@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from marline.algorithms import ALGORITHMS, Algorithm
+from marline.data.files import LARGEST_CONFIGURATION, read_regular
+from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.samplers import OTC, SAMPLERS, Sampler
@@ -28,6 +30,7 @@ REBUILDABLE: dict[str, type[Any]] = {
     )
 }
 CONTROL = "online-matched"
+OFFLINE = "offline"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,11 @@ class RunConfig:
         require(len(set(self.seeds)) == len(self.seeds), f"seeds {list(self.seeds)} repeat; name each once")
         require(all(0 <= seed < 2**31 for seed in self.seeds), f"seeds {list(self.seeds)} must lie in [0, 2^31)")
         require(len(self.samplers) > 0, "no samplers: a run needs at least one")
+        for name in self.samplers:  # folders are called so
+            require_file_name(name, "sampler")
+            require(name != OFFLINE, f"no sampler can be called {OFFLINE!r}: that is the offline team; rename it")
+        for control, source in self.matches.items():
+            require(source in self.samplers, f"{control} matches {source!r}, which is no sampler of the run")
 
     def to_json(self) -> dict[str, Any]:
         """The resolved configuration, every option spelled out."""
@@ -120,7 +128,7 @@ class RunConfig:
     def read(path: Path) -> RunConfig:
         """The configuration in `path`; `CorruptionError` when it is not one."""
         try:
-            document = json.loads(path.read_text("utf-8"))
+            document = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
             require(isinstance(document, dict), "it holds no JSON object")
             return RunConfig.from_json(document)
         except (ConfigError, LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:

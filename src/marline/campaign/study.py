@@ -20,13 +20,18 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import tuning
+from marline.campaign.belonging import require_belonging
 from marline.campaign.history import TRAJECTORIES, History, Record
+from marline.campaign.ledger import Ledger
+from marline.campaign.run_directory import configuration_sha256
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import RunConfig
 from marline.data import dataset
+from marline.data.checkpoints import tree_sha256
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
+from marline.data.plain import require_plain_run
 from marline.data.scratch import is_scratch
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, CorruptionError, require
@@ -46,6 +51,7 @@ def create(folder: Path, config: RunConfig) -> None:
     """Start a run directory, or find the same run there already; `ConfigError` if it is another."""
     path = folder / "run.json"
     if path.exists():
+        require_plain_run(folder)
         different = config.difference(RunConfig.read(path))
         if different:
             command = "status" if config.task is None else "resume"
@@ -53,6 +59,7 @@ def create(folder: Path, config: RunConfig) -> None:
                 f"{folder} already holds another run ({'; '.join(different)}); "
                 f"choose another --run, or go on with that one: marline {command} {folder}"
             )
+        require_belonging(folder, Ledger(folder).events())
         return
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
@@ -69,7 +76,7 @@ def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
         raise CorruptionError(f"{folder / 'data'} is missing, and these logs cannot be made again: put them back")
     logs = collect_random(make_task(config.task), config.dataset_size, seed=config.data_seed)
     provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
-    dataset.save(folder / "data", logs, provenance)
+    dataset.save(folder / "data", logs, provenance | _source(folder))
     return logs
 
 
@@ -105,7 +112,13 @@ def rehearse(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> li
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
     """Copy given offline logs into the run directory, where their hashes are kept; done once."""
     if not (folder / "data" / "dataset.json").exists():
-        dataset.save(folder / "data", logs, {"source": source})
+        dataset.save(folder / "data", logs, {"source": source, **_source(folder)})
+
+
+def _source(folder: Path) -> dict[str, str]:
+    """For which configuration the offline logs are there."""
+    path = folder / "run.json"
+    return {"run.json": configuration_sha256(path)} if path.exists() else {}
 
 
 def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
@@ -149,6 +162,21 @@ def run_part(
         yield from study.offline()
     else:
         yield from study.tune(study.trained(), sampler)
+
+
+def replay(
+    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seed: int, sampler: str | None
+) -> dict[AgentID, bool]:
+    """Compute again what a part computed last, changing nothing: whether what is served has the same bytes.
+
+    Args:
+        folder, config, data, seed, sampler: as of `run_part`.
+
+    Returns:
+        By agent, whether its policy and its learner are those in the run directory; nothing for a part that has not
+        come to its first checkpoint.
+    """
+    return _Study(folder, config, place_data(config, dict(data)), (seed,)).replay(seed, sampler)
 
 
 class _Study:
@@ -204,6 +232,46 @@ class _Study:
             raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
         return team
 
+    def replay(self, seed: int, name: str | None) -> dict[AgentID, bool]:
+        """See the function."""
+        config, history = self.config, self._history(seed, name or "offline")
+        step = max(history.intact_steps(), default=0)
+        if step == 0:
+            return {}
+        if name is None:
+            team = tuning.recruit_on(self.experiences, config.algorithm, seeds=self.seeds)
+            for trained in tuning.pretrain(team, config.algorithm, num_updates=step, chunk=config.updates):
+                team = trained.team
+        else:
+            before = self._tuned(self.trained(), name, step - 1)
+            team = tuning.merge(before, self._logs({seed: history}, step), step, config.algorithm)
+            team = tuning.tune_on(team, step, config.algorithm, config.samplers[name], num_updates=config.updates).team
+        there = history.load(step, _of_seed(team, seed))
+        same = {
+            agent: tree_sha256(state.learner) == tree_sha256(there[agent].learner)
+            for agent, state in _of_seed(team, seed).items()
+        }
+        if name is not None:
+            policies = _of_seed(tuning.policies(team, config.algorithm), seed)
+            served = history.load_policies(step, policies)
+            same = {agent: same[agent] and tree_sha256(served[agent]) == tree_sha256(policies[agent]) for agent in same}
+        return same
+
+    def _tuned(self, team: Team, name: str, step: int) -> Team:
+        """The team after deployment `step`, from disk; `team` is that of offline training."""
+        sampler, histories = self.config.samplers[name], {seed: self._history(seed, name) for seed in self.seeds}
+        if step == 0:
+            return self._prescribe(tuning.equip(team, sampler), name, sampler)
+        templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
+        team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
+        for number in range(1, step + 1):
+            team = tuning.merge(team, self._logs(histories, number), number, self.config.algorithm)
+        return {
+            (seed, agent): state
+            for seed, history in histories.items()
+            for agent, state in history.load(step, _of_seed(team, seed)).items()
+        }
+
     def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int, Team]:
         untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
         done = _common_step(histories)
@@ -220,13 +288,11 @@ class _Study:
             return
         if done is None:
             yield f"{name}: preparing", 0
-            done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
+            done, team = 0, self._tuned(team, name, 0)
         else:
-            templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
-            team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
-            for number in range(1, done + 1):
-                team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
-            team = _restore(team, histories, done)
+            team = self._tuned(team, name, done)
+            for history in histories.values():
+                history.rewind(done)
             records = {seed: history.records() for seed, history in histories.items()}
             yield f"{name}: resumed", done * config.updates
 

@@ -24,6 +24,9 @@ import numpy as np
 from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
 from marline.errors import ConfigError, CorruptionError, MarlineError
 
+LARGEST_CONFIGURATION = 1 << 26  # bytes of run.json
+LARGEST_LINES = 1 << 30  # bytes of a file of JSON lines: more would exhaust memory, and no run writes it
+
 
 class StorageError(MarlineError):
     """The disk is full, or the path may not be written."""
@@ -124,12 +127,12 @@ def read_lines(path: Path) -> list[object]:
     A last line without a line end was never acknowledged and is left out.
 
     Raises:
-        CorruptionError: another line is not JSON.
+        CorruptionError: another line is not JSON, or the file is too large or no plain file.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     values = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_regular(path, LARGEST_LINES).split(b"\n")[:-1], start=1):
         try:
             values.append(json.loads(line))
         except (ValueError, RecursionError) as error:
@@ -143,6 +146,32 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a regular file, in hexadecimal. Releases the interpreter lock, so threads help."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a plain file of at most so many bytes; see `open_regular`.
+
+    Raises:
+        CorruptionError: it is larger, is no plain file, or cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise CorruptionError(f"{path} has {size:,} bytes, more than anything that marline writes there")
+        return file.read(size)
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what the user asked for to where the user wants it: a file is replaced in one step, a link is followed.
+
+    A pipe or a device of the user's is written to. For errors see `write_atomically`.
+    """
+    data = text.encode("utf-8")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _explained(path, len(data)):
+            path.write_bytes(data)
+    else:
+        atomic_bytes(path, data)
 
 
 def open_regular(path: Path) -> io.BufferedReader:

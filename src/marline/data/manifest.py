@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from marline.data.files import open_regular, sha256_file, to_json
+from marline.data.files import open_regular, read_regular, sha256_file, to_json
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+from marline.memory import physical_memory
 
 Manifest = dict[str, Any]
 FileRecord = dict[str, Any]
@@ -102,8 +103,10 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
 def read_intact(path: Path, record: FileRecord) -> bytes:
     """The content of a small file; `CorruptionError` unless it has the size and hash that were recorded."""
     _require_size(path, record)
-    with open_regular(path) as file:
-        data = file.read()
+    memory = physical_memory()
+    if record["size"] > memory:
+        raise CorruptionError(f"{path} has {record['size']} bytes, and this machine {memory} bytes of memory")
+    data = read_regular(path, memory)
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise CorruptionError(f"{path} was altered after it was written: its SHA-256 differs; restore a copy")
     return data

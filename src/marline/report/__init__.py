@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from marline.data.files import write_output
 from marline.errors import ConfigError
 from marline.report.page import Moment, render
 from marline.report.records import read_run
@@ -33,8 +34,7 @@ def write_report(runs: Sequence[Path], output: Path, timelines: Mapping[Path, Se
     if not runs:
         raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
     page = render([read_run(run) for run in runs], timelines or {})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", newline="\n")
+    write_output(output, page)
     return output
 
 

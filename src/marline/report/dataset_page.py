@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from marline.data.check import Finding
 from marline.data.dataset import Dataset
+from marline.data.files import write_output
 from marline.data.summary import episodes, summarise
 from marline.errors import MarlineError
 from marline.report.appearance import number, plural, shorten
@@ -59,8 +60,7 @@ def write_dataset_page(output: Path, name: str, logs: Logs, findings: Sequence[F
         more=max(0, len(ordered) - MAX_FINDINGS),
         sections=sections,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", newline="\n")
+    write_output(output, page)
 
 
 def _headline(findings: Sequence[Finding]) -> str:

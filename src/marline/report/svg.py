@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from marline.data.files import write_output
 from marline.errors import ConfigError, require_name
 from marline.report.appearance import Look, looks, number, shorten
 from marline.report.figures import Panel, Trace, difference_panel, returns_panel
@@ -70,8 +71,7 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
         require_name(name, dict.fromkeys(one.name for run in read for one in run.samplers), "sampler of these runs")
     if samplers:
         read = [_only(run, samplers) for run in read]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(draw(read), encoding="utf-8")
+    write_output(path, draw(read))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from marline.data.files import write_output
 from marline.report.appearance import digits, looks, number, plural, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
@@ -60,19 +62,18 @@ def headlines(runs: Sequence[Path]) -> list[str]:
 
 def write_csv(runs: Sequence[Path], path: Path) -> Path:
     """One row per (run, sampler, seed, deployment): the return, and diagnostics averaged over agents."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for run in map(read_run, runs):
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in _rows(run))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for run in map(read_run, runs):
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in _rows(run))
+    write_output(path, text.getvalue())
     return path
 
 
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(_markdown(read_run(run)) for run in runs) + "\n", encoding="utf-8")
+    write_output(path, "\n\n".join(_markdown(read_run(run)) for run in runs) + "\n", encoding="utf-8")
     return path
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from marline.errors import ConfigError
+from marline.data.manifest import require_file_name
+from marline.data.plain import require_plain_path
+from marline.errors import ConfigError, CorruptionError
 from marline.report.records import Run, read_run
 from marline.report.tables import DIAGNOSTICS
 
@@ -20,6 +22,7 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
 
     Raises:
         ConfigError: tensorboardX is not installed.
+        CorruptionError: a run is damaged, a sampler has a name that leads elsewhere, or a link lies in the way.
     """
     try:
         # protobuf makes both classes when they are imported, where no type checker sees them
@@ -33,7 +36,9 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
         ) from None
     for run in map(read_run, runs):
         for sampler, seed in run.lines:
+            require_file_name(sampler, f"{run.path / 'run.json'}: sampler", CorruptionError)
             file = folder / run.path.name / sampler / f"seed-{seed}" / FILE
+            require_plain_path(folder, file)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)
             writer = RecordWriter(str(file))
