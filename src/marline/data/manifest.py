@@ -24,6 +24,7 @@ FileRecord = dict[str, Any]
 RESERVED = ("kind", "schema", "files", "seal")
 _NO_SEAL = "0" * 64
 _LARGEST = 1 << 26  # bytes of JSON: more is not a list of files
+_HOLLOW = 1024  # no disk packs what is worth keeping so well
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -137,9 +138,12 @@ def require_file_name(name: str, what: str, error: type[MarlineError] = ConfigEr
 def _require_size(path: Path, record: FileRecord) -> None:
     if not os.path.lexists(path):
         raise CorruptionError(f"{path} is missing; restore a copy")
-    size = os.lstat(path).st_size
+    found = os.lstat(path)
+    size, stored = found.st_size, found.st_blocks * 512
     if size != record["size"]:
         raise CorruptionError(f"{path} has {size} bytes instead of {record['size']}; restore a copy")
+    if size > _HOLLOW * max(stored, 1 << 20):  # reading the nothing in it could take for ever
+        raise CorruptionError(f"{path} claims {size} bytes and takes {stored} on the disk; restore a copy")
 
 
 def _well_formed(files: object) -> bool:
