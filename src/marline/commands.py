@@ -258,7 +258,7 @@ def report(options: cli.Report) -> int:
 
 def _events(run: Path) -> list[Event]:
     """What happened in a campaign, nothing in a study; `CorruptionError` if the parts do not belong together."""
-    if not (run / "run.json").is_file():
+    if not os.path.lexists(run / "run.json"):
         return []  # what reads it next says so
     require_run(run)
     events = Ledger(run).events()

@@ -33,7 +33,7 @@ from marline.campaign.measurements import require_records, require_stopped
 from marline.campaign.run_directory import configuration_sha256
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_bytes, read_lines, sha256_file, to_json
+from marline.data.files import atomic_bytes, read_lines, small_sha256, to_json
 from marline.divergence import Divergence
 from marline.errors import CorruptionError, MarlineError
 from marline.types import AgentID
@@ -247,7 +247,7 @@ class History:
 def list_sha256(folder: Path) -> str:
     """SHA-256 of the list that vouches for all other files of a folder."""
     listed = folder / checkpoints.MANIFEST
-    return sha256_file(listed if listed.exists() else folder / dataset.MANIFEST)
+    return small_sha256(listed if listed.exists() else folder / dataset.MANIFEST)
 
 
 def identity(checkpoint: Path) -> str:

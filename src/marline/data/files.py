@@ -25,7 +25,7 @@ from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
 from marline.errors import ConfigError, CorruptionError, MarlineError
 
 LARGEST_CONFIGURATION = 1 << 26  # bytes of run.json
-LARGEST_LINES = 1 << 30  # bytes of a file of JSON lines: more would exhaust memory, and no run writes it
+LARGEST_LINES = 1 << 30  # bytes of any other text, or of a policy: more would exhaust memory, and no run writes it
 
 
 class StorageError(MarlineError):
@@ -159,6 +159,11 @@ def read_regular(path: Path, most: int) -> bytes:
         if size > most:
             raise CorruptionError(f"{path} has {size:,} bytes, more than anything that marline writes there")
         return file.read(size)
+
+
+def small_sha256(path: Path) -> str:
+    """SHA-256 of a file that no run writes large, such as a list of files; `CorruptionError` where it is."""
+    return hashlib.sha256(read_regular(path, LARGEST_LINES)).hexdigest()
 
 
 def write_output(path: Path, text: str) -> None:

@@ -130,10 +130,11 @@ def read_run(path: Path) -> Run:
         ConfigError: there is no run in `path`, or one of a newer marline.
         CorruptionError: a file in it is damaged, or a link, a pipe or a device; the message names it.
     """
+    if path.is_dir():
+        require_plain_run(path)
     if not (path / "run.json").is_file():
         problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
-    require_plain_run(path)
     settings = _read_object(path / "run.json")
     _check_settings(settings, path)
     samplers = tuple(_sampler(name, options, settings["samplers"]) for name, options in settings["samplers"].items())
