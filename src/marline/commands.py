@@ -87,7 +87,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 def resume(options: cli.Resume) -> int:
     """`marline resume`."""
     config = RunConfig.read(require_run(options.run))
-    require_belonging(options.run, Ledger(options.run).events())
+    require_belonging(options.run)
     if config.task is not None:
         if options.trust:
             envs.trust(config.task)
@@ -124,7 +124,7 @@ def play(options: cli.Play) -> int:
     config = None
     if options.run is not None:
         config = RunConfig.read(require_run(options.run))
-        require_belonging(options.run, Ledger(options.run).events())
+        require_belonging(options.run)
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
     assert name is not None
@@ -262,7 +262,7 @@ def _events(run: Path) -> list[Event]:
         return []  # what reads it next says so
     require_run(run)
     events = Ledger(run).events()
-    require_belonging(run, events)
+    require_belonging(run)
     return events
 
 

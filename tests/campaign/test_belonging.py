@@ -51,7 +51,7 @@ def told(folder: Path) -> str:
 
 def test_a_checkpoint_of_another_training_with_equal_shapes_is_named_and_not_used(world: Path, tmp_path: Path) -> None:
     folder = copy(world / "tuned", tmp_path / "run")
-    require_belonging(folder, Ledger(folder).events())
+    require_belonging(folder)
     assert examine(folder, Ledger(folder).events()) == ((), ())
     exchange_learner(folder)
     assert "checkpoint-0000001 is not what the ledger knows: it is of another run or was replaced" in told(folder)
@@ -101,7 +101,7 @@ def test_a_damaged_part_is_left_to_those_who_know_how_to_do_without_it(world: Pa
     (home,) = folder.glob("seed-0/otc*")
     for name in ("checkpoint-0000001/arm/learner.safetensors", "checkpoint-0000001/manifest.json"):
         flip(home / name)
-        require_belonging(folder, Ledger(folder).events())
+        require_belonging(folder)
 
 
 @pytest.mark.parametrize(

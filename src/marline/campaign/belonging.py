@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marline.campaign.history import OFFLINE, History, identity, list_sha256
-from marline.campaign.ledger import Event, require_same_configuration, require_well_formed, told
+from marline.campaign.ledger import Event, Ledger, require_same_configuration, require_well_formed, told
 from marline.campaign.run_directory import configuration_sha256
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
@@ -32,26 +32,30 @@ class Found(NamedTuple):
     notes: tuple[str, ...]
 
 
-def require_belonging(folder: Path, events: Sequence[Event] = ()) -> None:
+def require_belonging(folder: Path) -> None:
     """Raise `CorruptionError` for the first part of a run directory that belongs to something else.
 
     What is damaged is left to its readers, who may know how to do without it.
     """
-    require_well_formed(folder, events)
-    require_same_configuration(folder / "run.json", events)
-    for problem in examine(folder, events).problems:
-        raise CorruptionError(problem)
+    problems = ()
+    for _ in range(2):  # a second time, because a writer may have gone on between the reading of two parts
+        events = Ledger(folder).events()
+        require_well_formed(folder, events)
+        require_same_configuration(folder / "run.json", events)
+        problems = examine(folder, events).problems
+        if not problems:
+            return
+    raise CorruptionError(problems[0])
 
 
 def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
     """Compare the parts of a run directory with what they say of each other, and with what the ledger says of them."""
     problems: list[str] = []
     notes: list[str] = []
-    checkpoint_names = {history.checkpoint(step) for history in histories(folder) for step in history.steps()}
-    for home, wanted in known_folders(folder, events):
-        if home not in checkpoint_names and wanted != _list_sha256(home):
-            problems += _if_sound(home, _UNKNOWN.format(home))
     identities = _identities(folder, events)
+    for home, wanted in known_folders(folder, events):
+        if home not in identities and wanted != _list_sha256(home):
+            problems += _if_sound(home, _UNKNOWN.format(home))
     for history in histories(folder):
         for step in history.steps():
             checkpoint = history.checkpoint(step)

@@ -163,7 +163,7 @@ class Campaign:
         folder = Path(folder)
         path = require_run(folder)
         # one altered digit is a sound configuration too, and would train other policies
-        require_belonging(folder, Ledger(folder).events())
+        require_belonging(folder)
         config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,

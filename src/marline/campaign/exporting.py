@@ -11,7 +11,6 @@ import numpy as np
 
 from marline.campaign.belonging import require_belonging
 from marline.campaign.history import History, list_sha256
-from marline.campaign.ledger import Ledger
 from marline.campaign.run_directory import configuration_sha256, require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.configuration import RunConfig
@@ -87,7 +86,7 @@ def export(
     """
     path = require_run(folder)
     config = RunConfig.read(path)
-    require_belonging(folder, Ledger(folder).events())
+    require_belonging(folder)
     seed = chosen(seed, config.seeds, "seed")
     if deployment != 0:
         sampler = chosen(sampler, tuple(config.samplers), "sampler")

@@ -22,7 +22,6 @@ from jaxtyping import PRNGKeyArray, PyTree
 from marline import tuning
 from marline.campaign.belonging import require_belonging
 from marline.campaign.history import TRAJECTORIES, History, Record
-from marline.campaign.ledger import Ledger
 from marline.campaign.run_directory import configuration_sha256
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import RunConfig
@@ -59,7 +58,7 @@ def create(folder: Path, config: RunConfig) -> None:
                 f"{folder} already holds another run ({'; '.join(different)}); "
                 f"choose another --run, or go on with that one: marline {command} {folder}"
             )
-        require_belonging(folder, Ledger(folder).events())
+        require_belonging(folder)
         return
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
