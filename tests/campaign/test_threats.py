@@ -333,8 +333,8 @@ def test_files_without_end_are_not_read(place: str, world: Path, tmp_path: Path)
 
 
 def test_a_sampler_whose_name_leads_elsewhere_is_refused(world: Path, tmp_path: Path) -> None:
-    for name in ("../../victim", "/victim", "offline", ".."):
-        folder = copy(world / "run", tmp_path / f"run-{len(name)}")
+    for number, name in enumerate(("../../victim", "/victim", "offline", "..")):
+        folder = copy(world / "run", tmp_path / f"run-{number}")
         document = json.loads((folder / "run.json").read_text())
         document["samplers"] = {name: document["samplers"]["otc"]}
         (folder / "run.json").write_text(json.dumps(document))

@@ -73,7 +73,7 @@ def write_csv(runs: Sequence[Path], path: Path) -> Path:
 
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
-    write_output(path, "\n\n".join(_markdown(read_run(run)) for run in runs) + "\n", encoding="utf-8")
+    write_output(path, "\n\n".join(_markdown(read_run(run)) for run in runs) + "\n")
     return path
 
 
