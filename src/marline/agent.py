@@ -23,7 +23,7 @@ L = TypeVar("L")
 R = TypeVar("R")
 
 TD_ERROR_EVERY = 100  # updates between two looks at the TD errors of drawn and of uniform rows
-LOOK = 1  # sets the stream of such a look apart from that of the draw before it
+LOOK = zlib.crc32(b"look")  # sets the stream of such a look apart from that of the draw before it
 
 
 class AgentState(NamedTuple):

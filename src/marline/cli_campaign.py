@@ -144,12 +144,13 @@ class Rollback:
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check every file of a campaign against its hashes and the ledger. Leaves with 3 if one was altered or lost."""
+    """Check every file of a run against its hashes and what other files say of it. Leaves with 3 if one was altered,
+    exchanged or lost."""
 
     run: Positional[Path]
     """Run directory."""
     replay: bool = False
-    """Also train the last deployment again, and compare the policies."""
+    """Also train the last deployment again, of a study that of every sampler and seed, and compare what is served."""
     trust: bool = False
     """Import and run the code that the run names, as MODULE:NAME."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import sys
@@ -22,10 +23,11 @@ from marline import film
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.algorithms.algorithm import hidden_widths
 from marline.campaign import study
+from marline.campaign.belonging import require_belonging
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
+from marline.campaign.ledger import Event, Ledger
 from marline.campaign.lock import writing
 from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
@@ -40,6 +42,7 @@ from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.files import require_writable
 from marline.data.manifest import require_file_name
+from marline.data.plain import require_plain_path
 from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import TASKS, make_task
@@ -141,6 +144,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 def resume(options: cli.Resume) -> int:
     """`marline resume`."""
     config = RunConfig.read(require_run(options.run))
+    require_belonging(options.run)
     if config.task is not None:
         make_task(config.task)  # which refuses code that nobody said to trust
     set_up_jax()
@@ -192,7 +196,10 @@ def play(options: cli.Play) -> int:
     require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
     if options.video is not None:
         film.require_filmable(options.video)
-    config = None if options.run is None else RunConfig.read(require_run(options.run))
+    config = None
+    if options.run is not None:
+        config = RunConfig.read(require_run(options.run))
+        require_belonging(options.run)
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
     assert name is not None
@@ -303,15 +310,17 @@ def report(options: cli.Report) -> int:
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
     output = options.output or runs[0] / "report.html"
-    for path in (output, options.csv, options.summary, options.figure):
-        if path is not None:
-            require_writable(path)
+    outputs = [path for path in (output, options.csv, options.summary, options.figure) if path is not None]
+    for path in outputs:
+        require_writable(path)
+    for run, path in itertools.product(runs, [*outputs, *filter(None, [options.tensorboard])]):
+        require_plain_path(run, path)
     require(not options.sampler or options.figure is not None, "--sampler is of the figure; add --figure")
     if options.figure:
         reporting.require_drawable(runs, options.figure, options.sampler)
     if options.tensorboard:
         reporting.require_tensorboard()
-    timelines = {run: timeline(Ledger(run).events()) for run in runs}
+    timelines = {run: timeline(_events(run)) for run in runs}
     page = reporting.write_report(runs, output, timelines)
     if options.csv:
         reporting.write_csv(runs, options.csv)
@@ -332,6 +341,16 @@ def report(options: cli.Report) -> int:
     say(f"  report: {page}")
     say(f"  next:   open {quoted(page)} in a browser")
     return 0
+
+
+def _events(run: Path) -> list[Event]:
+    """What happened in a campaign, nothing in a study; `CorruptionError` if the parts do not belong together."""
+    if not os.path.lexists(run / "run.json"):
+        return []  # what reads it next says so
+    require_run(run)
+    events = Ledger(run).events()
+    require_belonging(run)
+    return events
 
 
 def export(options: cli.Export) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import warnings
@@ -9,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marline import envs
+from marline.campaign import study
 from marline.campaign.campaign import Campaign
 from marline.campaign.diverging import sentence
 from marline.campaign.foresight import LIMITS, Foresight
@@ -16,8 +19,11 @@ from marline.campaign.gates import describe as describe_gate
 from marline.campaign.intake import Ingested
 from marline.campaign.receiving import read_logs
 from marline.campaign.verify import verify as verify_files
+from marline.configuration import RunConfig
 from marline.console import ProgressDisplay, resumable, say, say_json
+from marline.data import dataset
 from marline.data.check import check
+from marline.envs import make_task
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
 from marline.evaluation import Interval
 from marline.options import read_pairs
@@ -243,11 +249,18 @@ def verify(options: cli_campaign.Verify) -> int:
     """`marline verify`."""
     set_up_jax()
     found = verify_files(options.run)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     for problem in found.problems:
         print(f"marline: {problem}", file=sys.stderr)
     say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
     if found.problems:
         return DAMAGED
+    config = RunConfig.read(options.run / "run.json")
+    if config.task is not None:
+        status = _replay_study(options, config) if options.replay else 0
+        say(f"  next: marline report {options.run}")
+        return status
     if options.replay:
         campaign = _open(options.run)
         what = f"deployment {campaign.number}" if campaign.number else "the offline training"
@@ -265,6 +278,31 @@ def verify(options: cli_campaign.Verify) -> int:
             return DAMAGED
     say(f"  next: {command('status', options.run)}")
     return 0
+
+
+def _replay_study(options: cli_campaign.Verify, config: RunConfig) -> int:
+    """Compute again what every part of a study computed last."""
+    assert config.task is not None
+    if options.trust:
+        envs.trust(config.task)
+    make_task(config.task)  # which refuses code that nobody said to trust
+    data, status = dataset.load(options.run / "data"), 0
+    for seed, sampler in itertools.product(config.seeds, (None, *config.samplers)):
+        part = f"seed {seed}, {sampler or 'offline training'}"
+        same = study.replay(options.run, config, data, seed, sampler)
+        if not same:
+            say(f"{part}: nothing to compute again yet")
+        for agent, is_same in same.items():
+            say(f"{part}, {agent}: {'the same bytes' if is_same else 'OTHER BYTES than in the run'}")
+        if not all(same.values()):
+            status = DAMAGED
+    if status:
+        print(
+            f"marline: computing parts of {options.run} again gives another result. Another version, processor or "
+            "accelerator rounds differently, and nothing else should",
+            file=sys.stderr,
+        )
+    return status
 
 
 def _open(folder: Path, *, strict: bool = False) -> Campaign:

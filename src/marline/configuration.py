@@ -11,7 +11,7 @@ from typing import Any
 from marline import plugins
 from marline.algorithms import ALGORITHMS
 from marline.arguments import checked
-from marline.data.files import open_regular
+from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import require_file_name
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, require, require_name
@@ -191,8 +191,7 @@ class RunConfig:
 
 def _object_in(path: Path) -> dict[str, Any]:
     try:
-        with open_regular(path) as file:
-            document = json.loads(file.read().decode("utf-8"))
+        document = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
     if not isinstance(document, dict):

@@ -1,10 +1,16 @@
-"""Memory that this process no longer uses, handed back to the system."""
+"""How much memory there is, and what this process no longer uses, handed back to the system."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def release_memory() -> None:

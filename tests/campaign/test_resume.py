@@ -16,6 +16,15 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE, started
 
+from marline import cli
+from marline.campaign import study
+from marline.campaign.exporting import export
+from marline.campaign.verify import verify
+from marline.configuration import RunConfig
+from marline.data import dataset
+from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
+from marline.errors import CorruptionError
+
 OPTIONS = (
     "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "
     "--offline-updates 60 --deployments 2 --updates 30 --hidden 8 --evaluation-episodes 4"
@@ -137,6 +146,70 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: P
         file.write_bytes(data)
     finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
+
+
+def test_the_parts_of_a_study_are_verified_and_what_is_served_is_computed_again(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(uninterrupted) == (verify(uninterrupted).num_files, 0, (), ())
+    assert verify(uninterrupted).num_files > 60
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    config, data = RunConfig.read(run / "run.json"), dataset.load(run / "data")
+    control = "online-matched-otc-value"
+    before = fingerprints(run)
+    assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": True}
+    home, other = (run / "seed-0" / name / "deployment-02" / "policies" for name in (control, "otc-value"))
+    shutil.copy(other / "agent_1.safetensors", home / "agent_1.safetensors")
+    entries = read_sealed(home / "manifest.json", "marline checkpoint", 1)
+    kept = {key: value for key, value in entries.items() if key not in RESERVED}
+    files = {name: record_file(home / name) for name in entries["files"]}
+    write_sealed(home / "manifest.json", "marline checkpoint", 1, kept, files)
+    assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": False}
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", str(run)])
+    assert stop.value.code == 3
+    assert f"{home} is not what {home.parents[1] / 'checkpoint-0000002'} was made with" in capsys.readouterr().err
+    changed = {name for name, value in fingerprints(run).items() if before[name] != value}
+    assert changed == {str((home / "agent_1.safetensors").relative_to(run))}
+
+
+@pytest.mark.parametrize(
+    "old, new", [('"updates": 30', '"updates": 31'), ('"seeds": [', '"seeds": [7,'), ('"gamma": 0.99', '"gamma": 0.9')]
+)
+def test_a_configuration_that_was_edited_is_refused(
+    old: str, new: str, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "report.html").unlink()
+    text = (run / "run.json").read_text()
+    assert old in text
+    (run / "run.json").write_text(text.replace(old, new, 1))
+    before = fingerprints(run)
+    for command in ("resume", "report", "verify", "export", "play"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([command, str(run)])
+        assert stop.value.code == 3
+        told = capsys.readouterr().err
+        assert "was made with: one of them was altered, or is of another run; restore a copy" in told
+    assert fingerprints(run) == before and not (run / "report.html").exists()
+
+
+def test_policies_of_another_sampler_are_not_exported(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    home = run / "seed-0" / "uniform" / "deployment-02" / "policies"
+    shutil.rmtree(home)
+    shutil.copytree(run / "seed-0" / "otc-value" / "deployment-02" / "policies", home)
+    with pytest.raises(CorruptionError, match="is not what .* was made with: it is of another run"):
+        export(run, tmp_path / "out", sampler="uniform")
+    assert not (tmp_path / "out").exists()
+    shutil.rmtree(run / "seed-0" / "uniform" / "checkpoint-0000002")
+    shutil.copytree(
+        run / "seed-0" / "otc-value" / "checkpoint-0000002", run / "seed-0" / "uniform" / "checkpoint-0000002"
+    )
+    assert [one for one in verify(run).problems if "is of another place: checkpoint 2 of 'seed-0/otc-value'" in one]
 
 
 def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,20 +21,23 @@ import pytest
 from field import SIZES, STEPS, act, contents, copy, offline_logs
 
 import marline
+from marline import cli
 from marline.campaign.campaign import Campaign
 from marline.campaign.exporting import export
 from marline.campaign.ledger import Ledger
+from marline.campaign.lock import writing
 from marline.campaign.receiving import read_logs
 from marline.campaign.status import status
 from marline.campaign.verify import verify
 from marline.configuration import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.decentralize import import_log
+from marline.data.files import atomic_bytes
 from marline.data.formats import open_log
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import MarlineError
 from marline.export.bundle import KIND
-from marline.report import write_report
+from marline.report import write_report, write_tensorboard
 
 SOURCES = sorted(Path(marline.__file__).parent.rglob("*.py"))
 UNPICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml"}
@@ -217,6 +222,146 @@ def test_a_policy_that_reads_other_files_does_not_act(place: str, world: Path, t
     with pytest.raises(Exception, match="(?i)external data|model_path"):
         act(tmp_path, tmp_path / "logs", ["arm"])
     assert not (tmp_path / "logs").exists()
+
+
+PLACES = [
+    "run.json",
+    "run.lock",
+    "run.pid",
+    "report.html",
+    "ledger.sqlite",
+    "ledger.sqlite-journal",
+    "ledger.head",
+    "data",
+    "data/arm.h5",
+    "seed-0",
+    "seed-0/offline/checkpoint-0000004",
+    "seed-0/otc/metrics.jsonl",
+    "seed-0/otc/trajectories.json",
+    "seed-0/otc/checkpoint-0000001/manifest.json",
+    "seed-0/otc/deployment-01",
+    "seed-0/otc/deployment-01/bundles",
+    "seed-0/otc/deployment-02/logs",
+]
+READERS: list[Callable[[Path], object]] = [status, verify, Campaign.open, lambda run: write_report([run], run / "x")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_in_a_run_is_read_or_written_through_links_and_pipes(place: str, world: Path, tmp_path: Path) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    there, victim = folder / place, tmp_path / "victim"
+    there.parent.mkdir(parents=True, exist_ok=True)
+    if there.exists():
+        there.rename(victim)  # what is behind the link is even right
+    else:
+        victim.write_text("years of work")
+    for make in (lambda: there.symlink_to(victim), lambda: os.mkfifo(there)):
+        make()
+        before = contents(tmp_path)
+        for read in READERS:
+            with pytest.raises(MarlineError, match=re.escape(str(there))):
+                read(folder)
+        assert contents(tmp_path) == before
+        there.unlink()
+
+
+def test_every_command_leaves_a_run_with_a_link_in_it_alone(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "run", tmp_path / "run")
+    (folder / "report.html").symlink_to(tmp_path / "victim")
+    for name in ("report", "export", "play", "resume", "tune"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, str(folder)])
+        assert stop.value.code == 3 and "report.html is a symbolic link" in capsys.readouterr().err
+    assert not (tmp_path / "victim").exists()
+
+
+def test_other_names_of_a_users_file_keep_what_they_had(world: Path, tmp_path: Path) -> None:
+    """A hard link cannot be told from a file; what is written takes its place, and nothing is written into it."""
+    folder = copy(world / "run", tmp_path / "run")
+    for name in ("run.pid", "report.html", "ledger.head", "seed-0/otc/metrics.jsonl"):
+        victim, there = tmp_path / name.replace("/", "-"), folder / name
+        victim.write_bytes(there.read_bytes() if there.exists() else b"years of work")
+        there.parent.mkdir(exist_ok=True)
+        there.unlink(missing_ok=True)
+        there.hardlink_to(victim)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert len(before) == 4
+    Ledger(folder).append("rolled-back", 0, {"to": 0, "agents": ["arm"]})
+    atomic_bytes(folder / "seed-0" / "otc" / "metrics.jsonl", b"")  # as histories write it
+    with writing(folder):
+        assert (folder / "run.pid").read_text() == str(os.getpid())
+    write_report([folder], folder / "report.html")
+    assert {path: path.read_bytes() for path in before} == before
+    (folder / "run.lock").unlink(missing_ok=True)
+    (folder / "run.lock").hardlink_to(tmp_path / "run.pid")
+    with pytest.raises(MarlineError, match="run.lock is another name of a file that is not marline's"), writing(folder):
+        pass
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "run.json",
+        "ledger.sqlite",
+        "ledger.sqlite-journal",
+        "ledger.head",
+        "data/arm.h5",
+        "seed-0/otc/metrics.jsonl",
+        "seed-0/otc/checkpoint-0000001/arm/learner.safetensors",
+        "seed-0/otc/deployment-01/policies/arm.safetensors",
+    ],
+)
+def test_files_without_end_are_not_read(place: str, world: Path, tmp_path: Path) -> None:
+    """A file of a tebibyte that takes nothing on the disk, even where the list beside it says so."""
+    folder = copy(world / "tuned", tmp_path / "run")
+    path = folder / place
+    path.touch()
+    os.truncate(path, 1 << 40)
+    manifest = path.parent.parent / "manifest.json" if path.parent.name == "arm" else path.parent / "manifest.json"
+    if manifest.exists() and path.suffix == ".safetensors":
+        document = read_sealed(manifest, "marline checkpoint", 1)
+        document["files"][str(path.relative_to(manifest.parent))]["size"] = 1 << 40
+        entries = {key: value for key, value in document.items() if key not in RESERVED}
+        write_sealed(manifest, "marline checkpoint", 1, entries, document["files"])
+    assert any(place.rpartition("/")[2].partition("-journal")[0] in problem for problem in verify(folder).problems)
+    for read in (status, Campaign.open, lambda run: write_report([run], tmp_path / "report.html")):
+        with contextlib.suppress(MarlineError):
+            read(folder)
+
+
+def test_a_sampler_whose_name_leads_elsewhere_is_refused(world: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("../../victim", "/victim", "offline", "..")):
+        folder = copy(world / "run", tmp_path / f"run-{number}")
+        document = json.loads((folder / "run.json").read_text())
+        document["samplers"] = {name: document["samplers"]["otc"]}
+        (folder / "run.json").write_text(json.dumps(document))
+        with pytest.raises(MarlineError, match="cannot name a file|that is the offline team"):
+            RunConfig.read(folder / "run.json")
+        if name != "offline":
+            with pytest.raises(MarlineError, match="cannot name a file|needs tensorboardX"):
+                write_tensorboard([folder], tmp_path / "logs")
+    assert not (tmp_path / "victim").exists() and not (tmp_path / "logs" / "victim").exists()
+
+
+def test_where_a_user_wants_a_report_it_is_written_unless_a_link_in_the_run_leads_there(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    mine = tmp_path / "mine.html"
+    (tmp_path / "link.html").symlink_to(mine)  # of the user's own
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["report", str(folder), "-o", str(tmp_path / "link.html"), "--csv", "/dev/null"])
+    assert stop.value.code == 0 and mine.read_text().startswith("<!doctype html>")
+    (folder / "page.html").symlink_to(tmp_path / "victim")
+    capsys.readouterr()
+    for option in ("--output", "--csv", "--summary"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["report", str(folder), option, str(folder / "page.html")])
+        assert stop.value.code == 3 and "page.html is a symbolic link" in capsys.readouterr().err
+    assert not (tmp_path / "victim").exists()
 
 
 def test_what_a_newer_marline_wrote_is_left_alone(world: Path, tmp_path: Path) -> None:

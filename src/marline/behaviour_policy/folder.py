@@ -21,8 +21,9 @@ from marline.algorithms.sac import State
 from marline.behaviour_policy.training import JOINT, Evaluation, Lesson, Played, Training, teach
 from marline.data import dataset
 from marline.data.checkpoints import load_checkpoint, read_manifest, save_checkpoint
-from marline.data.files import atomic_json, to_json
+from marline.data.files import LARGEST_CONFIGURATION, atomic_json, read_regular, to_json
 from marline.data.locking import HeldError, locked
+from marline.data.plain import require_plain_folder
 from marline.data.scratch import is_scratch
 from marline.errors import ConfigError, MarlineError
 from marline.nn.actors import SquashedGaussianActor
@@ -143,6 +144,7 @@ def _only_writer(folder: Path, training: Training) -> Iterator[None]:
     ):
         raise ConfigError(f"{folder} is not empty and holds no training; choose another --training")
     folder.mkdir(parents=True, exist_ok=True)
+    require_plain_folder(folder)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locked(folder / "lock"))
@@ -152,7 +154,7 @@ def _only_writer(folder: Path, training: Training) -> Iterator[None]:
             ) from None
         if not description.exists():
             atomic_json(description, dataclasses.asdict(training))
-        found = json.loads(description.read_text())
+        found = json.loads(read_regular(description, LARGEST_CONFIGURATION))
         wanted = json.loads(to_json(dataclasses.asdict(training)))
         different = [
             f"{key} {found.get(key)} there, {value} here" for key, value in wanted.items() if found.get(key) != value

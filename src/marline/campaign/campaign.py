@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +15,17 @@ import jax
 from marline import tuning
 from marline.arguments import checked_arguments, fit
 from marline.campaign import study
+from marline.campaign.belonging import require_belonging
 from marline.campaign.diverging import Stop, sentence, stops
 from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
 from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
-from marline.campaign.ledger import Event, Ledger, require_same_configuration
+from marline.campaign.ledger import Event, Ledger, told
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.lock import writing
 from marline.campaign.looking import look
 from marline.campaign.receiving import Received, read_logs
-from marline.campaign.reconciling import due_events, team_returns
+from marline.campaign.reconciling import due_events, team_returns, tuned_body
 from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
 from marline.campaign.timeline import timeline
@@ -165,7 +167,7 @@ class Campaign:
         folder = Path(folder)
         path = require_run(folder)
         # one altered digit is a sound configuration too, and would train other policies
-        require_same_configuration(path, Ledger(folder).events())
+        require_belonging(folder)
         config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,
@@ -253,14 +255,14 @@ class Campaign:
                         progress(step.updates)
                     if step.updates - saved >= study.OFFLINE_CHECKPOINT and step.updates < updates:
                         saved = step.updates
-                        self._offline.save(saved, self._members(step.team), [], stopped)
+                        self._offline.save(saved, self._members(step.team), [], stopped, ledger=self._ledger(0))
             except (KeyboardInterrupt, SystemExit):
                 if saved < step.updates < updates:
                     stopped = {**stopped, **self._kept(0, step.diverged)}  # the signal may have come just before
-                    self._offline.save(step.updates, self._members(step.team), [], stopped)
+                    self._offline.save(step.updates, self._members(step.team), [], stopped, ledger=self._ledger(0))
                 raise
             record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
-            self._offline.save(updates, self._members(step.team), [record])
+            self._offline.save(updates, self._members(step.team), [record], ledger=self._ledger(0))
             self._team = tuning.equip(step.team, self.sampler)
         self._warn_of_divergence(0)
 
@@ -434,7 +436,9 @@ class Campaign:
             members = self._members(team)
             self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
             self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
-            self._history.save(number, members, [*records, record])
+            self._history.save(number, members, [*records, record], ledger=self._ledger(number))
+            if before:
+                self._enter_again(number, before[-1])
             for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
                 team = self._gone_back(team, event.body)
             self._team, self._number = team, number
@@ -470,7 +474,11 @@ class Campaign:
         return event
 
     def replay(self) -> dict[AgentID, bool]:
-        """Train again what was trained last, changing nothing: whether each agent comes out with the same bytes."""
+        """Train again what was trained last, changing nothing: whether each agent comes out with the same bytes.
+
+        Compared are the learners of the checkpoint, which the policies to deploy are taken from, and the learners and
+        policies that were published beside it.
+        """
         number = self._number
         self._trained()
         if number == 0:
@@ -478,19 +486,24 @@ class Campaign:
             last = self._untrained
             for step in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
                 last = step.team
-            files = _files(self._offline.checkpoint(updates))
-            again = {agent: (f"{agent}/learner", state.learner) for agent, state in self._members(last).items()}
+            again, checkpoint = self._members(last), self._offline.checkpoint(updates)
         else:
             logs = self._history.load_logs(number)
             assert logs is not None  # or it could not have been opened
             frozen = self._records()[-1].get("frozen", ())
             team, *_ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
-            files = _files(self._history.deployment(number) / "learners")
-            again = {agent: (agent, state.learner) for agent, state in self._members(team).items()}
-        return {
-            agent: tree_sha256(learner) == files[f"{name}.safetensors"]["sha256"]
-            for agent, (name, learner) in again.items()
-        }
+            again, checkpoint = self._members(team), self._history.checkpoint(number)
+        expected = {(checkpoint, agent): (f"{agent}/learner", state.learner) for agent, state in again.items()}
+        if number:
+            home = self._history.deployment(number)
+            policies = self._members(tuning.policies(self._seeded(again), self.config.algorithm))
+            expected |= {(home / "learners", agent): (agent, state.learner) for agent, state in again.items()}
+            expected |= {(home / "policies", agent): (agent, policy) for agent, policy in policies.items()}
+        files = {folder: _files(folder) for folder, _ in expected}
+        same = dict.fromkeys(self.agents, True)
+        for (folder, agent), (name, tree) in expected.items():
+            same[agent] &= tree_sha256(tree) == files[folder][f"{name}.safetensors"]["sha256"]
+        return same
 
     def report(self) -> Path:
         """Write `report.html` into the run directory."""
@@ -709,6 +722,18 @@ class Campaign:
             self.folder, self.config.offline_updates, self._offline, self._history, self._number
         ):
             self.ledger.append(kind, number, body)
+        self.ledger.anchor(self.ledger.events())
+
+    def _ledger(self, number: int) -> dict[str, Any] | None:
+        """The newest event that the checkpoint of a deployment builds on: the same where it is made a second time."""
+        events = list(itertools.takewhile(lambda event: not _is_of(event, number), self.ledger.events()))
+        return {"number": len(events), "told": told(events)} if events else None
+
+    def _enter_again(self, number: int, before: Event) -> None:
+        """A checkpoint that was lost and made again may have come out otherwise, on another machine."""
+        body = tuned_body(self._history, self._offline, number)
+        if any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity")):
+            self.ledger.append("tuned", number, body)
 
     def _state(self) -> tuple[object, ...]:
         return len(self.ledger.events()), self._offline.steps(), self._history.steps()
@@ -765,6 +790,11 @@ def simulate(
     """What deployment `number` of a team brings where a task stands in place of robots: the same each time."""
     key = jax.random.fold_in(study.world_key(seed, "collection"), number)
     return collect(task, policies, num_rows, key=key, deployment=number)
+
+
+def _is_of(event: Event, number: int) -> bool:
+    """Whether an event tells that a team was trained offline, or tuned on a deployment."""
+    return (event.kind, event.deployment) == ("tuned" if number else "trained", number)
 
 
 def _files(checkpoint: Path) -> Mapping[str, FileRecord]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from marline.campaign.run_directory import require_run
+from marline.campaign.belonging import require_belonging
+from marline.campaign.history import History, list_sha256
+from marline.campaign.run_directory import configuration_sha256, require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.configuration import RunConfig
 from marline.data import dataset
@@ -90,6 +92,7 @@ def export(
     """
     path = require_run(folder)
     config = RunConfig.read(path)
+    require_belonging(folder)
     seed = chosen(seed, config.seeds, "seed")
     if deployment != 0:
         sampler = chosen(sampler, tuple(config.samplers), "sampler")
@@ -98,13 +101,23 @@ def export(
         require_name(agent, sizes, "agent")
     sizes = {agent: size for agent, size in sizes.items() if not agents or agent in agents}
     number, home, policies = read_policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
+    source = home / "policies" if number else History(home).checkpoint(config.offline_updates)
+    made_from = {
+        "run.json": configuration_sha256(path),
+        "policies": {"folder": str(source.relative_to(folder)), "sha256": list_sha256(source)},
+    }
     exported = bundle_team(
         folder,
         config,
         policies,
         tuned_on=dict.fromkeys(policies, number),
         logs_of=number + 1,
-        provenance={"task": config.task, "seed": seed, "sampler": sampler if number else None},
+        provenance={
+            "task": config.task,
+            "seed": seed,
+            "sampler": sampler if number else None,
+            "made_from": made_from,
+        },
         out=home / "bundles" if out is None else out,
     )
     exported.write()

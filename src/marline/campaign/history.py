@@ -13,11 +13,14 @@
 
 Everything is published by a rename, and a checkpoint comes last: without it, what else a deployment left is made again.
 It carries the lines of metrics up to itself, of which `metrics.jsonl` is a copy to read. So whatever a crash leaves
-behind is either the old state or the new one; what is left to do after a checkpoint, `settle` does.
+behind is either the old state or the new one; what is left to do after a checkpoint, `settle` does. A checkpoint also
+says what it was made from, see `belonging`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,16 +30,17 @@ from jaxtyping import PyTree
 
 from marline.agent import AgentState
 from marline.campaign.measurements import require_records, require_stopped
-from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps
+from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps, decisive_sha256
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_bytes, read_lines
+from marline.data.files import atomic_bytes, read_lines, small_sha256, to_json
 from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
-from marline.errors import CorruptionError
+from marline.errors import CorruptionError, MarlineError
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
+OFFLINE = "offline"  # the folder of the history that all others of a seed begin with
 TRAJECTORIES = "trajectories.json"
 Record = dict[str, Any]
 Members = Mapping[AgentID, AgentState]
@@ -58,13 +62,21 @@ class History:
         return require_records(path, read_lines(path))
 
     def save(
-        self, step: int, members: Members, records: list[Record], stopped: Mapping[AgentID, Record] | None = None
+        self,
+        step: int,
+        members: Members,
+        records: list[Record],
+        stopped: Mapping[AgentID, Record] | None = None,
+        *,
+        ledger: Record | None = None,
     ) -> None:
         """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes.
 
-        `stopped` are agents that diverged before the checkpoint and are to be trained no further.
+        `stopped` are agents that diverged before the checkpoint and are to be trained no further; `ledger` is the
+        newest event that the checkpoint builds on.
         """
         entries = {"step": step, "records": records, **({"stopped": stopped} if stopped else {})}
+        entries["made_from"] = self._made_from(step) | ({"ledger": ledger} if ledger else {})
         checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
         self.forget()
@@ -81,6 +93,38 @@ class History:
         self.rewind(step)
         if self.steps()[-1] == step:  # else a later one is damaged, and those before it may be needed
             self.forget()
+
+    @property
+    def place(self) -> str:
+        """Where it lies in the run directory."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    def parts(self, number: int) -> dict[str, str]:
+        """Hashes of the lists of what a deployment brought and what came out of it."""
+        homes = {kind: self.deployment(number) / kind for kind in ("logs", "policies", "learners")}
+        return {kind: list_sha256(home) for kind, home in homes.items() if home.exists()}
+
+    def _made_from(self, step: int) -> Record:
+        """What checkpoint `step` builds on: configuration, offline logs, the checkpoint before, all deployments."""
+        run, is_offline = self.folder.parents[1], self.folder.name == OFFLINE
+        made: Record = {"place": self.place}
+        if (run / "run.json").exists():
+            made["run.json"] = decisive_sha256(run / "run.json", None if is_offline else self.folder.name)
+        if (run / "data" / dataset.MANIFEST).exists():
+            made["data"] = list_sha256(run / "data")
+        earlier = [self.checkpoint(other) for other in self.steps() if other < step]
+        offline = History(self.folder.parent / OFFLINE)
+        if is_offline:  # which earlier checkpoints there are depends on interruptions
+            return made
+        known: Record = {}
+        for checkpoint in [*map(offline.checkpoint, offline.steps()[-1:]), *earlier][-1:]:
+            with contextlib.suppress(MarlineError):  # damaged: what comes of it is checked by whoever goes on from it
+                its = checkpoints.read_manifest(checkpoint).get("made_from")
+                known = its.get("deployments", {}) if isinstance(its, dict) else {}
+                made["before"] = {"checkpoint": str(checkpoint.relative_to(run)), "identity": identity(checkpoint)}
+        numbers = range(1, step + 1)
+        made["deployments"] = {str(number): known.get(str(number)) or self.parts(number) for number in numbers}
+        return made
 
     def published(self) -> list[Path]:
         """Folders and files that were published by a rename each, those of a deployment in the order of that."""
@@ -207,6 +251,19 @@ class History:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_bytes(self.folder / "metrics.jsonl", lines.encode())
+
+
+def list_sha256(folder: Path) -> str:
+    """SHA-256 of the list that vouches for all other files of a folder."""
+    listed = folder / checkpoints.MANIFEST
+    return small_sha256(listed if listed.exists() else folder / dataset.MANIFEST)
+
+
+def identity(checkpoint: Path) -> str:
+    """A hash of all that a checkpoint holds but the versions that made it: the same when it is made a second time."""
+    manifest = checkpoints.read_manifest(checkpoint)
+    entries = {key: value for key, value in manifest.items() if key not in ("versions", "seal")}
+    return hashlib.sha256(to_json(entries).encode()).hexdigest()
 
 
 def _trees(members: Members) -> dict[str, PyTree]:

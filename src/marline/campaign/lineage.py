@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from marline.campaign.ledger import Event
+from marline.errors import CorruptionError
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID
@@ -23,6 +24,9 @@ def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], eve
 
     Returns:
         An entry per record, and one more that takes in the rollbacks since the last of them.
+
+    Raises:
+        CorruptionError: a rollback to a deployment or of an agent that there never was.
     """
     back = [event for event in events if event.kind == "rolled-back"]
     now, found = dict.fromkeys(agents, 0), []
@@ -32,6 +36,10 @@ def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], eve
         found.append(dict(now))
         for event in back:
             if event.deployment == record["deployment"]:
+                if not (0 <= event.body["to"] < len(found) and now.keys() >= set(event.body["agents"])):
+                    raise CorruptionError(
+                        f"event {event.number} of the ledger goes back to what there never was; restore a copy"
+                    )
                 now |= {agent: found[event.body["to"]][agent] for agent in event.body["agents"]}
     return [*found, dict(now)]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from marline.data.files import StorageError, open_regular
 from marline.data.locking import HeldError, locked
+from marline.data.plain import require_plain_run
 from marline.errors import ConfigError, MarlineError
 
 PATIENCE = 0.5  # seconds
@@ -21,8 +22,10 @@ def writing(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: another process holds it.
+        CorruptionError: something in it is no plain file or folder.
         StorageError: it may not be written, or its file system has no locks.
     """
+    require_plain_run(folder)
     owner = folder / "run.pid"
     with contextlib.ExitStack() as held:
         try:

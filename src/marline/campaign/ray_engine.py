@@ -22,7 +22,9 @@ from marline.campaign.engine import Progress
 from marline.campaign.history import History
 from marline.campaign.parcels import Parcel
 from marline.configuration import RunConfig
+from marline.data import dataset
 from marline.data.dataset import Dataset
+from marline.data.files import atomic_bytes
 from marline.data.scratch import scratch_directory
 from marline.errors import MarlineError
 from marline.types import AgentID
@@ -49,6 +51,7 @@ class Order(NamedTuple):
         part: what to do.
         config: of the study.
         given: histories to go on from, by place.
+        pinned: files of the run directory that checkpoints tell the hashes of, by place.
         trusted: code of the user's own that the user said to trust.
         versions: that the worker must have.
     """
@@ -56,6 +59,7 @@ class Order(NamedTuple):
     part: Part
     config: RunConfig
     given: Mapping[str, Sequence[Parcel]]
+    pinned: Mapping[str, bytes]
     trusted: Sequence[str]
     versions: cluster.Versions
 
@@ -107,6 +111,8 @@ class _Run:
         self._share_of = {seed: number for number, share in enumerate(shares) for seed in share}
         self._trusted = tuple(plugins.trusted())
         self._data = self._ray.put(study.prepare_data(folder, config))  # one copy per machine, read in place
+        pinned = ("run.json", f"data/{dataset.MANIFEST}")
+        self._pinned = {place: (folder / place).read_bytes() for place in pinned if (folder / place).exists()}
         self._waiting = [Part(seed, name) for name in (None, *config.samplers) for seed in self._share_of]
         self._running: dict[Any, Part] = {}  # by the stream that its news come in
         self._done: set[Part] = set()
@@ -133,7 +139,7 @@ class _Run:
 
     def _start(self, part: Part) -> None:
         given = {other.place: parcels.pack(self._history(other.place)) for other in (part, *self._needs(part))}
-        order = Order(part, self._config, given, self._trusted, cluster.versions())
+        order = Order(part, self._config, given, self._pinned, self._trusted, cluster.versions())
         # no retries of Ray's own: it would begin with what was given at first, we begin with what came back since
         work = self._ray.remote(_stream).options(
             num_cpus=1,
@@ -188,6 +194,8 @@ def _work(order: Order, data: Mapping[AgentID, Dataset]) -> Iterator[News]:
     # which also removes what a killed worker left behind
     with scratch_directory(Path(tempfile.gettempdir(), f"marline-{os.getuid()}")) as scratch:
         scratch.chmod(0o700)  # in a folder that others read too
+        for place, content in order.pinned.items():
+            atomic_bytes(scratch / place, content)
         for place, given in order.given.items():
             parcels.unpack(History(scratch / place), given)
         outbox = parcels.Outbox(History(scratch / order.part.place))

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from marline.campaign.gates import compare_returns
-from marline.campaign.history import History, Record
-from marline.campaign.ledger import Event, Ledger
+from marline.campaign.history import History, Record, identity, list_sha256
+from marline.campaign.ledger import ANCHORED, Event, Ledger
 from marline.campaign.lineage import lineage
+from marline.campaign.run_directory import configuration_sha256
 from marline.data import dataset
-from marline.data.checkpoints import MANIFEST
 from marline.data.dataset import Dataset
-from marline.data.files import sha256_file
 from marline.data.summary import episodes
 from marline.types import AgentID
 
@@ -49,11 +48,11 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
     known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
     if ("created", 0, None) not in known:
         agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
-        body = {"run.json": sha256_file(folder / "run.json"), "data": list_sha256(folder / "data")}
-        yield "created", 0, {**body, "rows": agents}
+        body = {"run.json": configuration_sha256(folder / "run.json"), "data": list_sha256(folder / "data")}
+        yield "created", 0, {**body, "rows": agents, ANCHORED: True}
     trained = offline.checkpoint(offline_updates)
     if ("trained", 0, None) not in known and trained.exists():
-        body = {"updates": offline_updates, "checkpoint": list_sha256(trained)}
+        body = {"updates": offline_updates, "checkpoint": list_sha256(trained), "identity": identity(trained)}
         yield "trained", 0, body | _diverged(offline.records_at(offline_updates)[0])
     for number in range(1, tuned + 2):
         home, waiting = history.deployment(number), history.waiting(number)
@@ -68,7 +67,7 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
             if gate is not None:
                 yield "gated", number, gate
         if number <= tuned and ("tuned", number, None) not in known:
-            yield "tuned", number, _tuned(home, records, number)
+            yield "tuned", number, tuned_body(history, offline, records, number)
 
 
 def _gate(home: Path, records: Sequence[Record], number: int, events: Sequence[Event]) -> dict[str, Any] | None:
@@ -88,11 +87,14 @@ def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
     return np.mean([episodes(log).returns for log in logs.values()], axis=0)
 
 
-def _tuned(home: Path, records: Sequence[Record], number: int) -> dict[str, Any]:
+def tuned_body(history: History, offline: History, records: Sequence[Record], number: int) -> dict[str, Any]:
+    """What tuning on a deployment enters, read off what it wrote."""
+    home, checkpoint = history.deployment(number), history.checkpoint(number)
     by_number = {record["deployment"]: record for record in records}
     record, deployed = by_number[number], by_number[number - 1]
     return {
         **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
+        **({"identity": identity(checkpoint)} if checkpoint.exists() else {}),
         "frozen": record.get("frozen", []),
         "waived": record.get("waived", []),
         **_diverged(record),
@@ -106,11 +108,6 @@ def _tuned(home: Path, records: Sequence[Record], number: int) -> dict[str, Any]
 
 def _diverged(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"diverged": record["diverged"]} if "diverged" in record else {}
-
-
-def list_sha256(folder: Path) -> str:
-    """SHA-256 of the list that vouches for all other files of a folder."""
-    return sha256_file(folder / (MANIFEST if (folder / MANIFEST).exists() else dataset.MANIFEST))
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -3,10 +3,14 @@ at once."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
-from marline.errors import require
+from marline.data.files import LARGEST_CONFIGURATION, read_regular
+from marline.data.plain import require_plain_run
+from marline.errors import CorruptionError, require
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]{7,})")  # padded to seven digits; there may be more
 
@@ -16,7 +20,10 @@ def require_run(folder: Path) -> Path:
 
     Raises:
         ConfigError: the folder is none.
+        CorruptionError: a link, a pipe or a device is in it.
     """
+    if folder.is_dir():
+        require_plain_run(folder)
     path = folder / "run.json"
     require(
         path.is_file(),
@@ -35,3 +42,30 @@ def checkpoint_steps(history: Path) -> list[int]:
     names = [path.name for path in history.iterdir()] if history.is_dir() else []
     found = {name: int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))}
     return sorted(step for name, step in found.items() if name == checkpoint_folder(history, step).name)
+
+
+def configuration_sha256(path: Path) -> str:
+    """SHA-256 of a configuration file, in hexadecimal; `CorruptionError` where there is none, or no plain one."""
+    return hashlib.sha256(read_regular(path, LARGEST_CONFIGURATION)).hexdigest()
+
+
+def decisive_sha256(path: Path, sampler: str | None = None) -> str:
+    """SHA-256 of what in a configuration file decides the numbers of one team, in hexadecimal.
+
+    That is all but the seeds and the other samplers, which a run may gain later.
+
+    Args:
+        path: the file.
+        sampler: of the team; None is the offline team.
+
+    Raises:
+        CorruptionError: there is none, or no plain one, or it is no JSON object.
+    """
+    try:
+        document = json.loads(read_regular(path, LARGEST_CONFIGURATION))
+        samplers = document.pop("samplers")
+        document.pop("seeds")
+        document["sampler"] = samplers.get(sampler)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptionError(f"{path} is not the configuration of a run; restore a copy") from error
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -43,9 +43,8 @@ def shifts(events: Iterable[Event]) -> list[Shift]:
     """One per agent and deployment, in order, from the ledger."""
     found: list[Shift] = []
     first: dict[AgentID, float] = {}
-    for event in events:
-        if event.kind != "tuned":
-            continue
+    # of what was tuned again, after its checkpoint was lost, the later counts
+    for event in {event.deployment: event for event in events if event.kind == "tuned"}.values():
         for agent, measured in event.body["agents"].items():
             distance = measured.get("estimated_distance")
             if distance is not None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marline.campaign.diverging import Stop, stops
-from marline.campaign.ledger import Event, Ledger, require_same_configuration
+from marline.campaign.ledger import Event, Ledger, require_same_configuration, require_well_formed
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.measurements import require_records
 from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps, require_run
 from marline.campaign.shift import Shift, shifts
+from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import read_sealed, require_file_name
 from marline.errors import CorruptionError, require
 from marline.shell import command
@@ -84,9 +85,10 @@ def status(folder: Path) -> Status:
     """
     path = require_run(folder)
     events = Ledger(folder).events()
+    require_well_formed(folder, events)
     require_same_configuration(path, events)
     try:
-        settings = json.loads(path.read_text("utf-8"))
+        settings = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
         require(
             settings["task"] is None,
             f"{folder} deploys in a simulator; see how it does with: {command('report', folder)}",

@@ -21,13 +21,17 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from marline import plugins, tuning
+from marline.campaign.belonging import require_belonging
 from marline.campaign.history import TRAJECTORIES, History, Record
+from marline.campaign.run_directory import decisive_sha256
 from marline.collection import collect, collect_in_turns, collect_random, evaluate, trace
 from marline.configuration import OFFLINE, RunConfig
 from marline.data import dataset
+from marline.data.checkpoints import tree_sha256
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.files import atomic_json
+from marline.data.plain import require_plain_run
 from marline.data.scratch import is_scratch
 from marline.envs import Drifting, Task, make_task
 from marline.errors import ConfigError, CorruptionError
@@ -51,15 +55,18 @@ def plan(folder: Path, config: RunConfig) -> RunConfig:
     """
     path = folder / "run.json"
     if path.exists():
+        require_plain_run(folder)
         there = RunConfig.read(path)
         try:
-            return there.extended(config)
+            whole = there.extended(config)
         except ConfigError as error:
             going_on = command("status", folder) if config.task is None else resume_command(folder, there)
             raise ConfigError(
                 f"{folder} already holds another run ({error}); "
                 f"choose another --run, or go on with that one: {going_on}"
             ) from None
+        require_belonging(folder)
+        return whole
     # what a writer left that was killed before there was a run.json is no content
     if folder.exists() and not all(map(is_scratch, folder.iterdir())):
         raise ConfigError(f"{folder} is not empty and not a run directory; choose another --run")
@@ -109,13 +116,19 @@ def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) 
     """Put `random_play` into the run directory; done once."""
     if not (folder / "data" / "dataset.json").exists():
         provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
-        dataset.save(folder / "data", logs, provenance)
+        dataset.save(folder / "data", logs, provenance | _source(folder))
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
     """Copy given offline logs into the run directory, where their hashes are kept; done once."""
     if not (folder / "data" / "dataset.json").exists():
-        dataset.save(folder / "data", logs, {"source": source})
+        dataset.save(folder / "data", logs, {"source": source, **_source(folder)})
+
+
+def _source(folder: Path) -> dict[str, str]:
+    """For which configuration the offline logs are there."""
+    path = folder / "run.json"
+    return {"run.json": decisive_sha256(path)} if path.exists() else {}
 
 
 def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:
@@ -159,6 +172,21 @@ def run_part(
         yield from study.offline()
     else:
         yield from study.tune(study.trained(), sampler)
+
+
+def replay(
+    folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset], seed: int, sampler: str | None
+) -> dict[AgentID, bool]:
+    """Compute again what a part computed last, changing nothing: whether what is served has the same bytes.
+
+    Args:
+        folder, config, data, seed, sampler: as of `run_part`.
+
+    Returns:
+        By agent, whether its policy and its learner are those in the run directory; nothing for a part that has not
+        come to its first checkpoint.
+    """
+    return _Study(folder, config, place_data(config, dict(data)), (seed,)).replay(seed, sampler)
 
 
 class _Study:
@@ -214,6 +242,48 @@ class _Study:
             raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
         return team
 
+    def replay(self, seed: int, name: str | None) -> dict[AgentID, bool]:
+        """See the function."""
+        config, history = self.config, self._history(seed, name or OFFLINE)
+        step = max(history.intact_steps(), default=0)
+        if step == 0:
+            return {}
+        if name is None:
+            team = tuning.recruit_on(self.experiences, config.algorithm, seeds=self.seeds)
+            for trained in tuning.pretrain(team, config.algorithm, num_updates=step, chunk=config.updates):
+                team = trained.team
+        elif not trains(config.samplers[name]):
+            team = self.trained()
+        else:
+            before = self._tuned(self.trained(), name, step - 1)
+            team = tuning.merge(before, self._logs({seed: history}, step), step, config.algorithm)
+            team = tuning.tune_on(team, step, config.algorithm, config.samplers[name], num_updates=config.updates).team
+        there = history.load(step, _of_seed(team, seed))
+        same = {
+            agent: tree_sha256(state.learner) == tree_sha256(there[agent].learner)
+            for agent, state in _of_seed(team, seed).items()
+        }
+        if name is not None:
+            policies = _of_seed(tuning.policies(team, config.algorithm), seed)
+            served = history.load_policies(step, policies)
+            same = {agent: same[agent] and tree_sha256(served[agent]) == tree_sha256(policies[agent]) for agent in same}
+        return same
+
+    def _tuned(self, team: Team, name: str, step: int) -> Team:
+        """The team after deployment `step`, from disk; `team` is that of offline training."""
+        sampler, histories = self.config.samplers[name], {seed: self._history(seed, name) for seed in self.seeds}
+        if step == 0:
+            return self._prescribe(tuning.equip(team, sampler), name, sampler)
+        templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
+        team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
+        for number in range(1, step + 1):
+            team = tuning.merge(team, self._logs(histories, number), number, self.config.algorithm)
+        return {
+            (seed, agent): state
+            for seed, history in histories.items()
+            for agent, state in history.load(step, _of_seed(team, seed)).items()
+        }
+
     def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int | None, Team]:
         """The updates of the last checkpoint, if there is one, and the teams as they were then."""
         untrained = tuning.recruit_on(self.experiences, self.config.algorithm, seeds=self.seeds)
@@ -237,13 +307,11 @@ class _Study:
             return
         if done is None:
             yield f"{name}: preparing", 0
-            done, team = 0, self._prescribe(tuning.equip(team, sampler), name, sampler)
+            done, team = 0, self._tuned(team, name, 0)
         else:
-            templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
-            team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
-            for number in range(1, done + 1):
-                team = tuning.merge(team, self._logs(histories, number), number, config.algorithm)
-            team = _restore(team, histories, done)
+            team = self._tuned(team, name, done)
+            for history in histories.values():
+                history.rewind(done)
             records = {seed: history.records_at(done) for seed, history in histories.items()}
             yield f"{name}: resumed", done * config.updates
 

@@ -1,4 +1,4 @@
-"""Whether every file of a campaign is what was written: against the hashes beside it, and those in the ledger."""
+"""Whether every file of a run is what was written: against the hashes beside it, and what other parts say of it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
-from marline.campaign.reconciling import list_sha256
+from marline.campaign.belonging import examine, histories, known_folders
+from marline.campaign.history import History, list_sha256
+from marline.campaign.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
 from marline.campaign.run_directory import require_run
 from marline.configuration import RunConfig
 from marline.data import checkpoints, dataset
-from marline.data.files import StorageError, sha256_file
+from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.errors import CorruptionError, MarlineError
 
 
 class Verified(NamedTuple):
-    """What was looked at, and what is wrong with it, one sentence each."""
+    """What was looked at, what is wrong with it, and what cannot be told, one sentence each."""
 
     num_files: int
     num_events: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def verify(folder: Path) -> Verified:
-    """Check every file of a campaign; nothing is changed.
+    """Check every file of a campaign or a study, and that they belong together; nothing is changed.
 
     Raises:
-        ConfigError: there is no campaign in the folder.
+        ConfigError: there is no run in the folder.
+        CorruptionError: a link, a pipe or a device is in it.
     """
     path = require_run(folder)
     problems: list[str] = []
+    notes: list[str] = []
     num_files, events = 1, []
 
     def attempt(check: Callable[[], Any]) -> Any:
@@ -44,7 +47,7 @@ def verify(folder: Path) -> Verified:
             problems.append(str(error))
             return None
 
-    attempt(lambda: RunConfig.read(path))
+    config = attempt(lambda: RunConfig.read(path))
     ledger = Ledger(folder)
     if ledger.path.exists():
         num_files += 1
@@ -52,22 +55,31 @@ def verify(folder: Path) -> Verified:
         events = attempt(ledger.events) or []
         if not events and not problems:
             problems.append(f"{ledger.path} holds no event; restore a copy, or the next command enters what files tell")
-    else:
+        if not ledger.is_anchored:
+            notes.append(f"no {HEAD} is beside {ledger.path}, so an older ledger that was put back would not be told")
+    elif config is None or config.task is None:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
+    if attempt(lambda: require_well_formed(folder, events) or True) is None:
+        events = []  # which do not tell what to compare with
+    attempt(lambda: require_same_configuration(path, events))
     for home, read in _sealed_folders(folder):
         manifest = attempt(lambda home=home, read=read: read(home))
         if manifest is not None:
             num_files += 1 + len(manifest["files"])
             attempt(lambda home=home, manifest=manifest: verify_files(home, manifest))
-    for home, wanted in _recorded(folder, events):
+    for home, wanted in known_folders(folder, events):
         if not home.exists():
             problems.append(f"{home} is missing, and the ledger knows it; restore a copy")
-        elif (sha256_file(home) if home.is_file() else attempt(lambda home=home: list_sha256(home))) != wanted:
+        elif attempt(lambda home=home: list_sha256(home)) != wanted:
             problems.append(f"{home} is not what the ledger knows: it was altered or replaced; restore a copy")
+    belonging = attempt(lambda: examine(folder, events))
+    if belonging is not None:
+        problems += belonging.problems
+        notes += belonging.notes
     for path, known in _sent(folder, events).items():
-        if path.exists() and sha256_file(path) not in known:
+        if path.exists() and attempt(lambda path=path: small_sha256(path)) not in known:
             problems.append(f"{path} is no policy that the ledger knows to have gone out; export it again")
-    for history in _histories(folder):
+    for history in histories(folder):
         steps = history.steps()
         records = attempt(lambda history=history, steps=steps: history.records_at(steps[-1])) if steps else None
         if records is not None and _lines(history) != records:
@@ -75,13 +87,13 @@ def verify(folder: Path) -> Verified:
                 f"{history.folder / 'metrics.jsonl'} does not say what the last checkpoint does; the next "
                 "command that goes on with the campaign writes it anew"
             )
-    return Verified(num_files, len(events), tuple(dict.fromkeys(problems)))
+    return Verified(num_files, len(events), tuple(dict.fromkeys(problems)), tuple(notes))
 
 
 def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manifest]]]:
     """Every folder with a list of its files, and what reads the list."""
     yield folder / "data", dataset.describe
-    for history in _histories(folder):
+    for history in histories(folder):
         for step in history.steps():
             yield history.checkpoint(step), checkpoints.read_manifest
         homes = [history.folder, *sorted(history.folder.glob("deployment-*"))]
@@ -102,24 +114,6 @@ def _read_contract(folder: Path) -> Manifest:
     return read_sealed(folder / "contract.json", "marline bundle", 1)
 
 
-def _recorded(folder: Path, events: list[Any]) -> Iterator[tuple[Path, str]]:
-    """Files and lists of files whose hashes the ledger has; of two events the later counts."""
-    found: dict[Path, str] = {}
-    homes = {home.name: home for history in _histories(folder) for home in history.folder.glob("deployment-*")}
-    for event in events:
-        home = homes.get(f"deployment-{event.deployment:02d}", folder / f"deployment-{event.deployment:02d}")
-        if event.kind == "created":
-            found |= {folder / "run.json": event.body["run.json"], folder / "data": event.body["data"]}
-        elif event.kind == "trained":
-            (offline,) = folder.glob("seed-*/offline")
-            found[History(offline).checkpoint(event.body["updates"])] = event.body["checkpoint"]
-        elif event.kind == "ingested":
-            found[home / "logs"] = event.body["logs"]
-        elif event.kind == "tuned":
-            found |= {home / name: event.body[name] for name in ("policies", "learners") if name in event.body}
-    yield from found.items()
-
-
 def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
     """What the ledger knows to have gone out as each of the policies that lie in bundles in the run directory.
 
@@ -133,10 +127,6 @@ def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
                 for agent, policy in event.body["policies"].items():
                     known.setdefault(home / "bundles" / agent / "policy.onnx", set()).add(policy)
     return known
-
-
-def _histories(folder: Path) -> list[History]:
-    return [History(home) for home in sorted(folder.glob("seed-*/[!.]*")) if home.is_dir()]
 
 
 def _lines(history: History) -> list[Any] | None:

@@ -26,6 +26,8 @@ from marline.errors import ConfigError, CorruptionError, MarlineError
 
 FORBIDDEN = (errno.EACCES, errno.EPERM)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of a file system without any
+LARGEST_CONFIGURATION = 1 << 26  # bytes of run.json
+LARGEST_LINES = 1 << 30  # bytes of any other text, or of a policy: more would exhaust memory, and no run writes it
 
 
 class StorageError(MarlineError):
@@ -55,19 +57,6 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, num_bytes: in
 def atomic_bytes(path: Path, data: bytes) -> None:
     """Put a file with this content in place in one step; see `write_atomically`."""
     write_atomically(path, lambda scratch: _write_bytes(scratch, data), num_bytes=len(data))
-
-
-def atomic_text(path: Path, text: str) -> None:
-    """Put a UTF-8 file with this text in place in one step; see `write_atomically`.
-
-    What is no file, such as /dev/stdout, has no old state to keep and is written to as it is.
-    """
-    data = text.encode()
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with _explained(path, len(data)):
-            path.write_bytes(data)
-        return
-    atomic_bytes(path, data)
 
 
 def atomic_json(path: Path, value: object) -> None:
@@ -137,12 +126,12 @@ def read_lines(path: Path) -> list[object]:
     A last line without a line end was never acknowledged and is left out.
 
     Raises:
-        CorruptionError: another line is not JSON.
+        CorruptionError: another line is not JSON, or the file is too large or no plain file.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     values = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(read_regular(path, LARGEST_LINES).split(b"\n")[:-1], start=1):
         try:
             values.append(json.loads(line))
         except (ValueError, RecursionError) as error:
@@ -156,6 +145,37 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a regular file, in hexadecimal. Releases the interpreter lock, so threads help."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a plain file of at most so many bytes; see `open_regular`.
+
+    Raises:
+        CorruptionError: it is larger, is no plain file, or cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise CorruptionError(f"{path} has {size:,} bytes, more than anything that marline writes there")
+        return file.read(size)
+
+
+def small_sha256(path: Path) -> str:
+    """SHA-256 of a file that no run writes large, such as a list of files; `CorruptionError` where it is."""
+    return hashlib.sha256(read_regular(path, LARGEST_LINES)).hexdigest()
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what the user asked for to where the user wants it: a file is replaced in one step, a link is followed.
+
+    A pipe or a device of the user's is written to. For errors see `write_atomically`.
+    """
+    data = text.encode("utf-8")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _explained(path, len(data)):
+            path.write_bytes(data)
+    else:
+        atomic_bytes(path, data)
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from marline.data.files import NO_LOCKS, StorageError, open_regular
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
+from marline.memory import physical_memory
 
 CHUNK_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -258,7 +258,7 @@ def member_names(group: h5py.Group, most: int = 100) -> list[str]:
 
 
 def _require_memory(num_bytes: int, path: Path) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = physical_memory()
     if num_bytes > memory:
         raise DataError(
             f"{path} holds {num_bytes} bytes of logs and this machine has {memory} bytes of memory; keep fewer rows"

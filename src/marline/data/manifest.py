@@ -14,15 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from marline.data.files import open_regular, sha256_file, to_json
+from marline.data.files import open_regular, read_regular, sha256_file, to_json
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+from marline.memory import physical_memory
 
 Manifest = dict[str, Any]
 FileRecord = dict[str, Any]
 RESERVED = ("kind", "schema", "files", "seal")
 _NO_SEAL = "0" * 64
 LARGEST = 1 << 28  # bytes of JSON; more is neither written nor read. docs/scaling.md tells for how many agents it does
+_HOLLOW = 1024  # no disk packs what is worth keeping so well
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -110,8 +112,10 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
 def read_intact(path: Path, record: FileRecord) -> bytes:
     """The content of a small file; `CorruptionError` unless it has the size and hash that were recorded."""
     _require_size(path, record)
-    with open_regular(path) as file:
-        data = file.read()
+    memory = physical_memory()
+    if record["size"] > memory:
+        raise CorruptionError(f"{path} has {record['size']} bytes, and this machine {memory} bytes of memory")
+    data = read_regular(path, memory)
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise CorruptionError(f"{path} was altered after it was written: its SHA-256 differs; restore a copy")
     return data
@@ -142,9 +146,12 @@ def require_file_name(name: str, what: str, error: type[MarlineError] = ConfigEr
 def _require_size(path: Path, record: FileRecord) -> None:
     if not os.path.lexists(path):
         raise CorruptionError(f"{path} is missing; restore a copy")
-    size = os.lstat(path).st_size
+    found = os.lstat(path)
+    size, stored = found.st_size, found.st_blocks * 512
     if size != record["size"]:
         raise CorruptionError(f"{path} has {size} bytes instead of {record['size']}; restore a copy")
+    if size > _HOLLOW * max(stored, 1 << 20):  # reading the nothing in it could take for ever
+        raise CorruptionError(f"{path} claims {size} bytes and takes {stored} on the disk; restore a copy")
 
 
 def _well_formed(files: object) -> bool:

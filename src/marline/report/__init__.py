@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marline.arguments import checked_arguments
-from marline.data.files import atomic_text
+from marline.data.files import write_output
 from marline.errors import ConfigError
 from marline.report.decomposition_figure import write_decomposition
 from marline.report.page import Moment, render
@@ -39,7 +39,7 @@ def write_report(
     if not runs:
         raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
     page = render([read_run(Path(run)) for run in runs], timelines or {})
-    atomic_text(Path(output), page)
+    write_output(Path(output), page)
     return Path(output)
 
 

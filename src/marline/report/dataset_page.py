@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from marline.data.check import Finding
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_text
+from marline.data.files import write_output
 from marline.data.summary import episodes, summarise
 from marline.errors import MarlineError
 from marline.report.appearance import number, plural, shorten
@@ -60,7 +60,7 @@ def write_dataset_page(output: Path, name: str, logs: Logs, findings: Sequence[F
         more=max(0, len(ordered) - MAX_FINDINGS),
         sections=sections,
     )
-    atomic_text(output, page)
+    write_output(output, page)
 
 
 def _headline(findings: Sequence[Finding]) -> str:

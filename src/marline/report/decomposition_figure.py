@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 from markupsafe import Markup
 
-from marline.data.files import atomic_text
+from marline.data.files import write_output
 from marline.errors import ConfigError
 from marline.report.appearance import Look, looks, shorten
 from marline.report.decomposition import Decomposition, Step, decompositions
@@ -67,7 +67,7 @@ def write_decomposition(runs: Sequence[Path], path: Path) -> Path:
             "no sampler of these runs has a control or uniform replay beside it, so there is nothing to take apart; "
             "run it with --sampler uniform online-matched shuffled and its own name"
         )
-    atomic_text(path, text)
+    write_output(path, text)
     return path
 
 

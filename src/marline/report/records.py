@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from marline.data.files import StorageError
+from marline.data.files import read_regular
+from marline.data.plain import require_plain_run
 from marline.errors import ConfigError, CorruptionError
 
 SCHEMA = 1
@@ -149,8 +150,10 @@ def read_run(path: Path) -> Run:
 
     Raises:
         ConfigError: there is no run in `path`, or one of a newer marline.
-        CorruptionError: a file in it is damaged; the message names it.
+        CorruptionError: a file in it is damaged, or a link, a pipe or a device; the message names it.
     """
+    if path.is_dir():
+        require_plain_run(path)
     if not (path / "run.json").is_file():
         problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
@@ -277,14 +280,8 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        if (size := file.stat().st_size) > MAX_BYTES:
-            raise CorruptionError(f"{file} has {size:,} bytes, more than any run writes; {FIX}")
-        return file.read_text(encoding="utf-8")
-    except PermissionError as error:
-        raise StorageError(
-            f"cannot read {file}: {error.strerror}; ask its owner for it, or change its permissions"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
+        return read_regular(file, MAX_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise CorruptionError(f"{file} cannot be read ({_reason(error)}); {FIX}") from error
 
 

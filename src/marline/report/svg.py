@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from marline.data.files import atomic_text
+from marline.data.files import write_output
 from marline.errors import ConfigError, require_name
 from marline.report.appearance import Look, looks, number, shorten
 from marline.report.figures import Panel, Trace, difference_panel, returns_panel
@@ -66,7 +66,7 @@ def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = 
     read = require_drawable(runs, path, samplers)
     if samplers:
         read = [only(run, samplers) for run in read]
-    atomic_text(path, draw(read))
+    write_output(path, draw(read))
     return path
 
 

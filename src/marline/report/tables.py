@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from marline.data.files import atomic_text
+from marline.data.files import write_output
 from marline.report.appearance import digits, looks, number, plural, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
@@ -89,7 +89,7 @@ def write_csv(runs: Sequence[Path], path: Path) -> Path:
     writer.writeheader()
     for run in map(read_run, runs):
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in _rows(run))
-    atomic_text(path, file.getvalue())
+    write_output(path, file.getvalue())
     return path
 
 
@@ -101,14 +101,14 @@ def write_differences(runs: Sequence[Path], path: Path) -> Path:
     writer.writeheader()
     for run in map(read_run, runs):
         writer.writerows({name: _cell(row[name]) for name in DIFFERENCES} for row in _differences(run))
-    atomic_text(path, file.getvalue())
+    write_output(path, file.getvalue())
     return path
 
 
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
     text = "\n\n".join(markdown(read_run(run)) for run in runs) + "\n"
-    atomic_text(path, text)
+    write_output(path, text)
     return path
 
 

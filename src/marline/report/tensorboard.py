@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from marline.data.files import write_atomically
-from marline.errors import ConfigError
+from marline.data.manifest import require_file_name
+from marline.data.plain import require_plain_path
+from marline.errors import ConfigError, CorruptionError
 from marline.report.records import Run, read_run
 from marline.report.tables import DIAGNOSTICS
 
@@ -22,11 +24,14 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
 
     Raises:
         ConfigError: tensorboardX is not installed.
+        CorruptionError: a run is damaged, a sampler has a name that leads elsewhere, or a link lies in the way.
     """
     Event, Summary, RecordWriter = require_tensorboard()
     for run in map(read_run, runs):
         for sampler, seed in run.lines:
+            require_file_name(sampler, f"{run.path / 'run.json'}: sampler", CorruptionError)
             file = folder / run.path.name / sampler / f"seed-{seed}" / FILE
+            require_plain_path(folder, file)
             events = [Event(file_version=FORMAT)]
             for step, values in _steps(run, sampler, seed):
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])

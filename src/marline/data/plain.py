@@ -1,0 +1,73 @@
+"""A run directory may come from a stranger: nothing in it is read or written through a link, a pipe or a device.
+
+Whoever opens a run directory looks through it once, before anything else is done; the directory itself may be given
+through a link, which is its user's own choice. What is opened afterwards is opened by `files.open_regular`, and what
+is written takes the place of what was there by a rename, so that other names of the same file keep what they had.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+
+from marline.data.scratch import is_scratch
+from marline.errors import CorruptionError
+
+# what marline reads and writes in a run directory; whatever else its user keeps there is none of our business
+OWN = ("run.json", "run.lock", "run.pid", "ledger.*", "report.html", "data", "seed-*")
+
+
+def require_plain_run(folder: Path) -> None:
+    """Raise `CorruptionError`, naming it, if anything of ours in a run directory is no plain file or folder."""
+    _require_plain(folder, OWN)
+
+
+def require_plain_folder(folder: Path) -> None:
+    """Raise `CorruptionError`, naming it, if anything in a folder is no plain file or folder."""
+    _require_plain(folder, ("*",))
+
+
+def require_plain_path(folder: Path, path: Path) -> None:
+    """Raise `CorruptionError` if a path that leads into a folder does so by a link inside it.
+
+    Paths that lead elsewhere are their user's choice, and so is the folder itself.
+    """
+    folder, path = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
+    if not path.is_relative_to(folder):
+        return
+    for part in reversed([path, *path.parents][: len(path.parts) - len(folder.parts)]):
+        if os.path.lexists(part) and not _is_plain(part):
+            raise CorruptionError(_told(part))
+
+
+def _require_plain(folder: Path, patterns: tuple[str, ...]) -> None:
+    remaining = [folder]
+    while remaining:
+        here = remaining.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    path = here / entry.name
+                    if here == folder and not any(fnmatch.fnmatchcase(entry.name, one) for one in patterns):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if not is_scratch(path):  # never read, and removed without following what is in it
+                            remaining.append(path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        # of a writer at work, something may just have gone
+                        if os.path.lexists(path) and not _is_plain(path):
+                            raise CorruptionError(_told(path))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise CorruptionError(f"{here} cannot be looked through: {error.strerror}") from error
+
+
+def _is_plain(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
+def _told(path: Path) -> str:
+    what = "a symbolic link" if path.is_symlink() else "a pipe, a socket or a device"
+    return f"{path} is {what}, which nothing is read or written through; put the file or folder itself there"
