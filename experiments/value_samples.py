@@ -66,7 +66,7 @@ def compare(name: str, algorithm: Any, field: str, agents: list[AgentState]) -> 
     for num in FEW:
         for one_draw in (False, True):
             found = measured(num, one_draw, 2)
-            correlations = [
+            correlations: list[Any] = [
                 scipy.stats.spearmanr(true, distances)[0] for true, (distances, _) in zip(truth, found, strict=True)
             ]
             ranks = np.concatenate([scipy.stats.rankdata(distances, "min")[own] for distances, own in found])
