@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import finished
 
 from marline.ops.distance_bins import EDGES, NUM_BINS
 from marline.report import write_report
@@ -257,7 +257,7 @@ def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_
     })"""
     harness, requests = tmp_path / "harness.html", tmp_path / "requests.json"
     harness.write_text(f"<!doctype html><body>{frames}<img src={CONTROL}><script>{measure}</script></body>", "utf-8")
-    done = finished(
+    done = subprocess.run(
         [
             str(CHROMIUM),
             "--headless",
@@ -274,9 +274,11 @@ def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_
             "--dump-dom",
             harness.as_uri(),
         ],
-        patience=300,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
     found = re.search(r"<body>(\[.*\])</body>", done.stdout)
     assert found is not None, done.stderr[-2000:]
     for expected, (width, needed, plots, drawn) in zip((390, 1280), json.loads(found[1]), strict=True):
