@@ -39,10 +39,10 @@ def play(
         first_episode: number of the first.
         watch: is shown an environment after its reset and after every step; with several episodes, in turns.
     """
-    require_task(task, name_of(task))
+    seats = [_environment(task, 0)]  # which looks at the task too
+    seats += [_environment(task, seat) for seat in range(1, min(task.num_environments, num_episodes))]
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
     batch = _Batch(task, policies, key)
-    seats = [_environment(task, seat) for seat in range(min(task.num_environments, num_episodes))]
     numbers = range(first_episode, first_episode + num_episodes)
     waiting = iter(numbers)
     running: dict[int, _Game] = {}  # by seat, which is an environment
@@ -76,13 +76,12 @@ def try_out(task: Simulator) -> None:
     Raises:
         ConfigError: what is missing, or whatever is wrong with what comes.
     """
-    require_task(task, name_of(task))
     environments: list[Checked] = []
     try:
-        for _ in range(min(task.num_environments, 2)):
-            environment = _make(task)
-            require_apart(environment, environments, task, name_of(task))
-            environments.append(environment)
+        environments.append(_make(task))  # which looks at the task too
+        if task.num_environments > 1:
+            environments.append(_make(task))
+            require_apart(environments[1], environments[:1], task, name_of(task))
         start_of_episode(environments[0], None, task)
     finally:
         for environment in environments:
@@ -235,5 +234,6 @@ def _environment(task: Simulator, seat: int) -> Checked:
 
 
 def _make(task: Simulator) -> Checked:
+    require_task(task, name_of(task))
     with users_code(f"task {name_of(task)}: make()"):
         return Checked(task.make(), name_of(task), task.specs)
