@@ -15,7 +15,7 @@ from marline.data.files import (
     append_line,
     atomic_bytes,
     atomic_json,
-    atomic_text,
+    write_output,
     open_regular,
     publish_directory,
     read_lines,
@@ -229,10 +229,10 @@ def test_a_directory_goes_in_one_step_and_what_is_left_of_it_later(
 def test_what_is_no_file_is_written_to_as_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     pipe = os.open(tmp_path / "pipe", os.O_RDWR)
-    atomic_text(tmp_path / "pipe", "\u03b1")
+    write_output(tmp_path / "pipe", "\u03b1")
     assert os.read(pipe, 8) == "\u03b1".encode() and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     os.close(pipe)
-    atomic_text(tmp_path / "new" / "file", "\u03b1\n")
+    write_output(tmp_path / "new" / "file", "\u03b1\n")
     assert (tmp_path / "new" / "file").read_bytes() == "\u03b1\n".encode() and names(tmp_path / "new") == ["file"]
 
 
