@@ -37,7 +37,7 @@ from marline.console import ProgressDisplay, resumable, say
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
-from marline.data.team import require_agents, require_sizes
+from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import DIVERGED, CorruptionError, require
 from marline.flags import configure
@@ -78,7 +78,9 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     require_sizes({agent: logs.spec for agent, logs in found.items()}, options.task, specs)
     for warning in check(found, clip_actions=options.clip_actions):
         say(f"note: {warning}", quiet=options.json)
-    return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
+    logs = {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
+    channels = envs.channels_of(make_task(options.task))
+    return {agent: on_task_scale(agent, log, channels[agent], options.task) for agent, log in logs.items()}
 
 
 def resume(options: cli.Resume) -> int:

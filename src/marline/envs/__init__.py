@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from marline.data.channels import Channels
 from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
@@ -10,8 +11,9 @@ from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
-from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
+from marline.envs.task import Actions, Drifting, Environment, Rendering, Scaled, Simulator, Task, TimeStep, World
 from marline.errors import ConfigError, require_name
+from marline.types import AgentID
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 
@@ -53,6 +55,12 @@ def trust(name: str) -> None:
         _trusted[name] = user_tasks.load(name)
 
 
+def channels_of(task: Task) -> dict[AgentID, Channels]:
+    """On which scale each agent acts in the environment of a task; nothing is known where it is [-1, 1]."""
+    known = task.channels if isinstance(task, Scaled) else {}
+    return {agent: known.get(agent, Channels()) for agent in task.agents}
+
+
 def is_trusted(name: str) -> bool:
     """Whether `trust` was called for a task of the user's."""
     return name in _trusted
@@ -71,10 +79,12 @@ __all__ = [
     "Smax",
     "StarCraft",
     "Rendering",
+    "Scaled",
     "Simulator",
     "Task",
     "TimeStep",
     "World",
+    "channels_of",
     "is_trusted",
     "make_task",
     "trust",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marline.data.channels import Channels
 from marline.envs import spaces
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require
@@ -57,6 +58,10 @@ class ParallelTask:
         return _inspect(self.make_env).specs
 
     @property
+    def channels(self) -> Mapping[AgentID, Channels]:
+        return _inspect(self.make_env).channels
+
+    @property
     def horizon(self) -> int:
         return self.max_steps or _inspect(self.make_env).horizon
 
@@ -66,6 +71,7 @@ class ParallelTask:
 
 class _Facts(NamedTuple):
     specs: dict[AgentID, Spec]
+    channels: dict[AgentID, Channels]
     horizon: int
 
 
@@ -75,7 +81,7 @@ def _inspect(make_env: Callable[[], Any]) -> _Facts:
     parallel = as_parallel(make_env())
     running = RunningEnvironment(parallel)
     registered = getattr(getattr(parallel, "spec", None), "max_episode_steps", None)
-    facts = _Facts(running.specs, registered or DEFAULT_HORIZON)
+    facts = _Facts(running.specs, running.channels, registered or DEFAULT_HORIZON)
     running.close()
     return facts
 
@@ -120,6 +126,10 @@ class RunningEnvironment:
     @property
     def specs(self) -> dict[AgentID, Spec]:
         return {name: spaces.spec(self._seen[name], self._done[name]) for name in self._seen}
+
+    @property
+    def channels(self) -> dict[AgentID, Channels]:
+        return {name: done.channels for name, done in self._done.items()}
 
     def reset(self, *, seed: int) -> TimeStep:
         observations, infos = self._parallel.reset(seed=seed)

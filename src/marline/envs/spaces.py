@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marline.data.channels import LARGEST, LONGEST, Channels
 from marline.errors import ConfigError, require
 from marline.types import Spec
 
@@ -30,12 +31,14 @@ class Done(NamedTuple):
         discrete: whether actions are choices.
         act: from a vector in [-1, 1], or the number of a choice, to an action of the space.
         mask: from the environment's mask to one boolean for each choice.
+        channels: the bounds of a vector in the space; what choices stand for, where their numbers do not say it.
     """
 
     spec_size: int
     discrete: bool
     act: Callable[[Any], Any]
     mask: Callable[[Any], np.ndarray]
+    channels: Channels
 
 
 def read(space: Any, where: str) -> Seen:
@@ -94,7 +97,7 @@ def spec(seen: Seen, done: Done) -> Spec:
 
 def _continuous(space: Any, boxes: list[Any], where: str) -> Done:
     require(
-        all(np.isfinite(box.low).all() and np.isfinite(box.high).all() for box in boxes),
+        all(max(np.abs(box.low).max(initial=0), np.abs(box.high).max(initial=0)) <= LARGEST for box in boxes),
         f"{where} acts in {space}, which has no bounds to scale [-1, 1] to; wrap it into a bounded Box",
     )
     sizes = [math.prod(box.shape) for box in boxes]
@@ -104,7 +107,11 @@ def _continuous(space: Any, boxes: list[Any], where: str) -> Done:
         scaled = iter([_scale(part, box) for part, box in zip(parts, boxes, strict=True)])
         return _assemble(space, scaled)
 
-    return Done(sum(sizes), False, act, _no_mask)
+    low, high = (
+        np.concatenate([bound.ravel() for bound in bounds]).astype(np.float64).tolist()
+        for bounds in ([box.low for box in boxes], [box.high for box in boxes])
+    )
+    return Done(sum(sizes), False, act, _no_mask, Channels(action_low=low, action_high=high))
 
 
 def _scale(part: np.ndarray, box: Any) -> np.ndarray:
@@ -145,7 +152,23 @@ def _discrete(space: Any, leaves: list[Any], where: str) -> Done:
         )
         return allowed.ravel()
 
-    return Done(num_choices, True, act, mask)
+    return Done(num_choices, True, act, mask, Channels(action_names=_names(space, act, num_choices)))
+
+
+def _names(space: Any, act: Callable[[Any], Any], num_choices: int) -> list[str] | None:
+    """What each choice stands for, unless its number says it or words would be too long."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return None
+    names = [_in_words(act(choice)) for choice in range(num_choices)]
+    return names if all(len(name) <= LONGEST and name.isprintable() for name in names) else None
+
+
+def _in_words(action: Any) -> str:
+    if isinstance(action, dict):
+        return ", ".join(f"{name}: {_in_words(part)}" for name, part in action.items())
+    return ", ".join(map(_in_words, action)) if isinstance(action, tuple) else str(np.asarray(action).tolist())
 
 
 def _counts(leaf: Any, space: Any, where: str) -> list[int]:

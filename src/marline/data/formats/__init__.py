@@ -6,10 +6,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marline.data.channels import Channels
+from marline.data.dataset import MANIFEST
 from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
-from marline.data.formats.minari import is_minari, minari_blocks
+from marline.data.formats.minari import METADATA, is_minari, minari_blocks
 from marline.data.formats.optional import require_package
+from marline.data.formats.recorded import of_minari, of_parquet, on_field_scale
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
 from marline.errors import DataError, require
@@ -52,14 +55,16 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if is_vault(path):
         return Log(path, "vault", functools.partial(vault_blocks, path), ordered_agents=True)
     if is_minari(path):
-        return Log(path, "minari", functools.partial(minari_blocks, path, None))
+        blocks = functools.partial(minari_blocks, path, None)
+        return Log(path, "minari", blocks, channels={None: of_minari(path, METADATA)})
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
     vaults = [p.name for p in members if is_vault(p)]
     if vaults:
         raise DataError(f"{path} holds vaults; choose one of {', '.join(vaults[:10])} in it")
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
-        return Log(path, "minari", lambda: _each(minari_blocks, datasets))
+        recorded = {agent: of_minari(folder, METADATA) for agent, folder in datasets.items()}
+        return Log(path, "minari", lambda: _each(minari_blocks, datasets), channels={**recorded})
     tables = [p for p in members if p.suffix in _TABLES]
     flat = [p for p in members if p.suffix in _FLAT]
     if len({p.suffix for p in (*tables, *flat)}) > 1:
@@ -67,7 +72,8 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if tables:
         return _tables(path, tables, columns)
     if flat:
-        return Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        log = Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        return on_field_scale(log, path) if (path / MANIFEST).is_file() else log
     raise DataError(f"{path} holds nothing that is read; give {_KNOWN}")
 
 
@@ -76,7 +82,10 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     from marline.data.formats.tables import table_blocks
 
     notes: list[str] = []
-    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes)
+    recorded: dict[AgentID | None, Channels] = {
+        file.stem if len(files) > 1 else None: of_parquet(file) for file in files if file.suffix == ".parquet"
+    }
+    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes, channels=recorded)
 
 
 def _each(read: Reader, files: Mapping[AgentID, Path]) -> Iterator[Block]:
