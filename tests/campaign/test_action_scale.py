@@ -14,14 +14,19 @@ import pytest
 from field import act
 
 from marline.algorithms import TD3BC
-from marline.campaign.campaign import Campaign
+from marline.campaign.campaign import Campaign, simulate
 from marline.campaign.receiving import read_logs
+from marline.collection import collect_random
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset, from_arrays
+from marline.data.team import on_task_scale
+from marline.envs import ParallelTask
 from marline.errors import DataError
 from marline.policy import NumpyPolicy
 from marline.samplers import Uniform
+
+gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")
 
 ROWS, STEPS = 60, 5
 FLOW = Channels(
@@ -166,3 +171,67 @@ def test_logs_that_tell_no_scale_are_taken_on_that_of_the_campaign(site: Path, t
     kept = dataset.load(tmp_path / "run" / "seed-0" / "uniform" / "deployment-01" / "logs")["arm"]
     np.testing.assert_array_equal(kept.actions, wanted)
     assert kept.channels == FLOW
+
+
+class Tank(gymnasium.Env):
+    """Pays what flows in, in litres a minute; three steps an episode."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+    action_space = gymnasium.spaces.Box(np.array([-2.0, 5.0], np.float32), np.array([2.0, 60.0], np.float32))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.random, self.time = np.random.default_rng(seed), 0
+        return self.random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.time += 1
+        return self.random.uniform(-1, 1, 3).astype(np.float32), float(action[1]), False, self.time == 3, {}
+
+
+def test_what_a_task_logs_is_on_the_scale_of_its_box(tmp_path: Path) -> None:
+    task = ParallelTask(Tank, num_environments=1)
+    logs = collect_random(task, 30, seed=0)
+    assert logs["agent_0"].channels == Channels(action_low=(-2.0, 5.0), action_high=(2.0, 60.0))
+    np.testing.assert_allclose(logs["agent_0"].field_actions()[:, 1], logs["agent_0"].rewards, rtol=1e-6)
+    options: dict[str, Any] = {
+        "algorithm": TD3BC(hidden=(4,)),
+        "sampler": Uniform(batch_size=4),
+        "deployments": 1,
+        "offline_updates": 4,
+        "updates": 4,
+        "rows_per_deployment": 6,
+    }
+    run = Campaign.create(tmp_path / "run", logs, **options)
+    run.train()
+    deployed = run.deploy(task)
+    assert deployed["agent_0"].channels == logs["agent_0"].channels
+    run.tune(deployed)
+    bundle = run.export(tmp_path / "out").folders["agent_0"]
+    (action,) = json.loads((bundle / "contract.json").read_text())["outputs"]
+    assert (action["low"], action["high"]) == ([-2.0, 5.0], [2.0, 60.0])
+    golden = json.loads((bundle / "golden.json").read_text())
+    assert all(5 <= answer[1] <= 60 for answer in golden["action"])
+    # of a dataset of earlier versions, which knew no scale, nothing is known of it; but another one is refused
+    policies = run._policies()
+    for channels, told in (
+        (Channels(), None),
+        (Channels(action_low=(0, 0), action_high=(1, 9)), "in the offline logs"),
+    ):
+        if told is None:
+            found = simulate(task, policies, {"agent_0": channels}, 1, seed=0, num_rows=6)
+            assert found["agent_0"].channels == channels
+        else:
+            with pytest.raises(DataError, match=told):
+                simulate(task, policies, {"agent_0": channels}, 1, seed=0, num_rows=6)
+
+
+def test_logs_and_a_task_agree_on_their_scale() -> None:
+    """For `marline run --data`: where one of both does not tell, the other's is meant."""
+    scaled, plain = from_arrays("arm", arrays(), channels=FLOW), from_arrays("arm", arrays(), low=-60, high=60)
+    plain = dataclasses.replace(plain, channels=Channels())
+    assert on_task_scale("arm", plain, FLOW, "plant").channels == FLOW
+    assert on_task_scale("arm", scaled, Channels(), "plant").channels == FLOW
+    other = Channels(action_low=(0, 0), action_high=(1, 1))
+    with pytest.raises(DataError, match=r'"arm" have actions in .* but in plant they lie in \[0, 1\]'):
+        on_task_scale("arm", scaled, other, "plant")

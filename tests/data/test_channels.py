@@ -168,6 +168,7 @@ def test_exports_are_on_the_fields_scale_and_say_so(kind: str, tmp_path: Path) -
     if kind == "minari":  # which has no rows whose next observation is not that of the next row
         plant = dataclasses.replace(plant, next_observations=np.roll(plant.observations, -1, axis=0))
     EXPORTS[kind]({"plant": plant}, tmp_path / "out")
+    metadata: dict[str, Any] = {}
     if kind == "parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         table = parquet.read_table(tmp_path / "out" / "plant.parquet")
@@ -181,11 +182,22 @@ def test_exports_are_on_the_fields_scale_and_say_so(kind: str, tmp_path: Path) -
         recorded, space = metadata["marline"], json.loads(metadata["action_space"])
         assert (space["low"], space["high"], space["dtype"]) == ([-1.8, 5], [1.8, 60], "float64")
     np.testing.assert_allclose(pump, arrays()["actions"][:, 1], rtol=1e-6)
-    assert recorded["action_high"] == [1.8, 60] and recorded["action_units"] == ["%", "l/min"]
+    assert recorded == {"plant": FLOW.to_json()}
     import_log(open_log(tmp_path / "out"), tmp_path / "back")
     back = dataset.load(tmp_path / "back")["plant"]
     assert back.channels == FLOW
     np.testing.assert_array_equal(back.actions, plant.actions)
+    if kind == "parquet":  # the scale belongs to the table, whatever its file is called
+        (tmp_path / "out" / "plant.parquet").rename(tmp_path / "out" / "moved.parquet")
+        import_log(open_log(tmp_path / "out"), tmp_path / "moved")
+        np.testing.assert_array_equal(dataset.load(tmp_path / "moved")["plant"].actions, plant.actions)
+    else:
+        metadata["marline"] = {"plant": {"action_low": [0], "action_high": "all"}}
+        (tmp_path / "out" / "plant-v0" / "data" / "metadata.json").write_text(json.dumps(metadata))
+        with pytest.raises(
+            DataError, match=r"metadata\.json: agent 'plant': action_high are 'all', but must be a list"
+        ):
+            open_log(tmp_path / "out")
 
 
 def test_a_dataset_folder_is_imported_with_its_scale(tmp_path: Path) -> None:

@@ -211,17 +211,21 @@ class Channels:
     @staticmethod
     def from_text(text: str | bytes, where: str) -> Channels:
         """`from_json`, of the text of a document."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: channels are no JSON ({str(error)[:100]}); export the logs again") from None
-        return Channels.from_json(document, where)
+        return Channels.from_json(read_document(text, where), where)
 
     def _range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return tuple(self.action_low or ()), tuple(self.action_high or ())
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Channels))
+
+
+def read_document(text: str | bytes, where: str) -> Any:
+    """The JSON in a text that anybody may have written; `DataError` if it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: channels are no JSON ({str(error)[:100]}); export the logs again") from None
 
 
 def ranged(low: Bound, high: Bound, size: int) -> Channels:

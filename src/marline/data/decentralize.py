@@ -70,8 +70,8 @@ def import_log(
                     where = layout.logs_of(name, str(log.source))
                     known = (channels or {}).get(name, Channels())
                     agents[name] = _Agent(name, where, share, (specs or {}).get(name), known, clip_actions, notes)
-                recorded = log.channels.get(block.agent, log.channels.get(None, Channels()))
-                for rows in agents[name].add(columns, recorded):
+                recorded = [log.channels.get(whose, Channels()) for whose in (block.agent, None)]
+                for rows in agents[name].add(columns, recorded[0].or_else(recorded[1])):
                     writer.append(name, agents[name].known_spec, rows)
         for agent in agents.values():
             for rows in agent.finish():

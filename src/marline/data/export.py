@@ -62,7 +62,7 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
                 "observation_space": json.dumps(_box(-unbounded, unbounded, np.dtype(np.float32))),
                 "action_space": json.dumps(action_space),
                 "minari_version": "0.5.3",
-                **({RECORD: dataset.channels.to_json()} if dataset.channels.to_json() else {}),
+                **({RECORD: {agent: dataset.channels.to_json()}} if dataset.channels.to_json() else {}),
             }
             (data / "metadata.json").write_text(json.dumps(metadata))
 
@@ -85,7 +85,7 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
     with publish_directory(directory) as folder:
         for agent, dataset in datasets.items():
             channels = dataset.channels.to_json()
-            metadata = {RECORD: json.dumps(channels)} if channels else None
+            metadata = {RECORD: json.dumps({agent: channels})} if channels else None
             table = arrow.table(_table(agent, dataset), metadata=metadata)
             parquet.write_table(table, folder / f"{agent}.parquet")
 

@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from marline.data.channels import Channels
 from marline.data.dataset import MANIFEST
 from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
 from marline.data.formats.minari import METADATA, is_minari, minari_blocks
 from marline.data.formats.optional import require_package
-from marline.data.formats.recorded import of_minari, of_parquet, on_field_scale
+from marline.data.formats.recorded import of_minari, of_tables, on_field_scale
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
 from marline.errors import DataError, require
@@ -82,10 +81,7 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     from marline.data.formats.tables import table_blocks
 
     notes: list[str] = []
-    recorded: dict[AgentID | None, Channels] = {
-        file.stem if len(files) > 1 else None: of_parquet(file) for file in files if file.suffix == ".parquet"
-    }
-    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes, channels=recorded)
+    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes, channels=of_tables(files))
 
 
 def _each(read: Reader, files: Mapping[AgentID, Path]) -> Iterator[Block]:
