@@ -203,9 +203,11 @@ def test_exports_are_on_the_fields_scale_and_say_so(kind: str, tmp_path: Path) -
 def test_a_dataset_folder_is_imported_with_its_scale(tmp_path: Path) -> None:
     dataset.save(tmp_path / "data", {"plant": logs()})
     import_log(open_log(tmp_path / "data"), tmp_path / "back")
-    back = dataset.load(tmp_path / "back")["plant"]
-    assert back.channels == FLOW
-    np.testing.assert_array_equal(back.actions, logs().actions)
+    import_log(open_log(tmp_path / "data" / "plant.h5"), tmp_path / "one", split={"plant": Share()})
+    for name in ("back", "one"):
+        back = dataset.load(tmp_path / name)["plant"]
+        assert back.channels == FLOW
+        np.testing.assert_array_equal(back.actions, logs().actions)
 
 
 def test_what_the_source_calls_its_columns_is_shared_out(tmp_path: Path) -> None:

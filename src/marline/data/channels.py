@@ -95,7 +95,9 @@ class Channels:
         unit = (np.asarray(actions, np.float64).reshape(-1, size) - (low + high) / 2) / np.where(half > 0, half, 1.0)
         rounding = _spacing(low, high) / np.where(half > 0, half, 1.0)
         unit = np.where((np.abs(unit) > 1) & (np.abs(unit) <= 1 + rounding), np.sign(unit), unit)
-        return unit.reshape(actions.shape).astype(np.float64 if actions.dtype == np.float64 else np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what is infinite then is told with its row
+            dtype = np.float64 if actions.dtype == np.float64 else np.float32
+            return unit.reshape(actions.shape).astype(dtype, copy=False)
 
     def float32_bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """[size] the bounds in float32, rounded inwards so that nothing between them is outside the true ones."""

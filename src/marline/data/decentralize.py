@@ -165,6 +165,8 @@ class _Agent:
         columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
         self._notes += [note for note in notes if note not in self._notes]
         self._learn(spec, columns)
+        if not spec.discrete:  # of choices more may be seen
+            self.channels.require_fit(self._where, spec)
         if self._clip_actions and not spec.discrete:
             self._clip(columns)
         require_sound_rows(self._where, columns, self.known_spec, first=self._num_read, channels=self.channels)

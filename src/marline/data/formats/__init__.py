@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from marline.data.dataset import MANIFEST
 from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
 from marline.data.formats.minari import METADATA, is_minari, minari_blocks
@@ -44,7 +43,8 @@ def _open_file(path: Path, columns: Mapping[str, str]) -> Log:
     if not path.exists():
         raise DataError(f"{path} does not exist; give {_KNOWN}")
     if path.suffix in _FLAT:
-        return Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        log = Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        return on_field_scale(log, path.parent, path.stem) if path.suffix == ".h5" else log
     if path.suffix in _TABLES:
         return _tables(path, [path], columns)
     raise DataError(f"{path} is in no format that is read; give {_KNOWN}")
@@ -72,7 +72,7 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
         return _tables(path, tables, columns)
     if flat:
         log = Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
-        return on_field_scale(log, path) if (path / MANIFEST).is_file() else log
+        return on_field_scale(log, path)
     raise DataError(f"{path} holds nothing that is read; give {_KNOWN}")
 
 

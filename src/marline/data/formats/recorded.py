@@ -66,9 +66,13 @@ def _by_agent(document: Any, where: str) -> dict[AgentID, Channels]:
     return {agent: Channels.from_json(its, f"{where}: agent {agent[:40]!r}") for agent, its in document.items()}
 
 
-def on_field_scale(log: Log, folder: Path) -> Log:
-    """The log of a dataset folder of ours, whose actions lie in [-1, 1], as it was in the field."""
+def on_field_scale(log: Log, folder: Path, agent: AgentID | None = None) -> Log:
+    """The log of a dataset folder of ours, or of one agent's file in it, with its actions as in the field."""
+    if not (folder / dataset.MANIFEST).is_file():
+        return log
     channels: Recorded = {**dataset.channels_of(folder)}
+    if agent is not None:
+        channels = {None: channels.get(agent, Channels())}
 
     def blocks() -> Iterator[Block]:
         for agent, columns in log.blocks():
