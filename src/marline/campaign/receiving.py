@@ -30,7 +30,7 @@ from marline.types import AgentID, Spec
 
 STAMPS = ("agent", "deployment", "policy_sha256")
 CHANNELS = "channels"  # a stamp that is there only where something is known of the columns
-_LARGEST_STAMP = 1 << 22  # bytes; names of thousands of columns
+_LARGEST_STAMP, _LARGEST_CHANNELS = 4096, 1 << 22  # bytes; the latter hold names of thousands of columns
 _LARGEST_EPISODE = 1 << 30  # bytes, unpacked: a small file may claim to be any size
 
 
@@ -207,7 +207,7 @@ def _stamp(file: Path) -> Stamp:
                 raise DataError(f"{file} unpacks to {sum(sizes.values()):,} bytes; log episodes of at most 1 GiB")
             values = {}
             for key in (*STAMPS, *([CHANNELS] if f"{CHANNELS}.npy" in sizes else [])):
-                if sizes[f"{key}.npy"] > _LARGEST_STAMP:
+                if sizes[f"{key}.npy"] > (_LARGEST_CHANNELS if key == CHANNELS else _LARGEST_STAMP):
                     raise DataError(f"{file}: the stamp {key} has {sizes[f'{key}.npy']} bytes; log with run_policy.py")
                 with archive.open(f"{key}.npy") as member:
                     values[key] = np.lib.format.read_array(member, allow_pickle=False)
