@@ -20,6 +20,7 @@ from marline.collection import collect_random
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset, from_arrays
+from marline.data.export import export_minari
 from marline.data.team import on_task_scale
 from marline.envs import ParallelTask
 from marline.errors import DataError
@@ -157,6 +158,17 @@ def test_logs_that_tell_no_scale_are_taken_on_that_of_the_campaign(site: Path, t
     received = read_logs(tmp_path / "arrays", run._specs, channels=run.channels).logs["arm"]
     np.testing.assert_array_equal(received.actions, wanted)
     unscaled: dict[str, Dataset] = {"arm": dataclasses.replace(received, channels=Channels())}
+    for channels, told in (
+        (FLOW, None),
+        (dataclasses.replace(FLOW, action_units=("%", "m3/h")), "have 'm3/h' as entry 1"),
+    ):
+        export_minari({"arm": from_arrays("arm", brought, channels=channels)}, tmp_path / f"exported-{told}")
+        if told is None:
+            kept = read_logs(tmp_path / f"exported-{told}", run._specs, channels=run.channels).logs["arm"]
+            np.testing.assert_array_equal(kept.actions, wanted)
+        else:
+            with pytest.raises(DataError, match=told):
+                run.ingest(tmp_path / f"exported-{told}", unstamped=True)
     with pytest.raises(DataError, match=r'"arm" .*have actions in \[-1, 1\], not in .* as its offline logs have'):
         run.ingest(unscaled)
 

@@ -230,6 +230,9 @@ def _imported(
 ) -> Received:
     """Logs in another format. They are read twice, first for whose they are: those of a deployment are few."""
     log = open_log(path)
+    for agent, known in (channels or {}).items():
+        if log.channels.get(agent, Channels()) != Channels():  # an export of ours, whose metadata tell
+            known.require_agreement(logs_of(agent, str(path)), log.channels[agent])
     agents = {block.agent for block in log.blocks()}
     if None in agents and specs is None:
         raise DataError(
