@@ -549,6 +549,55 @@ def test_a_joint_log_is_split_by_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 2 and "exists already" in text
 
 
+def test_a_range_with_names_and_units_is_kept_shown_and_given_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    flow = np.arange(ROWS) % 12 * 5 + 5  # whole numbers in [5, 60], which a range says are no choices
+    lines = ["episode,step,obs_0,obs_1,action,reward,terminated,truncated"]
+    lines += [f"{n // 20},{n % 20},{n % 7}.5,{n % 3},{flow[n]},{n % 5},0,{int(n % 20 == 19)}" for n in range(ROWS)]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "pump.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "logs" / "twin.csv").write_text("\n".join(lines) + "\n")
+    mine = {
+        "low": 5,
+        "high": 60,
+        "names": {"observations": ["level", "<b>day</b>"], "actions": ["flow"]},
+        "units": {"observations": ["m", None], "actions": "l/min"},
+    }
+    (tmp_path / "spec.json").write_text(json.dumps({"agents": {"pump": mine, "twin": mine}}))
+    imported = tmp_path / "imported"
+    status, text = run(capsys, "import", tmp_path / "logs", "--spec", tmp_path / "spec.json", "--out", imported)
+    assert status == 0 and "transitions, actions in [5, 60]" in text
+    found = load(imported)["pump"]
+    assert found.channels.action_units == ("l/min",) and not found.spec.discrete
+    shown = found.field_actions()[:, 0]
+    np.testing.assert_allclose(shown, flow[np.arange(ROWS) % 20 != 19], atol=1e-5)
+    np.testing.assert_allclose(found.actions[:3, 0], [-1, -9 / 11, -7 / 11], atol=1e-6)
+
+    status, text = run(capsys, "check", imported, "--html", tmp_path / "page.html")
+    assert status == 0 and "pump: in the field, actions lie in [5, 60]" in text
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "<td>5 to 60</td>" in page and "<td>l/min</td>" in page and "&lt;b&gt;day" in page and "<b>day" not in page
+    data = page.split('id="data">')[1].split("</script>")[0]
+    drawn = next(figure for key, figure in json.loads(data)["figures"].items() if key.endswith("actions"))
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "action, l/min" and drawn["data"][0]["name"] == "flow"
+    assert 5 < min(drawn["data"][0]["x"]) < 6 and 59 < max(drawn["data"][0]["x"]) < 60
+    _, text = run(capsys, "check", imported, "--json")
+    assert json.loads(text)["agents"]["pump"]["channels"] == found.channels.to_json()
+
+    assert run(capsys, "export", imported, "--format", "parquet", "--out", tmp_path / "given")[0] == 0
+    assert run(capsys, "import", tmp_path / "given", "--out", tmp_path / "again")[0] == 0
+    again = load(tmp_path / "again")["pump"]
+    assert again.channels == found.channels
+    np.testing.assert_array_equal(again.actions, found.actions)
+    # narrower than what was logged: refused as it was logged, whatever the file is called
+    (tmp_path / "spec.json").write_text(json.dumps({"agents": {"pump": mine | {"high": 50}, "twin": mine}}))
+    status, text = run(capsys, "import", tmp_path / "logs", "--spec", tmp_path / "spec.json", "--out", tmp_path / "no")
+    assert status == 2 and "hold 55 as flow (l/min), beyond its range of [5, 50] (first at row 10, " in text
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("agents", "told"),
     [

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from marline.campaign.distributed import DistributedCampaign, Site
     from marline.collection import collect_random
     from marline.correction import Correction, correct
+    from marline.data.channels import Channels
     from marline.data.dataset import Dataset, from_arrays, load, save
     from marline.envs import (
         CooperativeNavigation,
@@ -44,6 +45,7 @@ _HOMES = {
     "Campaign": "campaign.campaign",
     "DistributedCampaign": "campaign.distributed",
     "Site": "campaign.distributed",
+    "Channels": "data.channels",
     "Dataset": "data.dataset",
     "from_arrays": "data.dataset",
     "load": "data.dataset",
@@ -100,6 +102,7 @@ __all__ = [
     "TD3BC",
     "BalancedReplay",
     "Campaign",
+    "Channels",
     "ClassifierRatio",
     "ConfigError",
     "ContinuousCQL",

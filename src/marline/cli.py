@@ -62,7 +62,7 @@ class Run:
     data: Path | None = None
     """Offline logs to learn from instead: a dataset folder of the task's agents, which is copied into the run."""
     clip_actions: bool = False
-    """Cut the continuous actions of these logs to [-1, 1] instead of refusing others."""
+    """Cut the continuous actions of these logs to their range instead of refusing others."""
     offline_updates: int = 100_000
     """Updates of every agent on its offline logs."""
     deployments: int = 10

@@ -40,7 +40,7 @@ class Train:
     seed: int = 0
     """Seed of all randomness."""
     clip_actions: bool = False
-    """Cut the continuous actions of the logs to [-1, 1] instead of refusing others."""
+    """Cut the continuous actions of the logs to their range instead of refusing others."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     trust: bool = False
@@ -70,7 +70,7 @@ class Ingest:
     replace: bool = False
     """Let these logs take the place of others that wait."""
     clip_actions: bool = False
-    """Cut continuous actions to [-1, 1] instead of refusing others."""
+    """Cut continuous actions to their range instead of refusing others."""
     json: bool = False
     """Print what became of them as JSON."""
     trust: bool = False

@@ -25,13 +25,15 @@ class Import:
     """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
     spec: Path | None = None
     """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
-    of an agent's one action column "discrete": 5 says that it holds choices, "low" and "high" what becomes -1 and 1."""
+    of an agent's one action column "discrete": 5 says that it holds choices. "low" and "high" are the range of its
+    actions in the field, which policies will answer in: a number for all, or a list. "names" and "units" are lists of
+    the actions', or {"observations": [...], "actions": [...]}."""
     column: tuple[str, ...] = ()
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks and timestamps."""
     clip_actions: bool = False
-    """Cut continuous actions to [-1, 1] instead of refusing others."""
+    """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others."""
     replace: bool = False
     """Replace a dataset that is there already."""
 
@@ -69,7 +71,7 @@ class Check:
     html: Path | None = None
     """Write a page with tables, histograms and what the data cover."""
     clip_actions: bool = False
-    """Only warn of continuous actions outside [-1, 1]."""
+    """Only warn of continuous actions outside their range."""
     json: bool = False
     """Print as JSON."""
 

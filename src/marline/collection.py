@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline import simulation
 from marline.arguments import checked_arguments
+from marline.data.channels import Channels
 from marline.data.dataset import Dataset
-from marline.envs import Drifting, Simulator, Task, World, name_of
+from marline.envs import Drifting, Simulator, Task, World, channels_of, name_of
 from marline.envs.checked_worlds import require_sound, require_world
 from marline.errors import ConfigError, require
 from marline.policy import Exploring, RandomPolicy
@@ -177,7 +178,8 @@ def collect(
         episodes += wanted
         rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
         progress(min(rows, num_rows))
-    return {agent: _dataset(task.specs[agent], agent, rounds, num_rows) for agent in task.agents}
+    channels = channels_of(task)
+    return {agent: _dataset(task.specs[agent], channels[agent], agent, rounds, num_rows) for agent in task.agents}
 
 
 def collect_in_turns(
@@ -220,7 +222,7 @@ def collect_random(task: Task, num_rows: int, *, seed: int) -> dict[AgentID, Dat
     return collect(task, policies, num_rows, key=jax.random.key(seed))
 
 
-def _dataset(spec: Spec, agent: AgentID, rounds: list[Rollout], num_rows: int) -> Dataset:
+def _dataset(spec: Spec, channels: Channels, agent: AgentID, rounds: list[Rollout], num_rows: int) -> Dataset:
     parts = [played.transitions[agent] for played in rounds]
     whole = parts[0] if len(parts) == 1 else jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
     rows: Transition = jax.tree.map(lambda column: column[:num_rows], whole)
@@ -229,6 +231,7 @@ def _dataset(spec: Spec, agent: AgentID, rounds: list[Rollout], num_rows: int) -
     terminals = np.asarray(rows.discount) == 0.0
     return Dataset(
         spec=spec,
+        channels=channels,
         observations=np.asarray(rows.observation),
         actions=np.asarray(rows.action, np.int64 if spec.discrete else np.float32),
         rewards=np.asarray(rows.reward),

@@ -44,7 +44,7 @@ from marline.data.files import require_writable
 from marline.data.manifest import require_file_name
 from marline.data.plain import require_plain_path
 from marline.data.provenance import record_start
-from marline.data.team import require_agents, require_sizes
+from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.envs import TASKS, make_task
 from marline.errors import DIVERGED, ConfigError, CorruptionError, require
 from marline.options import read_pairs
@@ -138,7 +138,9 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     require_sizes({agent: logs.spec for agent, logs in found.items()}, options.task, specs)
     for warning in check(found, clip_actions=options.clip_actions):
         say(f"note: {warning}", quiet=options.json)
-    return {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
+    logs = {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
+    channels = envs.channels_of(make_task(options.task))
+    return {agent: on_task_scale(agent, log, channels[agent], options.task) for agent, log in logs.items()}
 
 
 def resume(options: cli.Resume) -> int:

@@ -46,8 +46,10 @@ def import_(options: cli_data.Import) -> int:
     )
     for note in imported.notes:
         say(f"note: {note}")
+    channels = dataset.channels_of(options.out)
     for agent, num_rows in imported.num_rows.items():
-        say(f"{agent}: {num_rows:,} transitions")
+        scale = f", actions in {channels[agent].scale()}" if channels[agent].has_scale else ""
+        say(f"{agent}: {num_rows:,} transitions{scale}")
     say(f"read {log.kind} in {time.monotonic() - began:.1f} s")
     say(f"  dataset: {options.out}")
     say(f"  next:    {command('data', 'check', options.out)}")
@@ -86,10 +88,14 @@ def check(options: cli_data.Check) -> int:
 
         write_dataset_page(options.html, str(options.folder), logs, findings)
     if options.json:
-        facts = {agent: summary._asdict() for agent, summary in summaries.items()}
+        channels = {agent: log.channels.to_json() for agent, log in readable.items()}
+        facts = {agent: {**summary._asdict(), "channels": channels[agent]} for agent, summary in summaries.items()}
         say_json({"agents": facts, "findings": [finding._asdict() for finding in findings]})
         return FOUND_ERRORS if errors else 0
     _print_table(logs, summaries, findings)
+    for agent, log in readable.items():
+        if log.channels.has_scale:
+            say(f"{agent}: in the field, actions lie in {log.channels.scale()}")
     for finding in sorted(findings, key=lambda finding: finding.severity != "error"):
         say(f"{finding.severity} ({finding.rule}): {finding.message}")
     say(f"{len(errors)} errors, {len(findings) - len(errors)} warnings")

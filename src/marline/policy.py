@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from marline.data.channels import Channels
 from marline.errors import DataError
 from marline.types import ActionMask, Policy, Spec
 
@@ -56,11 +57,14 @@ class NumpyPolicy:
     """A policy for code that knows no JAX: arrays in, arrays out, its random stream inside.
 
     Takes one observation `[obs]` or a batch `[n, obs]` and, for discrete actions of which some are
-    forbidden, a boolean mask `[num_actions]` or `[n, num_actions]` of those allowed.
+    forbidden, a boolean mask `[num_actions]` or `[n, num_actions]` of those allowed. Actions are on the field's scale,
+    in float32: within the range of the logs, or in [-1, 1] where `channels` have none.
     """
 
-    def __init__(self, policy: Policy, *, seed: int = 0, spec: Spec | None = None) -> None:
-        self._policy, self._spec = policy, spec
+    def __init__(
+        self, policy: Policy, *, seed: int = 0, spec: Spec | None = None, channels: Channels | None = None
+    ) -> None:
+        self._policy, self._spec, self._channels = policy, spec, channels or Channels()
         self._key = jax.random.key(seed)
 
     def __call__(self, observation: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
@@ -75,7 +79,7 @@ class NumpyPolicy:
             raise DataError("the observation holds NaN or infinity; let the agent act in some safe way instead")
         self._key, key = jax.random.split(self._key)
         masks = None if action_mask is None else np.atleast_2d(np.asarray(action_mask, bool))
-        actions = np.asarray(_act(self._policy, batch, masks, key))
+        actions = self._channels.answers(np.asarray(_act(self._policy, batch, masks, key)))
         return actions if np.ndim(observation) > 1 else actions[0]
 
 

@@ -378,7 +378,7 @@ def newer_json(path: Path) -> None:
     document = json.loads(path.read_text())
     if "seal" in document:
         entries = {key: value for key, value in document.items() if key not in RESERVED}
-        write_sealed(path, document["kind"], 2, entries, document["files"])
+        write_sealed(path, document["kind"], 3, entries, document["files"])
     else:
         path.write_text(json.dumps(document | {"schema": 2}))
 

@@ -353,7 +353,7 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
             DataError,
             "belongs to a 'other thing', not to a 'marline dataset'",
         ),
-        ((dataset.KIND, 2, {"agents": agents}, files), DataError, "has schema 2; this marline knows up to 1: upgrade"),
+        ((dataset.KIND, 3, {"agents": agents}, files), DataError, "has schema 3; this marline knows up to 2: upgrade"),
         ((dataset.KIND, 1, {"agents": []}, files), CorruptionError, "does not list one file per agent"),
         ((dataset.KIND, 1, {}, files), CorruptionError, "does not list one file per agent"),
         (

@@ -15,7 +15,6 @@ from marline.data.files import (
     append_line,
     atomic_bytes,
     atomic_json,
-    write_output,
     open_regular,
     publish_directory,
     read_lines,
@@ -24,6 +23,7 @@ from marline.data.files import (
     sha256_file,
     to_json,
     write_atomically,
+    write_output,
 )
 from marline.data.scratch import discard, exchange, is_scratch
 from marline.errors import ConfigError, CorruptionError

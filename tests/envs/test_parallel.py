@@ -11,6 +11,7 @@ import pytest
 
 from marline import cli, envs, simulation
 from marline.collection import collect_random
+from marline.data.channels import Channels
 from marline.envs import ParallelTask, Simulator, make_task
 from marline.envs.parallel import RunningEnvironment
 from marline.errors import ConfigError
@@ -82,6 +83,9 @@ def test_agents_that_differ_in_everything() -> None:
     assert task.specs == {"boss": Spec(3, 1), "clerk": Spec(1, 3, discrete=True), "temp": Spec(2, 4, discrete=True)}
     logs = collect_random(task, 12, seed=0)
     boss, clerk, temp = logs.values()
+    assert boss.channels == Channels(action_low=(0.0,), action_high=(4.0,)) and clerk.channels == Channels()
+    assert temp.channels.action_names == ("[0, 0]", "[0, 1]", "[1, 0]", "[1, 1]")
+    np.testing.assert_allclose(boss.rewards, boss.field_actions()[:, 0], atol=1e-5)
     # boss: the clock, then its mood one-hot; truncated after 5 steps; paid its action in its own scale
     np.testing.assert_array_equal(boss.observations[:, 0], [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1])
     np.testing.assert_array_equal(boss.observations[:, 1:].sum(axis=1), 1)

@@ -58,6 +58,31 @@ def low(space: Any) -> Any:
     return tuple(low(part) for part in space.spaces) if isinstance(space, spaces.Tuple) else space.low
 
 
+def test_the_bounds_of_boxes_are_the_scale_of_actions() -> None:
+    both = spaces.Dict({"arm": BOX, "legs": spaces.Tuple([spaces.Box(0, 5, (2,), np.int64)])})
+    channels = write(both, "a").channels
+    assert (channels.action_low, channels.action_high) == ((-2, 0, 0, 0), (2, 10, 5, 5))
+    unit = np.array([0.5, -0.25, 1.0, -1.0], np.float32)
+    np.testing.assert_allclose(spaces.flatten(both, write(both, "a").act(unit)), channels.to_field(unit))
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        (spaces.Discrete(3), None),  # their numbers say it
+        (spaces.Discrete(3, start=-1), ("-1", "0", "1")),
+        (spaces.MultiDiscrete([1, 2]), ("[0, 0]", "[0, 1]")),
+        (
+            spaces.Dict({"gear": spaces.Discrete(2, start=1), "light": spaces.MultiBinary(1)}),
+            ("gear: 1, light: [0]", "gear: 1, light: [1]", "gear: 2, light: [0]", "gear: 2, light: [1]"),
+        ),
+        (spaces.Dict({"x" * 100: spaces.Discrete(2)}), None),  # too long to be a name
+    ],
+)
+def test_choices_say_what_they_stand_for(space: Any, names: Any) -> None:
+    assert write(space, "a").channels.action_names == names
+
+
 def test_the_middle_of_a_box() -> None:
     np.testing.assert_allclose(write(BOX, "a").act(np.array([0.0, 0.5])), [0.0, 7.5])
 

@@ -32,12 +32,13 @@ from marline.campaign.timeline import timeline
 from marline.collection import collect
 from marline.configuration import RunConfig
 from marline.data import dataset
+from marline.data.channels import Channels
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.layout import logs_of
 from marline.data.manifest import FileRecord, require_file_name
-from marline.data.team import require_agents, require_sizes
+from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
 from marline.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
@@ -67,6 +68,7 @@ class Campaign:
         config: what the run is.
         agents: the team, in the order of its logs.
         ledger: what happened so far.
+        channels: names, units and ranges of each agent's columns, as its offline logs have them.
         notes: what was found damaged and is made again, or was made with other versions, one sentence each.
     """
 
@@ -79,6 +81,7 @@ class Campaign:
         self._offline = History(folder / f"seed-{self.seed}" / "offline")
         self._history = History(folder / f"seed-{self.seed}" / self.sampler_name)
         self._specs = {agent: log.spec for agent, log in data.items()}
+        self.channels = {agent: log.channels for agent, log in data.items()}
         self._untrained = tuning.recruit(
             data,
             config.algorithm,
@@ -218,9 +221,12 @@ class Campaign:
 
     @property
     def policies(self) -> dict[AgentID, NumpyPolicy]:
-        """The policies to deploy now: arrays in, arrays out."""
-        policies = self._policies()
-        return {agent: NumpyPolicy(policies[agent], seed=self.seed, spec=self._specs[agent]) for agent in self.agents}
+        """The policies to deploy now: arrays in, arrays out, on the scale of the offline logs."""
+        policies, channels = self._policies(), self.channels
+        return {
+            agent: NumpyPolicy(policies[agent], seed=self.seed, spec=self._specs[agent], channels=channels[agent])
+            for agent in self.agents
+        }
 
     @checked_arguments
     def train(self, progress: Callable[[int], None] | None = None) -> None:
@@ -270,7 +276,8 @@ class Campaign:
     def deploy(self, robots: Robots | Task) -> dict[AgentID, Dataset]:
         """Hand the policies to `robots` and return the logs that come back, checked; nothing is merged yet.
 
-        In place of robots stands a task, in which as many rows are logged as were planned.
+        In place of robots stands a task, in which as many rows are logged as were planned. Policies act, and arrays
+        come back, on the scale of the offline logs.
         """
         self._require_budget()
         self._require_learned(self.agents)
@@ -278,8 +285,8 @@ class Campaign:
             robots = self._simulated(robots)
         given: Logs = fit(robots(self.policies), Logs, "what the robots returned")
         # in memory of their own, for robots may log the next deployment into the same arrays
-        returned = {agent: _copied(_as_dataset(agent, logs)) for agent, logs in given.items()}
-        require_fitting(returned, self._specs, self.config.rows_per_deployment)
+        returned = {agent: _copied(log) for agent, log in self._as_datasets(given).items()}
+        require_fitting(returned, self._specs, self.channels, self.config.rows_per_deployment)
         self._require_everyone(returned)
         check(returned)
         return returned
@@ -363,15 +370,15 @@ class Campaign:
         The same logs again change nothing. Logs of some agents wait for those of the others.
 
         Args:
-            logs: a path that `receiving.read_logs` reads, or arrays by agent; None with `allow_missing` goes on
-                with those that wait.
+            logs: a path that `receiving.read_logs` reads, or arrays by agent, on the scale of the offline logs; None
+                with `allow_missing` goes on with those that wait.
             allow_missing: do without the agents whose logs are not there: they keep policy and data as they are.
             unstamped: take logs from files that do not tell which policy acted.
             replace: let these logs take the place of others that wait.
-            clip_actions: cut continuous actions to [-1, 1] instead of refusing others.
+            clip_actions: cut continuous actions to their range instead of refusing others.
 
         Raises:
-            DataError: the logs break a rule, or are of another policy, deployment or agent; nothing is changed.
+            DataError: the logs break a rule, or are of another scale, policy, deployment or agent; nothing is changed.
             ConfigError: the team is not trained, or all deployments are done.
         """
         self._trained()
@@ -381,10 +388,10 @@ class Campaign:
             )
             received = Received({}, {}, (), "")
         elif isinstance(logs, Mapping):
-            received = Received({agent: _as_dataset(agent, log) for agent, log in logs.items()}, {}, (), "arrays")
+            received = Received(self._as_datasets(logs), {}, (), "arrays")
             unstamped = True
         else:
-            received = read_logs(logs, self._specs, clip_actions=clip_actions)
+            received = read_logs(logs, self._specs, channels=self.channels, clip_actions=clip_actions)
         with self._writing():
             return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
 
@@ -398,7 +405,7 @@ class Campaign:
         one that diverges, with a `DivergenceWarning`; see `diverged`.
 
         Args:
-            logs: one entry per agent. None takes the logs that were ingested.
+            logs: one entry per agent, arrays on the scale of the offline logs. None takes the logs that were ingested.
             agents: tune only these, as if all others were frozen.
             freeze: do not tune these.
 
@@ -411,8 +418,8 @@ class Campaign:
             team, number = self._trained(), self._number + 1
             saved = self._history.load_logs(number)
             if saved is None and logs is not None:
-                received = Received({agent: _as_dataset(agent, log) for agent, log in logs.items()}, {}, (), "arrays")
-                require_fitting(received.logs, self._specs, self.config.rows_per_deployment)
+                received = Received(self._as_datasets(logs), {}, (), "arrays")
+                require_fitting(received.logs, self._specs, self.channels, self.config.rows_per_deployment)
                 self._require_everyone(received.logs)
                 self._ingest(received, allow_missing=False, unstamped=True, replace=True)
                 saved = self._history.load_logs(number)
@@ -516,11 +523,13 @@ class Campaign:
         require_agents(self.agents, "the task", task.specs)
         require_sizes(self._specs, "the task", task.specs)
         team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
-        return lambda _: simulate(task, team, number, seed=self.seed, num_rows=num_rows)
+        return lambda _: simulate(task, team, self.channels, number, seed=self.seed, num_rows=num_rows)
 
     def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
         number = self._number + 1
-        require_fitting(received.logs, self._specs, self.config.rows_per_deployment)
+        require_fitting(received.logs, self._specs, self.channels, self.config.rows_per_deployment)
+        known = {agent: dataclasses.replace(log, channels=self.channels[agent]) for agent, log in received.logs.items()}
+        received = dataclasses.replace(received, logs=known)  # some tell less of their columns than is known
         described = describe(received.logs, received.stamps)
         waiting = self._waiting(number)
         known = {agent: its["rows_sha256"] for agent, its in waiting.items()}
@@ -767,6 +776,17 @@ class Campaign:
                 "logs with --allow-missing",
             )
 
+    def _as_datasets(self, logs: Logs) -> dict[AgentID, Dataset]:
+        """What a caller or its robots give as logs: of each agent a Dataset, or arrays by key on the field's scale."""
+        found = {}
+        for agent, log in logs.items():
+            if not isinstance(log, Dataset | Mapping):
+                told = f"{type(log).__name__} {log!r:.60}; give a Dataset, or a dict of arrays"
+                raise DataError(f"{logs_of(agent)} are {told}")
+            known = self.channels.get(agent)
+            found[agent] = log if isinstance(log, Dataset) else from_arrays(agent, log, channels=known)
+        return found
+
     def _require_agents(self, agents: Collection[AgentID]) -> None:
         for agent in agents:
             require_name(agent, self.agents, "agent")
@@ -785,11 +805,23 @@ class Campaign:
 
 
 def simulate(
-    task: Task, policies: Mapping[AgentID, Policy], number: int, *, seed: int, num_rows: int
+    task: Task,
+    policies: Mapping[AgentID, Policy],
+    channels: Mapping[AgentID, Channels],
+    number: int,
+    *,
+    seed: int,
+    num_rows: int,
 ) -> dict[AgentID, Dataset]:
-    """What deployment `number` of a team brings where a task stands in place of robots: the same each time."""
+    """What deployment `number` of a team brings where a task stands in place of robots: the same each time.
+
+    `channels` are those of the offline logs, on whose scale these are, too: a task that tells another is refused.
+    """
     key = jax.random.fold_in(study.world_key(seed, "collection"), number)
-    return collect(task, policies, num_rows, key=key, deployment=number)
+    logs = collect(task, policies, num_rows, key=key, deployment=number)
+    for agent, log in logs.items():
+        on_task_scale(agent, log, channels[agent])
+    return {agent: dataclasses.replace(log, channels=channels[agent]) for agent, log in logs.items()}
 
 
 def _is_of(event: Event, number: int) -> bool:
@@ -799,15 +831,6 @@ def _is_of(event: Event, number: int) -> bool:
 
 def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
     return read_manifest(checkpoint)["files"]
-
-
-def _as_dataset(agent: AgentID, logs: Any) -> Dataset:
-    """What a caller or its robots give as logs: a Dataset, or arrays by key."""
-    if isinstance(logs, Dataset):
-        return logs
-    if not isinstance(logs, Mapping):
-        raise DataError(f"{logs_of(agent)} are {type(logs).__name__} {logs!r:.60}; give a Dataset, or a dict of arrays")
-    return from_arrays(agent, logs)
 
 
 def _copied(logs: Dataset) -> Dataset:

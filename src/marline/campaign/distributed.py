@@ -20,6 +20,7 @@ from marline.campaign.campaign import Arrays, Campaign, Robots, simulate
 from marline.campaign.diverging import sentence
 from marline.campaign.teams import read_policies
 from marline.data import dataset
+from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.errors import DivergenceWarning, MarlineError, require, require_name
@@ -117,8 +118,11 @@ class DistributedCampaign:
 
     @property
     def policies(self) -> dict[AgentID, NumpyPolicy]:
-        """The policies to deploy now: arrays in, arrays out."""
-        return {agent: NumpyPolicy(policy, seed=self._seed) for agent, policy in self._policies(self.number).items()}
+        """The policies to deploy now: arrays in, arrays out, on the scale of each agent's offline logs."""
+        policies, channels = self._policies(self.number), self._ask("channels")
+        return {
+            agent: NumpyPolicy(policy, seed=self._seed, channels=channels[agent]) for agent, policy in policies.items()
+        }
 
     def train(self) -> None:
         """Train every agent on its offline logs, all at once. One that diverges stops, with a `DivergenceWarning`."""
@@ -134,8 +138,8 @@ class DistributedCampaign:
         if not isinstance(robots, Task):
             return dict(robots(self.policies))
         number = self.number + 1
-        policies = self._policies(number - 1)
-        return dict(simulate(robots, policies, number, seed=self._seed, num_rows=self._num_rows))
+        policies, channels = self._policies(number - 1), self._ask("channels")
+        return dict(simulate(robots, policies, channels, number, seed=self._seed, num_rows=self._num_rows))
 
     def export(self) -> dict[AgentID, str]:
         """Write each agent's bundle on its own machine; returns in which folder there."""
@@ -199,6 +203,9 @@ class _Home:
         sizes = dataset.outline(run / "data")
         found = read_policies(run / f"seed-{config.seeds[0]}", config, sizes, name if number else None, number)
         return found[-1][self._agent]
+
+    def channels(self) -> Channels:
+        return self._campaign().channels[self._agent]
 
     def divergence(self, number: int) -> str | None:
         """What is to be told of it, if the agent left the finite numbers at a deployment; 0 is offline training."""

@@ -145,7 +145,7 @@ def bundle_team(
         provenance: entries of every contract.
         out: what will hold a folder per agent.
     """
-    sizes = dataset.outline(folder / "data")
+    sizes, channels = dataset.outline(folder / "data"), dataset.channels_of(folder / "data")
     bundles = {
         agent: make_bundle(
             agent,
@@ -155,6 +155,7 @@ def bundle_team(
             tuned_on=tuned_on[agent],
             logs_of=logs_of,
             provenance={**provenance, "algorithm": type(algorithm_of(config.algorithm, agent)).__name__},
+            channels=channels[agent],
         )
         for agent, policy in policies.items()
     }

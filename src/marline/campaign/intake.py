@@ -9,6 +9,7 @@ from marline.campaign.ledger import Event
 from marline.campaign.lineage import exported_policies
 from marline.campaign.receiving import Stamp
 from marline.data import dataset
+from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import logs_of
 from marline.errors import DataError
@@ -75,8 +76,19 @@ def _expected(agent: AgentID, out: Mapping[AgentID, set[str]], deployment: int) 
     return f"deployment {deployment} runs policy {' or '.join(sorted(name[:12] for name in out[agent]))}"
 
 
-def require_fitting(logs: Mapping[AgentID, Dataset], specs: Mapping[AgentID, Spec], rows_per_deployment: int) -> None:
-    """Raise `DataError` unless logs are of agents of the team, of their sizes, and within the budget of rows."""
+def require_fitting(
+    logs: Mapping[AgentID, Dataset],
+    specs: Mapping[AgentID, Spec],
+    channels: Mapping[AgentID, Channels],
+    rows_per_deployment: int,
+) -> None:
+    """Raise `DataError` unless logs are of agents of the team, of their sizes and scale, and within the budget of rows.
+
+    Args:
+        logs: by agent.
+        specs, channels: of the offline logs of the whole team.
+        rows_per_deployment: the most rows of an agent.
+    """
     strange = [agent for agent in logs if agent not in specs]
     if strange:
         raise DataError(
@@ -87,6 +99,7 @@ def require_fitting(logs: Mapping[AgentID, Dataset], specs: Mapping[AgentID, Spe
         where = logs_of(agent, log.source)
         if log.spec != specs[agent]:
             raise DataError(f"{where} have {log.spec}, but its offline logs have {specs[agent]}; log the same columns")
+        channels[agent].require_agreement(where, log.channels)
         if len(log) > rows_per_deployment:
             raise DataError(
                 f"{where} hold {len(log)} rows, but the campaign planned at most {rows_per_deployment} per deployment; "

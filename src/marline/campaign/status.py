@@ -176,7 +176,7 @@ def _out_since(events: list[Event], number: int) -> str:
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
     path = folder / "dataset.json"
-    listed = read_sealed(path, "marline dataset", 1).get("agents")
+    listed = read_sealed(path, "marline dataset", 2).get("agents")
     try:
         return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}
     except (LookupError, TypeError, ValueError, OverflowError) as error:

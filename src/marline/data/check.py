@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import Columns, first_row, logs_of, require_shapes
 from marline.errors import DataError, MarlineError
@@ -83,9 +84,11 @@ def lint(datasets: Mapping[AgentID, Dataset | MarlineError], *, clip_actions: bo
             yield Finding("error", "unreadable", agent, "", None, str(dataset))
             continue
         where = logs_of(agent, dataset.source)
-        logs = _Logs(agent, dataset.source, where, dataset.columns(), dataset.spec, clip_actions)
+        channels = dataset.channels
+        logs = _Logs(agent, dataset.source, where, dataset.columns(), dataset.spec, clip_actions, channels=channels)
         try:
             require_shapes(logs.where, logs.columns, logs.spec)
+            channels.require_fit(logs.where, logs.spec)
         except DataError as error:
             yield Finding("error", "shape", agent, dataset.source, None, str(error))
             continue
@@ -101,15 +104,18 @@ def lint(datasets: Mapping[AgentID, Dataset | MarlineError], *, clip_actions: bo
             yield from rule(logs, team[0])
 
 
-def require_sound_rows(where: str, columns: Columns, spec: Spec, *, first: int = 0) -> None:
+def require_sound_rows(
+    where: str, columns: Columns, spec: Spec, *, first: int = 0, channels: Channels | None = None
+) -> None:
     """Raise `DataError` for the first row that cannot be trained on, whatever comes before and after it.
 
     Args:
         where: whose logs they are.
         columns: a block of converted rows.
         first: number of the first of them.
+        channels: for messages: the scale that actions came on.
     """
-    logs = _Logs("", "", where, columns, spec, first=first, is_part=True)
+    logs = _Logs("", "", where, columns, spec, first=first, is_part=True, channels=channels or Channels())
     for rule in ROW_RULES:
         for finding in rule(logs):
             if finding.severity == "error":
@@ -128,6 +134,7 @@ class _Logs:
     clip_actions: bool = False
     first: int = 0
     is_part: bool = False
+    channels: Channels = Channels()
 
     def __len__(self) -> int:
         return len(self.columns["rewards"])
@@ -203,6 +210,15 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
         outside = np.abs(actions) > 1 + TOLERANCE
         row, count = logs.first + first_row(outside), int(outside.any(axis=1).sum())
         found = f" hold actions in [{low:.4g}, {high:.4g}] but its spec is [-1, 1]"
+        fix = "re-export with the action scaling used on site, or pass --clip-actions."
+        if logs.channels.has_scale:
+            place = row - logs.first
+            column = int(np.argmax(outside[place]))
+            value = logs.channels.to_field(actions[place])[column]
+            least, most = (bound[column] for bound in logs.channels.bounds(logs.spec.action_size))
+            name, span = logs.channels.action(column), f"[{least:.10g}, {most:.10g}]"
+            found = f" hold {value:.6g} as {name}, beyond its range of {span}"
+            fix = "correct the range, or remove those steps, or pass --clip-actions."
         if logs.clip_actions:
             text = f"{logs.where}{found}; {count} rows are clipped"
             yield Finding("warning", "action-bounds", logs.agent, logs.source, row, text)
@@ -210,8 +226,7 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
             yield logs.error(
                 "action-bounds",
                 row,
-                f"{found} (first at row {row}, {count} rows); "
-                "re-export with the action scaling used on site, or pass --clip-actions.",
+                f"{found} (first at row {row}, {count} rows); {fix}",
             )
 
 

@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from marline.arguments import checked, checked_arguments
 from marline.data import layout
-from marline.data.files import publish_directory
+from marline.data.channels import Bound, Channels, ranged
+from marline.data.files import publish_directory, to_json
 from marline.data.hdf5 import ArrayWriter, read_arrays
 from marline.data.manifest import (
     FileRecord,
@@ -27,12 +28,13 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
-from marline.errors import CorruptionError, DataError, MarlineError
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"
 KIND = "marline dataset"
-SCHEMA = 1
+SCHEMA = 2
+_WITHOUT_CHANNELS = 1  # what a version reads that knows no scales, and would forget one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Dataset:
     """One agent's logs: row t of every column belongs to the same step, n rows in all.
 
     Building one checks nothing: `from_arrays` converts what users have, `check.check` tells what is
-    wrong. Actions lie in [-1, 1] when continuous.
+    wrong. Actions lie in [-1, 1] when continuous; `channels` has the scale that they are logged on in the field.
 
     Attributes:
         observations: [n, obs] float32.
@@ -56,6 +58,7 @@ class Dataset:
         timestamps: [n] float64, when each step was taken, in any unit; grows within an episode.
         source: the file it came from, for messages.
         notes: what was changed on the way in, for the user to read.
+        channels: names, units and ranges of the columns, as far as they are known.
     """
 
     observations: np.ndarray
@@ -70,6 +73,7 @@ class Dataset:
     timestamps: np.ndarray | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    channels: Channels = Channels()
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -101,13 +105,26 @@ class Dataset:
         }
         return Transition(**leaves)
 
+    def field_actions(self) -> np.ndarray:
+        """The actions on the field's scale, in float64 where that is not [-1, 1]."""
+        return self.actions if self.spec.discrete else self.channels.to_field(self.actions)
+
     def clipped(self) -> Dataset:
-        """The same logs with continuous actions cut to [-1, 1]."""
+        """The same logs with continuous actions cut to their range."""
         return self if self.spec.discrete else dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
 
 
 @checked_arguments
-def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None = None, source: str = "") -> Dataset:
+def from_arrays(
+    agent: AgentID,
+    arrays: Mapping[str, Any],
+    *,
+    spec: Spec | None = None,
+    source: str = "",
+    low: Bound | None = None,
+    high: Bound | None = None,
+    channels: Channels | None = None,
+) -> Dataset:
     """Logs from arrays under D4RL's keys; other keys are left alone.
 
     Args:
@@ -118,13 +135,25 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
             taken, see `layout.rows_to_transitions`.
         spec: sizes; inferred from the shapes if not given, integer actions [n] being discrete.
         source: the file they came from, for messages.
+        low, high: the range of the actions in `arrays`, one bound for all numbers of an action or one for each:
+            what becomes -1 and 1, and what policies answer in. [-1, 1] if not given.
+        channels: names and units too, and the range where `low` and `high` are not given.
 
     Raises:
         DataError: a key is missing, or a column is no array of numbers, misshapen or of another length.
+        ConfigError: the range is none.
     """
     where = layout.logs_of(agent, source)
     notes: list[str] = []
+    channels = channels or Channels()
+    require((low is None) == (high is None), f"{where}: only one of low and high is given; give both")
+    if "actions" in arrays and (channels.has_scale or low is not None):
+        actions = layout.numbers(where, "actions", arrays["actions"])
+        if low is not None and high is not None:
+            channels = ranged(low, high, actions.shape[-1] if actions.ndim > 1 else 1).or_else(channels)
+        arrays = {**arrays, "actions": on_unit_scale(where, actions, channels)}
     columns, spec = layout.convert(where, arrays, spec, notes)
+    channels.require_fit(where, spec)
     if "next_observations" not in columns:
         before = len(columns["rewards"])
         columns = layout.rows_to_transitions(columns)
@@ -132,7 +161,18 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
         notes.append(
             f"{where}: no next_observations, so the next row was taken and rows without one dropped ({dropped})"
         )
-    return Dataset(**columns, spec=spec, source=source, notes=tuple(notes))
+    return Dataset(**columns, spec=spec, source=source, notes=tuple(notes), channels=channels)
+
+
+def on_unit_scale(where: str, actions: np.ndarray, channels: Channels) -> np.ndarray:
+    """Actions that came on the field's scale, [n, act], in [-1, 1]; a range says that a single column is a number."""
+    if not channels.has_scale:
+        return actions
+    actions = actions[:, None] if actions.ndim == 1 else actions
+    try:
+        return channels.from_field(actions)
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 @checked_arguments
@@ -161,6 +201,7 @@ def save(
     with writing(directory, provenance or {}, replace=replace, num_bytes=num_bytes) as writer:
         for agent, dataset in datasets.items():
             writer.append(agent, dataset.spec, dataset.columns())
+            writer.describe(agent, dataset.channels)
             writer.finish(agent)
 
 
@@ -189,7 +230,8 @@ def writing(
     ):
         yield writer
         agents, files = writer.result()
-        write_sealed(folder / MANIFEST, KIND, SCHEMA, {"agents": agents, "provenance": dict(provenance)}, files)
+        schema = SCHEMA if any("channels" in agent for agent in agents) else _WITHOUT_CHANNELS
+        write_sealed(folder / MANIFEST, KIND, schema, {"agents": agents, "provenance": dict(provenance)}, files)
 
 
 class Writer:
@@ -200,6 +242,7 @@ class Writer:
         self._open: dict[AgentID, ArrayWriter] = {}
         self._records: dict[str, Future[FileRecord]] = {}
         self._agents: dict[AgentID, tuple[Spec, int]] = {}
+        self._channels: dict[AgentID, Channels] = {}
 
     def append(self, agent: AgentID, spec: Spec, columns: layout.Columns) -> None:
         """Add rows to an agent's file.
@@ -219,6 +262,10 @@ class Writer:
         """Rows that an agent has so far."""
         return self._agents[agent][1] if agent in self._agents else 0
 
+    def describe(self, agent: AgentID, channels: Channels) -> None:
+        """Say what an agent's columns are; its actions are appended in [-1, 1] all the same."""
+        self._channels[agent] = channels
+
     def arrange(self, agents: Iterable[AgentID]) -> None:
         """List the agents in this order; it is that of their first rows otherwise."""
         self._agents = {agent: self._agents[agent] for agent in agents}
@@ -233,10 +280,12 @@ class Writer:
         """What `dataset.json` says of agents and files; finishes those that are left."""
         for agent in list(self._open):
             self.finish(agent)
-        agents: list[dict[str, object]] = [
-            {"name": agent, "num_transitions": num_rows, "spec": dataclasses.asdict(spec)}
-            for agent, (spec, num_rows) in self._agents.items()
-        ]
+        agents: list[dict[str, object]] = []
+        for agent, (spec, num_rows) in self._agents.items():
+            channels = self._channels.get(agent, Channels())
+            channels.require_fit(layout.logs_of(agent), spec)
+            entry = {"name": agent, "num_transitions": num_rows, "spec": dataclasses.asdict(spec)}
+            agents.append({**entry, "channels": channels.to_json()} if channels.to_json() else entry)
         return agents, {f"{agent}.h5": self._records[f"{agent}.h5"].result() for agent in self._agents}
 
     def close(self) -> None:
@@ -248,12 +297,18 @@ class Writer:
 
 
 @checked_arguments
-def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) -> dict[AgentID, Dataset]:
+def load(
+    directory: Path | str,
+    *,
+    specs: Mapping[AgentID, Spec] | None = None,
+    channels: Mapping[AgentID, Channels] | None = None,
+) -> dict[AgentID, Dataset]:
     """Read a folder that `save` wrote, or one of plain `<agent>.h5` or `<agent>.hdf5` files in D4RL's layout.
 
     Args:
         directory: the folder.
         specs: sizes by agent for plain files; inferred from the shapes where not given.
+        channels: by agent for plain files, whose actions are on that scale; in [-1, 1] where not given.
 
     Returns:
         Logs by agent, in the order they were saved in, or by name (`a_2` before `a_10`).
@@ -263,7 +318,7 @@ def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) 
         DataError: a file is not what it should be; see `from_arrays` and `hdf5.read_arrays`.
     """
     datasets: dict[AgentID, Dataset] = {}
-    for agent, dataset in load_each(directory, specs=specs).items():
+    for agent, dataset in load_each(directory, specs=specs, channels=channels).items():
         if isinstance(dataset, MarlineError):
             raise dataset
         datasets[agent] = dataset
@@ -271,7 +326,10 @@ def load(directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None) 
 
 
 def load_each(
-    directory: Path | str, *, specs: Mapping[AgentID, Spec] | None = None
+    directory: Path | str,
+    *,
+    specs: Mapping[AgentID, Spec] | None = None,
+    channels: Mapping[AgentID, Channels] | None = None,
 ) -> dict[AgentID, Dataset | MarlineError]:
     """`load`, but where an agent's file cannot be read, why not: what is wrong with others is still to be found."""
     directory = Path(directory)
@@ -282,16 +340,16 @@ def load_each(
         manifest = describe(directory)
         with ThreadPoolExecutor(num_threads()) as pool:
             checks = start_verification(directory, manifest, manifest["files"], pool)
-            for agent, spec, num_rows in _listed_agents(directory, manifest):
+            for listed in _listed_agents(directory, manifest):
                 try:
-                    checks[f"{agent}.h5"].result()
-                    datasets[agent] = _load_saved(agent, directory / f"{agent}.h5", spec, num_rows)
+                    checks[f"{listed.agent}.h5"].result()
+                    datasets[listed.agent] = _load_saved(directory / f"{listed.agent}.h5", listed)
                 except MarlineError as error:
-                    datasets[agent] = error
+                    datasets[listed.agent] = error
         return datasets
     for agent, file in _plain_files(directory).items():
         try:
-            datasets[agent] = _load_plain(agent, file, (specs or {}).get(agent))
+            datasets[agent] = _load_plain(agent, file, (specs or {}).get(agent), (channels or {}).get(agent))
         except MarlineError as error:
             datasets[agent] = error
     return datasets
@@ -303,12 +361,12 @@ def agents_of(directory: Path | str) -> list[AgentID]:
     if not directory.is_dir():
         raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
     if os.path.lexists(directory / MANIFEST):
-        return [agent for agent, _, _ in _listed_agents(directory, describe(directory))]
+        return [listed.agent for listed in _listed_agents(directory, describe(directory))]
     return list(_plain_files(directory))
 
 
 def describe(directory: Path | str) -> Manifest:
-    """What `dataset.json` says: `agents` (name, spec, num_transitions), `provenance`, `files` (sha256, size).
+    """What `dataset.json` says: `agents` (name, spec, num_transitions, channels), `provenance`, `files` (sha256, size).
 
     Raises:
         CorruptionError: it is missing or altered.
@@ -324,44 +382,72 @@ def outline(directory: Path | str) -> dict[AgentID, tuple[Spec, int]]:
         CorruptionError, DataError: see `describe`.
     """
     listed = _listed_agents(Path(directory), describe(directory))
-    return {agent: (spec, num_transitions) for agent, spec, num_transitions in listed}
+    return {agent: (spec, num_rows) for agent, spec, num_rows, _ in listed}
+
+
+def channels_of(directory: Path | str) -> dict[AgentID, Channels]:
+    """Names, units and ranges of every agent in a folder that `save` wrote; no logs are read."""
+    return {listed.agent: listed.channels for listed in _listed_agents(Path(directory), describe(directory))}
 
 
 def digest(datasets: Mapping[AgentID, Dataset]) -> str:
-    """SHA-256 of the rows of a team, the same whatever files they came from."""
+    """SHA-256 of the rows of a team and of what its columns are, the same whatever files they came from."""
     whole = hashlib.sha256()
     for agent, dataset in datasets.items():
         whole.update(f"{agent} {dataset.spec}".encode())
+        if dataset.channels != Channels():  # without any, the hash is that of versions that knew none
+            whole.update(to_json(dataset.channels.to_json()).encode())
         for key, column in dataset.columns().items():
             whole.update(key.encode())
             whole.update(np.ascontiguousarray(column).data)
     return whole.hexdigest()
 
 
-def _load_saved(agent: AgentID, file: Path, spec: Spec, num_rows: int) -> Dataset:
-    dataset = from_arrays(agent, read_arrays(file, layout.REQUIRED, layout.OPTIONAL), spec=spec, source=str(file))
-    if len(dataset) != num_rows:
-        raise CorruptionError(f"{file} has {len(dataset)} rows, not the {num_rows} of {MANIFEST}")
-    return dataset
+class _Listed(NamedTuple):
+    """What `dataset.json` says of an agent."""
+
+    agent: AgentID
+    spec: Spec
+    num_rows: int
+    channels: Channels
 
 
-def _load_plain(agent: AgentID, file: Path, spec: Spec | None) -> Dataset:
-    dataset = from_arrays(agent, read_arrays(file, layout.REQUIRED, layout.OPTIONAL), spec=spec, source=str(file))
+def _load_saved(file: Path, listed: _Listed) -> Dataset:
+    arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
+    dataset = from_arrays(listed.agent, arrays, spec=listed.spec, source=str(file))
+    if len(dataset) != listed.num_rows:
+        raise CorruptionError(f"{file} has {len(dataset)} rows, not the {listed.num_rows} of {MANIFEST}")
+    return dataclasses.replace(dataset, channels=listed.channels)  # a folder of ours holds actions in [-1, 1]
+
+
+def _load_plain(agent: AgentID, file: Path, spec: Spec | None, channels: Channels | None) -> Dataset:
+    arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
+    dataset = from_arrays(agent, arrays, spec=spec, source=str(file), channels=channels)
     note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
     return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
-def _listed_agents(directory: Path, manifest: Manifest) -> list[tuple[AgentID, Spec, int]]:
-    """Name, spec and number of rows of every agent; each has a file in the list."""
+def _listed_agents(directory: Path, manifest: Manifest) -> list[_Listed]:
+    """What is said of every agent; each has a file in the list."""
     try:
-        agents = [(a["name"], Spec(**a["spec"]), a["num_transitions"]) for a in manifest["agents"]]
-        complete = {f"{name}.h5" for name, _, _ in agents} == set(manifest["files"])
-    except (KeyError, TypeError):
+        agents = [
+            _Listed(a["name"], Spec(**a["spec"]), a["num_transitions"], _channels(directory, a))
+            for a in manifest["agents"]
+        ]
+        complete = {f"{listed.agent}.h5" for listed in agents} == set(manifest["files"])
+    except (KeyError, TypeError, AttributeError):
         complete = False
         agents = []
     if not complete:
         raise CorruptionError(f"{directory / MANIFEST} does not list one file per agent; write the dataset anew")
     return agents
+
+
+def _channels(directory: Path, entry: Mapping[str, Any]) -> Channels:
+    where = f"{directory / MANIFEST}: agent {str(entry['name'])[:40]!r}"
+    channels = Channels.from_json(entry.get("channels", {}), where)
+    channels.require_fit(where, Spec(**entry["spec"]))
+    return channels
 
 
 def _plain_files(directory: Path) -> dict[AgentID, Path]:
@@ -386,6 +472,7 @@ def _require_saveable(datasets: Mapping[AgentID, Dataset]) -> None:
         require_file_name(agent, "agent", DataError)
         where = layout.logs_of(agent, dataset.source)
         layout.require_shapes(where, dataset.columns(), dataset.spec)
+        dataset.channels.require_fit(where, dataset.spec)
         if len(dataset) == 0:
             raise DataError(f"{where} hold no rows; leave the agent out or export its logs again")
 

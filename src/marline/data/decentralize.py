@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from marline.data import dataset, layout
+from marline.data.channels import Channels
 from marline.data.check import Steps, require_same_steps, require_sound_rows
 from marline.data.files import sha256_file
 from marline.data.formats import Block, Log
 from marline.data.formats.log import joined
 from marline.data.manifest import require_file_name
 from marline.data.split import Share, contiguous_blocks
-from marline.errors import DataError
+from marline.errors import ConfigError, DataError
 from marline.types import AgentID, Spec
 
 
@@ -34,6 +35,7 @@ def import_log(
     *,
     specs: Mapping[AgentID, Spec] | None = None,
     split: Mapping[AgentID, Share] | None = None,
+    channels: Mapping[AgentID, Channels] | None = None,
     clip_actions: bool = False,
     replace: bool = False,
 ) -> Imported:
@@ -43,8 +45,9 @@ def import_log(
         log: from `formats.open_log`.
         directory: the folder to make.
         specs: the agents and their sizes, as a task knows them; splits a joint log into contiguous blocks.
-        split: the agents, and which columns are whose; in the place of `specs`.
-        clip_actions: cut continuous actions to [-1, 1] instead of refusing others.
+        split: the agents, and which columns are whose; in the place of `specs`. May tell names, units and ranges.
+        channels: names, units and ranges by agent, for what `split` does not tell; before what the source says.
+        clip_actions: cut continuous actions to their range instead of refusing others.
         replace: whether a dataset that is there already is replaced.
 
     Raises:
@@ -65,12 +68,15 @@ def import_log(
                 if name not in agents:
                     require_file_name(name, f"{log.source}: agent", DataError)
                     where = layout.logs_of(name, str(log.source))
-                    agents[name] = _Agent(name, where, share, (specs or {}).get(name), clip_actions, notes)
-                for rows in agents[name].add(columns):
+                    known = (channels or {}).get(name, Channels())
+                    agents[name] = _Agent(name, where, share, (specs or {}).get(name), known, clip_actions, notes)
+                recorded = [log.channels.get(whose, Channels()) for whose in (block.agent, None)]
+                for rows in agents[name].add(columns, recorded[0].or_else(recorded[1])):
                     writer.append(name, agents[name].known_spec, rows)
         for agent in agents.values():
             for rows in agent.finish():
                 writer.append(agent.name, agent.known_spec, rows)
+            writer.describe(agent.name, agent.channels)
         _require_team(log, agents, expected)
         writer.arrange(expected or agents)
         if digest is not None:
@@ -115,10 +121,17 @@ class _Agent:
     """One agent's rows on their way from the log to its file."""
 
     def __init__(
-        self, name: AgentID, where: str, share: Share, spec: Spec | None, clip_actions: bool, notes: list[str]
+        self,
+        name: AgentID,
+        where: str,
+        share: Share,
+        spec: Spec | None,
+        known: Channels,
+        clip_actions: bool,
+        notes: list[str],
     ) -> None:
-        self.name, self.num_rows = name, 0
-        self._where, self._share, self._spec, self._declared = where, share, spec, spec is not None
+        self.name, self.num_rows, self.channels = name, 0, Channels()
+        self._where, self._share, self._spec, self._declared, self._known = where, share, spec, spec is not None, known
         self._clip_actions, self._notes = clip_actions, notes
         self._num_read = 0
         self._held: layout.Columns | None = None
@@ -135,20 +148,28 @@ class _Agent:
         terminals, timeouts = zip(*self._ends, strict=True) if self._ends else ([np.zeros(0, int)],) * 2
         return Steps(self._where, self.num_rows, np.concatenate(terminals), np.concatenate(timeouts))
 
-    def add(self, raw: layout.Columns) -> Iterator[layout.Columns]:
-        """Convert, check and complete rows; those whose next observation is not known yet are held back."""
+    def add(self, raw: layout.Columns, recorded: Channels) -> Iterator[layout.Columns]:
+        """Convert, check and complete rows; those whose next observation is not known yet are held back.
+
+        `recorded` is what the source says of its columns so far.
+        """
         try:
             own = self._share.of(raw)
-        except DataError as error:
+            self.channels = self._share.channels(own, self._known.or_else(recorded))
+        except (DataError, ConfigError) as error:
             raise DataError(f"{self._where}: {error}") from None
         notes: list[str] = []
+        if not (self._spec and self._spec.discrete) and self._share.num_actions is None:
+            own["actions"] = dataset.on_unit_scale(self._where, own["actions"], self.channels)
         spec = self._spec or self._share.spec(own)
         columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
         self._notes += [note for note in notes if note not in self._notes]
         self._learn(spec, columns)
+        if not spec.discrete:  # of choices more may be seen
+            self.channels.require_fit(self._where, spec)
         if self._clip_actions and not spec.discrete:
             self._clip(columns)
-        require_sound_rows(self._where, columns, self.known_spec, first=self._num_read)
+        require_sound_rows(self._where, columns, self.known_spec, first=self._num_read, channels=self.channels)
         self._num_read += len(columns["rewards"])
         if "next_observations" in columns:
             yield from self._out(columns)
@@ -190,7 +211,7 @@ class _Agent:
         clipped = np.clip(actions, -1.0, 1.0)
         if (clipped != actions).any():
             columns["actions"] = clipped
-            note = f"{self._where}: actions beyond [-1, 1] were clipped"
+            note = f"{self._where}: actions beyond {self.channels.scale()} were clipped"
             self._notes += [note] if note not in self._notes else []
 
 

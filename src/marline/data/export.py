@@ -17,6 +17,7 @@ import numpy as np
 from marline.data.dataset import Dataset
 from marline.data.files import publish_directory
 from marline.data.formats.optional import require_package
+from marline.data.formats.recorded import RECORD
 from marline.data.layout import logs_of
 from marline.errors import DataError
 from marline.types import AgentID
@@ -29,7 +30,8 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
 
     With that folder at `<root>/<namespace>` and `MINARI_DATASETS_PATH=<root>`, Minari loads
     `<namespace>/<agent>-v0`. Masks of discrete actions go to `infos/action_mask`. Where a row's next
-    observation is not that of the row after it, an episode has to end, as truncated.
+    observation is not that of the row after it, an episode has to end, as truncated. Actions are written on
+    the field's scale, which the action space and the metadata's key "marline" tell.
 
     Raises:
         DataError: an agent has no rows, or a name that Minari does not take.
@@ -49,16 +51,18 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
             action_space = (
                 {"type": "Discrete", "dtype": "int64", "start": 0, "n": spec.action_size}
                 if spec.discrete
-                else _box(spec.action_size, 1.0)
+                else _box(*dataset.channels.bounds(spec.action_size), dataset.field_actions().dtype)
             )
+            unbounded = np.full(spec.observation_size, np.inf)
             metadata = {
                 "dataset_id": f"{directory.name}/{agent}-v0",
                 "total_episodes": num_episodes,
                 "total_steps": len(dataset),
                 "data_format": "hdf5",
-                "observation_space": json.dumps(_box(spec.observation_size, float("inf"))),
+                "observation_space": json.dumps(_box(-unbounded, unbounded, np.dtype(np.float32))),
                 "action_space": json.dumps(action_space),
                 "minari_version": "0.5.3",
+                **({RECORD: {agent: dataset.channels.to_json()}} if dataset.channels.to_json() else {}),
             }
             (data / "metadata.json").write_text(json.dumps(metadata))
 
@@ -67,7 +71,8 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
     """Write a table per agent, `<agent>.parquet`, into a new folder.
 
     Columns are `agent, episode, step, obs_*, action_*, reward, terminated, truncated, next_obs_*`;
-    choices are a column `action`; `mask_*, next_mask_*, timestamp` where there are any.
+    choices are a column `action`; `mask_*, next_mask_*, timestamp` where there are any. Actions are written on the
+    field's scale, which the metadata's key "marline" tells.
 
     Raises:
         DataError: an agent has no rows.
@@ -79,7 +84,10 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
     _require_rows(datasets)
     with publish_directory(directory) as folder:
         for agent, dataset in datasets.items():
-            parquet.write_table(arrow.table(_table(agent, dataset)), folder / f"{agent}.parquet")
+            channels = dataset.channels.to_json()
+            metadata = {RECORD: json.dumps({agent: channels})} if channels else None
+            table = arrow.table(_table(agent, dataset), metadata=metadata)
+            parquet.write_table(table, folder / f"{agent}.parquet")
 
 
 EXPORTS: dict[str, Callable[[Mapping[AgentID, Dataset], Path], None]] = {
@@ -90,7 +98,7 @@ EXPORTS: dict[str, Callable[[Mapping[AgentID, Dataset], Path], None]] = {
 
 def _write_episodes(path: Path, dataset: Dataset) -> int:
     """The rows in Minari's layout: a group per episode, with an observation more than steps."""
-    ends = dataset.terminals | dataset.timeouts
+    ends, actions = dataset.terminals | dataset.timeouts, dataset.field_actions()
     jumps = np.append((dataset.next_observations[:-1] != dataset.observations[1:]).any(axis=1), True)
     stops = np.flatnonzero(ends | jumps) + 1
     with h5py.File(path, "w", track_order=True) as file:
@@ -101,7 +109,7 @@ def _write_episodes(path: Path, dataset: Dataset) -> int:
             truncations = dataset.timeouts[rows].copy()
             truncations[-1] |= not dataset.terminals[stop - 1]
             episode["observations"] = np.concatenate([dataset.observations[rows], dataset.next_observations[last]])
-            episode["actions"] = dataset.actions[rows]
+            episode["actions"] = actions[rows]
             episode["rewards"] = dataset.rewards[rows].astype(np.float64)  # Minari's type
             episode["terminations"] = dataset.terminals[rows]
             episode["truncations"] = truncations
@@ -111,8 +119,8 @@ def _write_episodes(path: Path, dataset: Dataset) -> int:
     return len(stops)
 
 
-def _box(size: int, bound: float) -> dict[str, Any]:
-    return {"type": "Box", "dtype": "float32", "shape": [size], "low": [-bound] * size, "high": [bound] * size}
+def _box(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> dict[str, Any]:
+    return {"type": "Box", "dtype": str(dtype), "shape": [len(low)], "low": low.tolist(), "high": high.tolist()}
 
 
 def _table(agent: AgentID, dataset: Dataset) -> dict[str, Any]:
@@ -124,7 +132,7 @@ def _table(agent: AgentID, dataset: Dataset) -> dict[str, Any]:
         "episode": episode,
         "step": np.arange(len(dataset)) - first[episode],
         **_numbered("obs", dataset.observations),
-        **({"action": dataset.actions} if dataset.spec.discrete else _numbered("action", dataset.actions)),
+        **({"action": dataset.actions} if dataset.spec.discrete else _numbered("action", dataset.field_actions())),
         "reward": dataset.rewards,
         "terminated": dataset.terminals,
         "truncated": dataset.timeouts,

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from marline.data.channels import LARGEST, Channels, ranged
 from marline.data.files import open_regular
 from marline.data.layout import Columns
 from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
 _LARGEST = 1 << 24  # bytes of JSON
-_KEYS = ("observations", "actions", "discrete", "low", "high")
+_KEYS = ("observations", "actions", "discrete", "low", "high", "names", "units")
+_PARTS = ("observations", "actions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +29,20 @@ class Share:
         observations: columns of the joint observation; None for all of them.
         actions: columns of the joint action; None for all of them.
         num_actions: how many choices there are if the agent's action is one column of choices.
-        low, high: what becomes -1 and 1, if its action is a vector.
+        low, high: what becomes -1 and 1, if its action is a vector: for all its numbers, or for each.
+        observation_names, action_names: of its columns; of the choices, if its action is one.
+        observation_units, action_units: the same; one text is for all columns.
     """
 
     observations: tuple[int, ...] | None = None
     actions: tuple[int, ...] | None = None
     num_actions: int | None = None
-    low: float = -1.0
-    high: float = 1.0
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+    observation_names: tuple[str, ...] | None = None
+    observation_units: str | tuple[str | None, ...] | None = None
+    action_names: tuple[str, ...] | None = None
+    action_units: str | tuple[str | None, ...] | None = None
 
     def of(self, columns: Columns) -> Columns:
         """The agent's own columns; shared ones, such as rewards, are the same arrays."""
@@ -46,9 +53,29 @@ class Share:
         own["actions"] = _columns(own["actions"], self.actions, "actions")
         if self.num_actions is not None:
             own["actions"] = own["actions"].reshape(len(own["actions"]), -1)[:, 0]
-        elif (self.low, self.high) != (-1.0, 1.0):
-            own["actions"] = (own["actions"] - self.low) * (2 / (self.high - self.low)) - 1
         return own
+
+    def channels(self, columns: Columns, recorded: Channels) -> Channels:
+        """What the agent's columns are.
+
+        Args:
+            columns: its own.
+            recorded: what the source says of its columns, for what is not declared here.
+
+        Raises:
+            ConfigError: there are not as many entries as columns.
+        """
+        seen = columns["observations"].shape[-1]
+        acted = columns["actions"].shape[-1] if columns["actions"].ndim > 1 else 1
+        declared = Channels() if self.low is None or self.high is None else ranged(self.low, self.high, acted)
+        texts = {
+            "observation_names": self.observation_names,
+            "observation_units": _for_each(self.observation_units, seen),
+            "action_names": self.action_names,
+            "action_units": _for_each(self.action_units, acted),
+        }
+        declared = Channels(**texts).or_else(declared)
+        return declared.or_else(recorded.of_columns(self.observations, self.actions))
 
     def spec(self, columns: Columns) -> Spec | None:
         """Sizes of the agent's own columns; None where only its shapes say whether actions are choices."""
@@ -56,6 +83,10 @@ class Share:
             return Spec(columns["observations"].shape[-1], self.num_actions, discrete=True)
         actions = columns["actions"]
         return Spec(columns["observations"].shape[-1], actions.shape[1]) if actions.ndim == 2 else None
+
+
+def _for_each(units: str | tuple[str | None, ...] | None, size: int) -> tuple[str | None, ...] | None:
+    return (units,) * size if isinstance(units, str) else units
 
 
 def _columns(array: np.ndarray, chosen: tuple[int, ...] | None, key: str) -> np.ndarray:
@@ -106,11 +137,15 @@ def read_split(path: Path) -> dict[AgentID, Share]:
     """Read a split from JSON, such as
 
         {"agents": {"left":  {"observations": "0:9", "actions": [0, 1, 2]},
-                    "right": {"observations": "9:17", "actions": "3:6", "low": -1.8, "high": 1.8},
-                    "grip":  {"actions": [6], "discrete": 5}}}
+                    "right": {"observations": "9:12", "actions": "3:5", "low": [-1.8, 0], "high": [1.8, 60],
+                              "names": {"observations": ["x", "y", "z"], "actions": ["turn", "flow"]},
+                              "units": {"observations": "m", "actions": ["rad", "l/min"]}},
+                    "grip":  {"actions": [6], "discrete": 2, "names": {"actions": ["open", "close"]}}}}
 
     Columns are counted from 0: a list of them, or "start:stop"; all of them if not given. `discrete` is
-    the number of choices; without it the action is a vector, whose range [low, high] becomes [-1, 1].
+    the number of choices; without it the action is a vector, whose range [low, high] becomes [-1, 1]: a
+    bound for all its numbers, or a list of one for each. Names are lists, units lists or one text for all;
+    beside the actions' range, names and units without a key are those of the actions.
 
     Raises:
         ConfigError: it is something else, or gives one action to two agents.
@@ -138,21 +173,67 @@ def _share(entry: Any, where: str) -> Share:
     require(isinstance(entry, dict), f"{where} is {str(entry)[:40]}; describe it by {', '.join(_KEYS)}")
     for key in entry:
         require_name(key, _KEYS, f"key of {where}")
-    discrete, low, high = entry.get("discrete"), entry.get("low", -1.0), entry.get("high", 1.0)
+    discrete, low, high = entry.get("discrete"), entry.get("low"), entry.get("high")
     require(
         discrete is None or (type(discrete) is int and discrete >= 1),
         f"{where}: discrete is {discrete!r}, but must be the number of choices",
     )
-    numbers = all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high))
-    require(numbers and low < high, f"{where}: [low, high] is [{low!r}, {high!r}]; give two numbers, the lower first")
     require(
         discrete is None or not {"low", "high"} & entry.keys(), f"{where}: choices have no low or high; remove them"
     )
     actions = _chosen(entry.get("actions"), f"{where}: actions")
     require(discrete is None or actions is None or len(actions) == 1, f"{where}: choices are one column; give one")
-    return Share(
-        _chosen(entry.get("observations"), f"{where}: observations"), actions, discrete, float(low), float(high)
+    require((low is None) == (high is None), f"{where}: only one of low and high is given; give both")
+    if low is not None:
+        low, high = _range(low, high, where)
+    observations = _chosen(entry.get("observations"), f"{where}: observations")
+    return Share(observations, actions, discrete, low, high, **_texts(entry, where, discrete))
+
+
+def _range(low: Any, high: Any, where: str) -> tuple[Any, Any]:
+    """Both as they are given, a number or a tuple of numbers, once they are found to be a range."""
+    lists = [bound for bound in (low, high) if isinstance(bound, list)]
+    size = len(lists[0]) if lists else 1
+    bounds = [bound if isinstance(bound, list) else [bound] * size for bound in (low, high)]
+    numbers = all(type(bound) in (int, float) and abs(bound) <= LARGEST for bound in bounds[0] + bounds[1])
+    shown = ", ".join(str(bound)[:40] for bound in (low, high))
+    require(
+        numbers and size > 0 and all(least < most for least, most in zip(*bounds, strict=False)),
+        f"{where}: [low, high] is [{shown}]; give two numbers, the lower first, or a list with one for each action",
     )
+    require(len(bounds[0]) == len(bounds[1]), f"{where}: low and high are lists of unequal length")
+    ranged(bounds[0], bounds[1], size).require_resolution(where)
+    given = [tuple(map(float, bound)) if isinstance(bound, list) else float(bound) for bound in (low, high)]
+    return given[0], given[1]
+
+
+def _texts(entry: Mapping[str, Any], where: str, discrete: int | None) -> dict[str, Any]:
+    """Names and units by the field of `Share` that they go to."""
+    texts: dict[str, Any] = {}
+    for kind in ("names", "units"):
+        given = entry.get(kind, {})
+        given = given if isinstance(given, dict) else {"actions": given}
+        for part, value in given.items():
+            require_name(part, _PARTS, f"key of {where}: {kind}")
+            is_text = isinstance(value, str) and kind == "units"
+            require(
+                is_text or isinstance(value, list),
+                f"{where}: {kind} of {part} are {str(value)[:40]!r}; give a list, one for each column",
+            )
+            texts[f"{part[:-1]}_{kind}"] = value if isinstance(value, str) else tuple(value)
+    choices = texts.get("action_names")
+    require(
+        discrete is None or choices is None or len(choices) == discrete,
+        f"{where}: there are {len(choices or ())} names for {discrete} choices; name each",
+    )
+    require(discrete is None or "action_units" not in texts, f"{where}: choices have no units; remove them")
+    try:
+        Channels.from_json(
+            {key: value if isinstance(value, tuple) else (value,) for key, value in texts.items()}, where
+        )
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    return texts
 
 
 def _chosen(value: Any, what: str) -> tuple[int, ...] | None:

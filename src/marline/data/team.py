@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
+from marline.data.channels import Channels
+from marline.data.dataset import Dataset
+from marline.data.layout import logs_of
 from marline.errors import DataError
 from marline.types import AgentID, Spec
 
@@ -27,6 +31,21 @@ def require_sizes(found: Mapping[AgentID, Spec], task: str, specs: Mapping[Agent
                 f"logs of agent {agent!r} have {_text(spec)}, but in {task} it has {_text(specs[agent])}; "
                 "choose the task that they come from"
             )
+
+
+def on_task_scale(agent: AgentID, log: Dataset, theirs: Channels, task: str = "the offline logs") -> Dataset:
+    """Logs whose actions are on the scale of a task; where only one of both tells its scale, that is meant by both.
+
+    Raises:
+        DataError: both tell their scale, and they differ.
+    """
+    mine = log.channels
+    if mine.has_scale and theirs.has_scale and not mine.same_scale(theirs):
+        raise DataError(
+            f"{logs_of(agent, log.source)} have actions in {mine.scale()}, but in {task} they lie in {theirs.scale()}; "
+            "choose the task that they come from, or import them with its range"
+        )
+    return dataclasses.replace(log, channels=mine.or_else(theirs))
 
 
 def _sizes(spec: Spec) -> tuple[int, int, bool]:

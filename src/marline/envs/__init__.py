@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marline import plugins
 from marline.arguments import checked_arguments
+from marline.data.channels import Channels
 from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
@@ -12,9 +13,10 @@ from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
-from marline.envs.task import Actions, Drifting, Environment, Rendering, Simulator, Task, TimeStep, World
+from marline.envs.task import Actions, Drifting, Environment, Rendering, Scaled, Simulator, Task, TimeStep, World
 from marline.errors import require, require_name
 from marline.options import read_values, read_written, with_options, write_difference
+from marline.types import AgentID
 from marline.users_code import called
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
@@ -96,6 +98,12 @@ def name_of(task: Task) -> str:
     return called(task.make_env) if isinstance(task, ParallelTask) else type(task).__name__
 
 
+def channels_of(task: Task) -> dict[AgentID, Channels]:
+    """On which scale each agent acts in the environment of a task; nothing is known where it is [-1, 1]."""
+    known = task.channels if isinstance(task, Scaled) else {}
+    return {agent: known.get(agent, Channels()) for agent in task.agents}
+
+
 __all__ = [
     "TASKS",
     "Actions",
@@ -109,10 +117,12 @@ __all__ = [
     "Smax",
     "StarCraft",
     "Rendering",
+    "Scaled",
     "Simulator",
     "Task",
     "TimeStep",
     "World",
+    "channels_of",
     "make_task",
     "name_of",
     "name_task",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marline.arguments import checked
+from marline.data.channels import Channels
 from marline.data.manifest import require_file_name
 from marline.envs import spaces
 from marline.envs.checked import is_count
@@ -70,6 +71,10 @@ class ParallelTask:
         return _inspect(self.make_env).specs
 
     @property
+    def channels(self) -> Mapping[AgentID, Channels]:
+        return _inspect(self.make_env).channels
+
+    @property
     def horizon(self) -> int:
         return self.max_steps or _inspect(self.make_env).horizon
 
@@ -86,6 +91,7 @@ class ParallelTask:
 class _Facts(NamedTuple):
     specs: dict[AgentID, Spec]
     action_spaces: dict[AgentID, Any]
+    channels: dict[AgentID, Channels]
     horizon: int
 
 
@@ -93,7 +99,8 @@ class _Facts(NamedTuple):
 def _inspect(make_env: Callable[[], Any]) -> _Facts:
     """What one environment says of itself."""
     running = _make(make_env)
-    facts = _Facts(running.specs, running.action_spaces, running.registered_horizon or DEFAULT_HORIZON)
+    horizon = running.registered_horizon or DEFAULT_HORIZON
+    facts = _Facts(running.specs, running.action_spaces, running.channels, horizon)
     with users_code(f"close() of what {called(make_env)} makes"):
         running.close()
     return facts
@@ -168,6 +175,10 @@ class RunningEnvironment:
     def registered_horizon(self) -> int | None:
         """Where Gymnasium knows the environment."""
         return getattr(getattr(self._parallel, "spec", None), "max_episode_steps", None)
+
+    @property
+    def channels(self) -> dict[AgentID, Channels]:
+        return {name: done.channels for name, done in self._done.items()}
 
     def reset(self, *, seed: int) -> TimeStep:
         observations, infos = _reset_reply(self._parallel.reset(seed=seed))

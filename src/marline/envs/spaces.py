@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marline.data.channels import LONGEST, Channels
 from marline.data.check import LARGEST
 from marline.envs.checked import as_mask
 from marline.errors import ConfigError, require
@@ -33,12 +34,14 @@ class Done(NamedTuple):
         discrete: whether actions are choices.
         act: from a vector in [-1, 1], or the number of a choice, to an action of the space.
         mask: from the environment's mask to one boolean for each choice.
+        channels: the bounds of a vector in the space; what choices stand for, where their numbers do not say it.
     """
 
     spec_size: int
     discrete: bool
     act: Callable[[Any], Any]
     mask: Callable[[Any], np.ndarray]
+    channels: Channels
 
 
 def read(space: Any, where: str) -> Seen:
@@ -171,7 +174,11 @@ def _continuous(space: Any, boxes: list[Any], where: str) -> Done:
         scaled = iter([_scale(part, box) for part, box in zip(parts, boxes, strict=True)])
         return _assemble(space, scaled)
 
-    return Done(sum(sizes), False, act, _no_mask)
+    low, high = (
+        np.concatenate([bound.ravel() for bound in bounds]).astype(np.float64).tolist()
+        for bounds in ([box.low for box in boxes], [box.high for box in boxes])
+    )
+    return Done(sum(sizes), False, act, _no_mask, Channels(action_low=low, action_high=high))
 
 
 def _scale(part: np.ndarray, box: Any) -> np.ndarray:
@@ -219,7 +226,23 @@ def _discrete(space: Any, leaves: list[Any], where: str) -> Done:
         )
         return allowed.ravel()
 
-    return Done(num_choices, True, act, mask)
+    return Done(num_choices, True, act, mask, Channels(action_names=_names(space, act, num_choices)))
+
+
+def _names(space: Any, act: Callable[[Any], Any], num_choices: int) -> list[str] | None:
+    """What each choice stands for, unless its number says it or words would be too long."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return None
+    names = [_in_words(act(choice)) for choice in range(num_choices)]
+    return names if all(len(name) <= LONGEST and name.isprintable() for name in names) else None
+
+
+def _in_words(action: Any) -> str:
+    if isinstance(action, dict):
+        return ", ".join(f"{name}: {_in_words(part)}" for name, part in action.items())
+    return ", ".join(map(_in_words, action)) if isinstance(action, tuple) else str(np.asarray(action).tolist())
 
 
 def _counts(leaf: Any, space: Any, where: str) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.data.channels import Channels
 from marline.types import ActionMask, AgentID, Spec
 
 
@@ -69,6 +70,16 @@ class Drifting(Protocol):
 
     def enter(self, state: Any, deployment: Int[Array, ""]) -> Any:
         """The same start of an episode in the world of a deployment; 0 is where the offline logs are made."""
+        ...
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A task that says on which scale its environment acts; of others that scale is [-1, 1]."""
+
+    @property
+    def channels(self) -> Mapping[AgentID, Channels]:
+        """Names, units and ranges by agent, as far as they are known; the task scales actions from [-1, 1] itself."""
         ...
 
 

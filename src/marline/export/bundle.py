@@ -1,7 +1,7 @@
 """One agent's bundle: its policy as ONNX, what it expects and promises, golden vectors, and a script that runs it.
 
-    policy.onnx      observation (and noise, or action_mask) in, action out
-    contract.json    names, shapes, bounds, stamps; lists the other files with their SHA-256 and vouches for itself
+    policy.onnx      observation (and noise, or action_mask) in, action out, both on the scale of the logs
+    contract.json    names, units, shapes, bounds, stamps; lists the other files' SHA-256, vouches for itself
     golden.json      inputs, and the actions that must come out
     run_policy.py    serves the policy and writes logs
 
@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Array
 
+from marline.data.channels import Channels
 from marline.data.files import publish_directory, require_replaceable, require_writable
 from marline.data.manifest import require_file_name, write_sealed
 from marline.errors import DataError, MarlineError, require
@@ -35,7 +36,7 @@ CONTRACT = "contract.json"
 KIND = "marline bundle"
 SCHEMA = 1
 FILES = (CONTRACT, "policy.onnx", "golden.json", "run_policy.py")
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # of half the range of an action: of one in [-1, 1], the difference itself
 CHECKED_ROWS = 64
 GOLDEN_ROWS = 16
 # A policy is judged on rows where rounding cannot decide its action: float32 is off by 6e-8 of a number at a time, and
@@ -72,7 +73,7 @@ class Bundle:
         files: content by name, all but the contract.
         contract: its entries.
         num_checked: rows on which both were compared.
-        worst: the largest difference of an action there.
+        worst: the largest difference of an action there, for actions scaled to [-1, 1].
     """
 
     agent: AgentID
@@ -92,6 +93,7 @@ def make_bundle(
     tuned_on: int,
     logs_of: int,
     provenance: Mapping[str, object],
+    channels: Channels | None = None,
 ) -> Bundle:
     """Translate a policy and check the translation.
 
@@ -103,24 +105,30 @@ def make_bundle(
         tuned_on: the last deployment that the policy was tuned on; 0 is the offline policy.
         logs_of: the deployment in which it will act, which its logs are stamped with.
         provenance: entries of the contract: task, algorithm and the like.
+        channels: names, units and ranges of its logs; actions in [-1, 1] if None.
 
     Raises:
-        ConfigError: an unknown kind of policy, or one with NaN or an infinity in it.
+        ConfigError: an unknown kind of policy, one with NaN or an infinity in it, or a range that float32 cannot hold.
         MarlineError: onnxruntime computes something else than JAX.
     """
     _require_finite(agent, policy)
-    graph = to_graph(policy, spec)
+    channels = channels or Channels()
+    channels.require_resolution(f"agent {agent!r}")
+    graph = to_graph(policy, spec, channels)
     model = graph.serialize()
     policy_sha256 = hashlib.sha256(model).hexdigest()
     given, wanted = _examples(policy, graph, seen)
-    settled = _settled(model, to_graph(policy, spec, rounding=ROUNDING).serialize(), given)
+    wanted = wanted if spec.discrete else channels.answers(wanted)
+    tolerance = _tolerance(spec, channels)
+    shaken = to_graph(policy, spec, channels, rounding=ROUNDING).serialize()
+    settled = _settled(model, shaken, given, tolerance)
     require(
         bool(settled.any()),
         f"rounding decides what the policy of agent {agent!r} does on all {len(settled)} logged rows that were tried, "
         "so no copy of it can be told right from wrong; look for observations of very large size",
     )
     given, wanted = {name: array[settled] for name, array in given.items()}, wanted[settled]
-    worst = _compare(agent, _run(model, given), given, wanted)
+    worst = TOLERANCE * _compare(agent, _run(model, given), given, wanted, tolerance)
     golden = np.linspace(0, len(wanted) - 1, min(len(wanted), GOLDEN_ROWS)).astype(int)
     vectors = {name: array[golden].tolist() for name, array in {**given, ACTION: wanted}.items()}
     contract = {
@@ -129,11 +137,11 @@ def make_bundle(
         "tuned_on_deployment": tuned_on,
         "logs_of_deployment": logs_of,
         "policy_sha256": policy_sha256,
-        "inputs": [_describe_input(graph, name, seen) for name in graph.inputs],
-        "outputs": [_describe_action(graph, spec)],
-        "golden": {"file": "golden.json", "rows": len(golden), "tolerance": TOLERANCE},
+        "inputs": [_describe_input(graph, name, seen, channels) for name in graph.inputs],
+        "outputs": [_describe_action(graph, spec, channels)],
+        "golden": {"file": "golden.json", "rows": len(golden), "tolerance": _for_each_action(tolerance)},
         "serving": SERVING,
-        "logs": _describe_logs(graph, agent, logs_of, policy_sha256),
+        "logs": _describe_logs(graph, agent, logs_of, policy_sha256, channels),
         "versions": _versions(),
     }
     files = {
@@ -199,18 +207,33 @@ def _act(policy: Any, observations: Array, masks: Array | None, keys: Array) -> 
     return jax.vmap(act)(observations, masks, keys)
 
 
-def _settled(model: bytes, shaken: bytes, given: Arrays) -> np.ndarray:
+def _tolerance(spec: Spec, channels: Channels) -> np.ndarray:
+    """[act] the largest difference of an action on the field's scale; of a choice there may be none worth the name."""
+    if spec.discrete:
+        return np.array([TOLERANCE])
+    low, high = channels.bounds(spec.action_size)
+    # beside a large offset the rounding of the answer itself is more
+    return np.maximum(TOLERANCE * (high - low) / 2, 2 * channels.rounding(spec.action_size))
+
+
+def _for_each_action(values: np.ndarray) -> float | list[float]:
+    """One number where it is that of every action, else a list."""
+    numbers = values.tolist()
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def _settled(model: bytes, shaken: bytes, given: Arrays, tolerance: np.ndarray) -> np.ndarray:
     """[n] whether a graph that is off by a little everywhere acts as the exact one does."""
     wanted, session = _run(model, given), _load(shaken)
     trials = [np.asarray(session.run([ACTION], given)[0]) for _ in range(TRIALS)]
-    return np.logical_and.reduce([_difference(actions, wanted) <= TOLERANCE for actions in trials])
+    return np.logical_and.reduce([_difference(actions, wanted, tolerance) <= 1 for actions in trials])
 
 
-def _compare(agent: AgentID, actions: np.ndarray, given: Arrays, wanted: np.ndarray) -> float:
-    """The largest difference between the actions by onnxruntime and those by JAX."""
-    difference = _difference(actions, wanted)
+def _compare(agent: AgentID, actions: np.ndarray, given: Arrays, wanted: np.ndarray, tolerance: np.ndarray) -> float:
+    """The largest difference between the actions by onnxruntime and those by JAX, in tolerances."""
+    difference = _difference(actions, wanted, tolerance)
     worst = int(np.argmax(difference))
-    if not difference[worst] <= TOLERANCE:
+    if not difference[worst] <= 1:
         raise MarlineError(
             f"policy.onnx of agent {agent!r} acts otherwise than the policy does: {actions[worst]} instead of "
             f"{wanted[worst]} on {given[OBSERVATION][worst]}. This is a fault of marline; nothing was written"
@@ -218,9 +241,11 @@ def _compare(agent: AgentID, actions: np.ndarray, given: Arrays, wanted: np.ndar
     return float(difference[worst])
 
 
-def _difference(actions: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[n] the largest over dimensions."""
-    return np.abs(actions - others).reshape(len(actions), -1).max(axis=1)
+def _difference(actions: np.ndarray, others: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """[n] the largest over dimensions, in tolerances."""
+    apart = np.abs(actions.astype(np.float64) - others).reshape(len(actions), -1)
+    # the range of an action may be a point
+    return (apart / np.maximum(tolerance, np.finfo(np.float64).tiny)).max(axis=1)
 
 
 def _load(model: bytes) -> onnxruntime.InferenceSession:
@@ -231,10 +256,11 @@ def _run(model: bytes, given: Arrays) -> np.ndarray:
     return np.asarray(_load(model).run([ACTION], given)[0])
 
 
-def _describe_input(graph: Graph, name: str, seen: Experienced) -> dict[str, Any]:
+def _describe_input(graph: Graph, name: str, seen: Experienced, channels: Channels) -> dict[str, Any]:
     dtype, shape = graph.inputs[name]
     described = {"name": name, "dtype": dtype, "shape": [BATCH, *shape], "units": None}
     if name == OBSERVATION:
+        described |= {"names": channels.observation_names, "units": channels.observation_units}
         described["scaling"] = "as logged; where the policy standardises, policy.onnx does"
         described["seen"] = {"low": seen.low.tolist(), "high": seen.high.tolist()}
     elif name == NOISE:
@@ -244,14 +270,21 @@ def _describe_input(graph: Graph, name: str, seen: Experienced) -> dict[str, Any
     return described
 
 
-def _describe_action(graph: Graph, spec: Spec) -> dict[str, Any]:
+def _describe_action(graph: Graph, spec: Spec, channels: Channels) -> dict[str, Any]:
     dtype, shape = graph.outputs[ACTION]
-    bounds = {"low": 0, "high": spec.action_size - 1} if spec.discrete else {"low": -1.0, "high": 1.0}
-    scaling = "the number of an action" if spec.discrete else "that of the logs; nothing needs to be clipped"
-    return {"name": ACTION, "dtype": dtype, "shape": [BATCH, *shape], "units": None, **bounds, "scaling": scaling}
+    described = {"name": ACTION, "dtype": dtype, "shape": [BATCH, *shape]}
+    described |= {"names": channels.action_names, "units": channels.action_units}
+    if spec.discrete:
+        scaling = "the number of an action; names, where there are any, are in their order"
+        return {**described, "low": 0, "high": spec.action_size - 1, "scaling": scaling}
+    low, high = map(_for_each_action, channels.bounds(spec.action_size))
+    scaling = "that of the logs; nothing needs to be clipped. One bound is for every number of the action"
+    return {**described, "low": low, "high": high, "scaling": scaling}
 
 
-def _describe_logs(graph: Graph, agent: AgentID, deployment: int, policy_sha256: str) -> dict[str, Any]:
+def _describe_logs(
+    graph: Graph, agent: AgentID, deployment: int, policy_sha256: str, channels: Channels
+) -> dict[str, Any]:
     vector = {"dtype": "float32", "shape": ["steps", *graph.inputs[OBSERVATION].shape]}
     action = graph.outputs[ACTION]
     flag = {"dtype": "bool", "shape": ["steps"]}
@@ -266,11 +299,10 @@ def _describe_logs(graph: Graph, agent: AgentID, deployment: int, policy_sha256:
     if ACTION_MASK in graph.inputs:
         mask = {"dtype": "bool", "shape": ["steps", *graph.inputs[ACTION_MASK].shape]}
         arrays |= {"action_masks": mask, "next_action_masks": mask}
-    return {
-        "format": LOG_FORMAT,
-        "arrays": arrays,
-        "stamp": {"agent": agent, "deployment": deployment, "policy_sha256": policy_sha256},
-    }
+    stamp: dict[str, object] = {"agent": agent, "deployment": deployment, "policy_sha256": policy_sha256}
+    if channels.to_json():
+        stamp["channels"] = json.dumps(channels.to_json())
+    return {"format": LOG_FORMAT, "arrays": arrays, "stamp": stamp}
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from marline.algorithms import bcq, cql, td3_bc
+from marline.data.channels import Channels
 from marline.errors import ConfigError
 from marline.export.graph import Graph
 from marline.nn.actors import MeanPolicy, SquashedGaussianActor
@@ -15,16 +16,18 @@ from marline.types import Policy, Spec
 OBSERVATION, NOISE, ACTION_MASK, ACTION = "observation", "noise", "action_mask", "action"
 
 
-def to_graph(policy: Policy, spec: Spec, *, rounding: float = 0.0) -> Graph:
+def to_graph(policy: Policy, spec: Spec, channels: Channels | None = None, *, rounding: float = 0.0) -> Graph:
     """A policy whose inputs are `observation` and, where it needs them, `noise` and `action_mask`.
 
-    Observations are fed as they are logged: a normalizer is part of the graph, and so are bounds.
+    Observations are fed as they are logged, and actions come out on the scale of the logs: a normalizer is part of
+    the graph, and so are bounds and the way from [-1, 1] to the range of the field.
     Noise is standard normal, drawn anew for every observation; random numbers made inside a graph
     could not be checked against anything.
 
     Args:
         policy: what to translate.
         spec: sizes of its observation and action.
+        channels: the range of its actions; [-1, 1] if None.
         rounding: see `Graph`.
 
     Raises:
@@ -35,8 +38,19 @@ def to_graph(policy: Policy, spec: Spec, *, rounding: float = 0.0) -> Graph:
     if spec.discrete:
         graph.output(action, ACTION, "int64")
     else:
-        graph.output(action, ACTION, "float32", spec.action_size)
+        graph.output(_scaled(graph, action, channels or Channels(), spec), ACTION, "float32", spec.action_size)
     return graph
+
+
+def _scaled(graph: Graph, action: str, channels: Channels, spec: Spec) -> str:
+    """An action in [-1, 1] on the field's scale."""
+    if not channels.has_scale:
+        return action
+    low, high = channels.bounds(spec.action_size)
+    least, most = channels.float32_bounds(spec.action_size)
+    scaled = graph.node("Mul", action, graph.constant((high - low) / 2))
+    scaled = graph.node("Add", scaled, graph.constant((low + high) / 2))
+    return graph.node("Min", graph.node("Max", scaled, graph.constant(least)), graph.constant(most))
 
 
 @functools.singledispatch

@@ -24,7 +24,7 @@ class Agent:
         self.inputs = {tensor["name"]: tensor for tensor in self.contract["inputs"]}
         self.session = InferenceSession((folder / "policy.onnx").read_bytes(), providers=["CPUExecutionProvider"])
         golden = json.loads((folder / "golden.json").read_text("utf-8"))
-        if not np.allclose(self.run(golden), golden["action"], rtol=0, atol=self.contract["golden"]["tolerance"]):
+        if not (np.abs(self.run(golden) - golden["action"]) <= self.contract["golden"]["tolerance"]).all():
             sys.exit(f"the actions of golden.json come out otherwise; do not use {folder} on this machine")
         os.makedirs(logs, exist_ok=True)
         atexit.register(lambda: self.rows and self.save())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from marline.data.channels import Channels
 from marline.data.check import Finding
 from marline.data.dataset import Dataset
 from marline.data.files import write_output
@@ -23,6 +24,7 @@ BINS = 60
 GRID = 48
 SAMPLE = 20_000  # rows that coverage is drawn from
 MAX_ACTIONS = 12  # lines in one figure
+MAX_COLUMNS = 200  # rows of a table
 MAX_FINDINGS = 500
 
 Figure = dict[str, Any]
@@ -44,7 +46,8 @@ def write_dataset_page(output: Path, name: str, logs: Logs, findings: Sequence[F
         drawn = _figures(log) if isinstance(log, Dataset) and len(log) else {}
         panels = [(f"agent-{place}-{key}", figure) for key, figure in drawn.items()]
         figures |= {key: {"data": figure["data"], "layout": figure["layout"]} for key, figure in panels}
-        sections.append({"agent": shorten(agent), "panels": panels})
+        columns = _columns(log) if drawn and isinstance(log, Dataset) else []
+        sections.append({"agent": shorten(agent), "panels": panels, "columns": columns})
     ordered = sorted(findings, key=lambda finding: finding.severity != "error")
     page = template("dataset.html").render(
         policy=content_security_policy(scripts),
@@ -96,7 +99,7 @@ def _row(agent: AgentID, log: Dataset | MarlineError, findings: Sequence[Finding
 def _figures(log: Dataset) -> dict[str, Figure]:
     lengths, returns = episodes(log)
     figures = {
-        "actions": _choices(log) if log.spec.discrete else _actions(log),
+        **({"actions": _choices(log)} if log.spec.discrete else _actions(log)),
         "rewards": _histogram("Rewards", "", log.rewards, "reward"),
         "returns": _histogram("Returns of episodes", "Sums of rewards, not discounted.", returns, "return"),
         "lengths": _histogram("Lengths of episodes", "", lengths, "steps"),
@@ -105,22 +108,64 @@ def _figures(log: Dataset) -> dict[str, Figure]:
     return {key: figure for key, figure in figures.items() if figure is not None}
 
 
-def _actions(log: Dataset) -> Figure:
-    edges = np.linspace(-1, 1, BINS + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    traces = []
-    for column in range(min(log.spec.action_size, MAX_ACTIONS)):
-        values = np.clip(log.actions[:, column], -1, 1)
-        share = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
-        line = {"x": middles.tolist(), "y": (100 * share).tolist(), "line": {"shape": "hvh"}}
-        traces.append({"type": "scatter", "mode": "lines", "name": f"action {column}", **line})
+def _columns(log: Dataset) -> list[list[str]]:
+    """Name, unit, range and what was seen of every column, where more is known than numbers."""
+    channels = log.channels
+    if not channels.to_json():
+        return []
+    rows = []
+    for place in range(min(log.spec.observation_size, MAX_COLUMNS)):
+        seen = log.observations[:, place]
+        rows.append([*_called("observation", place, channels), "–", f"{seen.min():.6g} to {seen.max():.6g}"])
+    low, high = channels.bounds(log.spec.action_size)
+    actions = log.field_actions()
+    for place in range(min(log.spec.action_size, MAX_COLUMNS)):
+        if log.spec.discrete:
+            rows.append([*_called("action", place, channels), "–", f"{np.count_nonzero(actions == place):,} times"])
+            continue
+        seen = actions[:, place]
+        span, seen = f"{low[place]:.6g} to {high[place]:.6g}", f"{seen.min():.6g} to {seen.max():.6g}"
+        rows.append([*_called("action", place, channels), span, seen])
+    return rows
+
+
+def _called(part: str, place: int, channels: Channels) -> list[str]:
+    names, units = getattr(channels, f"{part}_names"), getattr(channels, f"{part}_units")
+    unit = None if units is None else units[place]
+    return [f"{part} {place}", "–" if names is None else names[place], "–" if unit is None else unit]
+
+
+def _actions(log: Dataset) -> dict[str, Figure]:
+    """A figure for the actions of each range and unit."""
+    size, channels = log.spec.action_size, log.channels
+    low, high = channels.bounds(size)
+    units = channels.action_units or (None,) * size
+    together: dict[Any, list[int]] = {}
+    for column in range(min(size, MAX_ACTIONS)):
+        together.setdefault((low[column], high[column], units[column]), []).append(column)
     note = "Share of rows, %, a line per number of the action; a tower at either end are actions at their bounds."
-    return _figure("Actions", note, traces, "action", "%")
+    figures = {}
+    for place, ((least, most, unit), columns) in enumerate(together.items()):
+        edges = np.linspace(-1, 1, BINS + 1)
+        middles = (least + most) / 2 + (most - least) / 2 * (edges[1:] + edges[:-1]) / 2
+        traces = []
+        for column in columns:
+            values = np.clip(log.actions[:, column], -1, 1)
+            share = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
+            line = {"x": middles.tolist(), "y": (100 * share).tolist(), "line": {"shape": "hvh"}}
+            name = f"action {column}" if channels.action_names is None else channels.action_names[column]
+            traces.append({"type": "scatter", "mode": "lines", "name": name, **line})
+        title = "Actions" if len(together) == 1 else f"Actions in [{least:.6g}, {most:.6g}]"
+        axis = html.escape("action" if unit is None else f"action, {unit}")
+        figures[f"actions-{place}" if place else "actions"] = _figure(title, note, traces, axis, "%")
+    return figures
 
 
 def _choices(log: Dataset) -> Figure:
     taken = np.bincount(np.clip(log.actions, 0, log.spec.action_size - 1), minlength=log.spec.action_size)
-    trace = {"type": "bar", "x": list(range(len(taken))), "y": (100 * taken / len(log)).tolist(), "name": "taken"}
+    names = log.channels.action_names
+    places = list(range(len(taken))) if names is None else [html.escape(name) for name in names]
+    trace = {"type": "bar", "x": places, "y": (100 * taken / len(log)).tolist(), "name": "taken"}
     traces = [trace]
     if log.action_masks is not None:
         allowed = 100 * log.action_masks.mean(axis=0)

@@ -140,7 +140,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
                 "Mean |action|",
                 "mean_abs_action",
                 per_agent=True,
-                note=f"{agents}. Behaviour cloning on random actions holds it near 0.",
+                note=f"{agents}. Of actions scaled to [-1, 1]; behaviour cloning on random ones holds it near 0.",
                 axis=from_zero,
             ),
             measured("Mean Q", "mean_q"),

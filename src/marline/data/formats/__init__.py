@@ -8,8 +8,9 @@ from pathlib import Path
 
 from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
-from marline.data.formats.minari import is_minari, minari_blocks
+from marline.data.formats.minari import METADATA, is_minari, minari_blocks
 from marline.data.formats.optional import require_package
+from marline.data.formats.recorded import of_minari, of_tables, on_field_scale
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
 from marline.errors import DataError, require
@@ -42,7 +43,8 @@ def _open_file(path: Path, columns: Mapping[str, str]) -> Log:
     if not path.exists():
         raise DataError(f"{path} does not exist; give {_KNOWN}")
     if path.suffix in _FLAT:
-        return Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        log = Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        return on_field_scale(log, path.parent, path.stem) if path.suffix == ".h5" else log
     if path.suffix in _TABLES:
         return _tables(path, [path], columns)
     raise DataError(f"{path} is in no format that is read; give {_KNOWN}")
@@ -52,14 +54,16 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if is_vault(path):
         return Log(path, "vault", functools.partial(vault_blocks, path), ordered_agents=True)
     if is_minari(path):
-        return Log(path, "minari", functools.partial(minari_blocks, path, None))
+        blocks = functools.partial(minari_blocks, path, None)
+        return Log(path, "minari", blocks, channels={None: of_minari(path, METADATA)})
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
     vaults = [p.name for p in members if is_vault(p)]
     if vaults:
         raise DataError(f"{path} holds vaults; choose one of {', '.join(vaults[:10])} in it")
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
-        return Log(path, "minari", lambda: _each(minari_blocks, datasets))
+        recorded = {agent: of_minari(folder, METADATA) for agent, folder in datasets.items()}
+        return Log(path, "minari", lambda: _each(minari_blocks, datasets), channels={**recorded})
     tables = [p for p in members if p.suffix in _TABLES]
     flat = [p for p in members if p.suffix in _FLAT]
     if len({p.suffix for p in (*tables, *flat)}) > 1:
@@ -67,7 +71,8 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if tables:
         return _tables(path, tables, columns)
     if flat:
-        return Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        log = Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        return on_field_scale(log, path)
     raise DataError(f"{path} holds nothing that is read; give {_KNOWN}")
 
 
@@ -76,7 +81,7 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     from marline.data.formats.tables import table_blocks
 
     notes: list[str] = []
-    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes)
+    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes, channels=of_tables(files))
 
 
 def _each(read: Reader, files: Mapping[AgentID, Path]) -> Iterator[Block]:

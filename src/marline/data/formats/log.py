@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marline.data.channels import Channels
 from marline.data.layout import Columns
 from marline.types import AgentID
 
@@ -38,6 +39,8 @@ class Log:
         blocks: begins to read from the start; the blocks of an agent come in the order of its steps.
         ordered_agents: whether agents are only numbered by the format, so that they may be given other names.
         notes: what was found odd while reading, in sentences; grows meanwhile.
+        channels: what the source itself says of its columns, by agent; under None, of those of all agents. A range
+            must be there before the first block, names and units may come while reading.
     """
 
     source: Path
@@ -45,6 +48,7 @@ class Log:
     blocks: Callable[[], Iterator[Block]]
     ordered_agents: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
+    channels: dict[AgentID | None, Channels] = dataclasses.field(default_factory=dict)
 
 
 def gathered(pieces: Iterable[Block]) -> Iterator[Block]:
