@@ -25,13 +25,14 @@ class Import:
     """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
     spec: Path | None = None
     """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
-    of an agent's one action column "discrete": 5 says that it holds choices, "low" and "high" what becomes -1 and 1."""
+    of an agent's one action column "discrete": 5 says that it holds choices, "low" and "high" what becomes -1 and 1,
+    and "continuous": true that whole numbers are no choices."""
     column: tuple[str, ...] = ()
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks and timestamps."""
     clip_actions: bool = False
-    """Cut continuous actions to [-1, 1] instead of refusing others."""
+    """Cut continuous actions to [-1, 1] instead of refusing others; refused where it would change most of them."""
     replace: bool = False
     """Replace a dataset that is there already."""
 

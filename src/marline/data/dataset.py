@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from marline.data import layout
+from marline.data.clipping import Reach
 from marline.data.files import publish_directory
-from marline.data.hdf5 import ArrayWriter, read_arrays
+from marline.data.hdf5 import ArrayWriter, member_names, open_file, read_arrays
 from marline.data.manifest import (
     FileRecord,
     Manifest,
@@ -100,8 +101,19 @@ class Dataset:
         return Transition(**leaves)
 
     def clipped(self) -> Dataset:
-        """The same logs with continuous actions cut to [-1, 1]."""
-        return self if self.spec.discrete else dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
+        """The same logs with continuous actions cut to [-1, 1].
+
+        Raises:
+            DataError: they are whole numbers, or mostly beyond it, and so are on another scale.
+        """
+        if self.spec.discrete:
+            return self
+        unclippable = Reach.of(self.actions).unclippable()
+        if unclippable is not None:
+            raise DataError(
+                f"{self.source or 'the logs'}: there are actions beyond [-1, 1], which were not clipped: {unclippable}"
+            )
+        return dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
 
 
 def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None = None, source: str = "") -> Dataset:
@@ -126,9 +138,7 @@ def from_arrays(agent: AgentID, arrays: Mapping[str, Any], *, spec: Spec | None 
         before = len(columns["rewards"])
         columns = layout.rows_to_transitions(columns)
         dropped = before - len(columns["rewards"])
-        notes.append(
-            f"{where}: no next_observations, so the next row was taken and rows without one dropped ({dropped})"
-        )
+        notes.append(layout.rows_were_completed(where, dropped))
     return Dataset(**columns, spec=spec, source=source, notes=tuple(notes))
 
 
@@ -342,8 +352,11 @@ def _load_saved(agent: AgentID, file: Path, spec: Spec, num_rows: int) -> Datase
 
 def _load_plain(agent: AgentID, file: Path, spec: Spec | None) -> Dataset:
     dataset = from_arrays(agent, read_arrays(file, layout.REQUIRED, layout.OPTIONAL), spec=spec, source=str(file))
-    note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
-    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
+    where = layout.logs_of(agent, str(file))
+    with open_file(file) as opened:
+        left_out = layout.near_misses(where, member_names(opened))
+    note = f"{where}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *left_out, note))
 
 
 def _listed_agents(directory: Path, manifest: Manifest) -> list[tuple[AgentID, Spec, int]]:

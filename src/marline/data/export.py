@@ -66,8 +66,8 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
 def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
     """Write a table per agent, `<agent>.parquet`, into a new folder.
 
-    Columns are `agent, episode, step, obs_*, action_*, reward, terminated, truncated, next_obs_*`;
-    choices are a column `action`; `mask_*, next_mask_*, timestamp` where there are any.
+    Columns are `agent, episode, step, obs_0, ..., action_0, ..., reward, terminated, truncated, next_obs_0, ...`;
+    choices are a column `action`; `mask_0, ..., next_mask_0, ..., timestamp` where there are any.
 
     Raises:
         DataError: an agent has no rows.

@@ -17,7 +17,7 @@ from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
 _LARGEST = 1 << 24  # bytes of JSON
-_KEYS = ("observations", "actions", "discrete", "low", "high")
+_KEYS = ("observations", "actions", "discrete", "low", "high", "continuous")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Share:
         actions: columns of the joint action; None for all of them.
         num_actions: how many choices there are if the agent's action is one column of choices.
         low, high: what becomes -1 and 1, if its action is a vector.
+        continuous: whether its action is a vector even where it is all whole numbers.
     """
 
     observations: tuple[int, ...] | None = None
@@ -36,6 +37,7 @@ class Share:
     num_actions: int | None = None
     low: float = -1.0
     high: float = 1.0
+    continuous: bool = False
 
     def of(self, columns: Columns) -> Columns:
         """The agent's own columns; shared ones, such as rewards, are the same arrays."""
@@ -46,7 +48,10 @@ class Share:
         own["actions"] = _columns(own["actions"], self.actions, "actions")
         if self.num_actions is not None:
             own["actions"] = own["actions"].reshape(len(own["actions"]), -1)[:, 0]
-        elif (self.low, self.high) != (-1.0, 1.0):
+            return own
+        if self.continuous:
+            own["actions"] = own["actions"].reshape(len(own["actions"]), -1).astype(np.float64)
+        if (self.low, self.high) != (-1.0, 1.0):
             own["actions"] = (own["actions"] - self.low) * (2 / (self.high - self.low)) - 1
         return own
 
@@ -54,8 +59,9 @@ class Share:
         """Sizes of the agent's own columns; None where only its shapes say whether actions are choices."""
         if self.num_actions is not None:
             return Spec(columns["observations"].shape[-1], self.num_actions, discrete=True)
-        actions = columns["actions"]
-        return Spec(columns["observations"].shape[-1], actions.shape[1]) if actions.ndim == 2 else None
+        observations, actions = columns["observations"], columns["actions"]
+        is_vector = observations.ndim == actions.ndim == 2 and actions.dtype.kind == "f"
+        return Spec(observations.shape[1], actions.shape[1]) if is_vector else None
 
 
 def _columns(array: np.ndarray, chosen: tuple[int, ...] | None, key: str) -> np.ndarray:
@@ -111,6 +117,7 @@ def read_split(path: Path) -> dict[AgentID, Share]:
 
     Columns are counted from 0: a list of them, or "start:stop"; all of them if not given. `discrete` is
     the number of choices; without it the action is a vector, whose range [low, high] becomes [-1, 1].
+    Whole numbers are taken for a vector only where a range, or `"continuous": true`, says that they are one.
 
     Raises:
         ConfigError: it is something else, or gives one action to two agents.
@@ -148,10 +155,21 @@ def _share(entry: Any, where: str) -> Share:
     require(
         discrete is None or not {"low", "high"} & entry.keys(), f"{where}: choices have no low or high; remove them"
     )
+    continuous = entry.get("continuous", bool({"low", "high"} & entry.keys()))
+    require(type(continuous) is bool, f"{where}: continuous is {continuous!r}, but must be true or false")
+    require(
+        discrete is None or not continuous, f"{where}: an action is either discrete or continuous; remove one of them"
+    )
+    require(continuous or not {"low", "high"} & entry.keys(), f"{where}: only continuous actions have a low and a high")
     actions = _chosen(entry.get("actions"), f"{where}: actions")
     require(discrete is None or actions is None or len(actions) == 1, f"{where}: choices are one column; give one")
     return Share(
-        _chosen(entry.get("observations"), f"{where}: observations"), actions, discrete, float(low), float(high)
+        _chosen(entry.get("observations"), f"{where}: observations"),
+        actions,
+        discrete,
+        float(low),
+        float(high),
+        continuous,
     )
 
 

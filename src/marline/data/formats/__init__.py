@@ -15,7 +15,7 @@ from marline.data.layout import by_number
 from marline.errors import DataError, require
 from marline.types import AgentID
 
-Reader = Callable[[Path, AgentID | None], Iterator[Block]]
+Reader = Callable[[Path, AgentID | None, list[str]], Iterator[Block]]
 _TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 _FLAT: dict[str, Reader] = {".h5": hdf5_blocks, ".hdf5": hdf5_blocks, ".npz": npz_blocks}
 _KNOWN = "D4RL's HDF5 or NPZ, a Minari folder, a Parquet, CSV or JSONL table, an OG-MARL vault, or a folder of them"
@@ -42,7 +42,7 @@ def _open_file(path: Path, columns: Mapping[str, str]) -> Log:
     if not path.exists():
         raise DataError(f"{path} does not exist; give {_KNOWN}")
     if path.suffix in _FLAT:
-        return Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        return _each(f"flat {path.suffix[1:]}", _FLAT[path.suffix], path, {None: path})
     if path.suffix in _TABLES:
         return _tables(path, [path], columns)
     raise DataError(f"{path} is in no format that is read; give {_KNOWN}")
@@ -52,14 +52,14 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if is_vault(path):
         return Log(path, "vault", functools.partial(vault_blocks, path), ordered_agents=True)
     if is_minari(path):
-        return Log(path, "minari", functools.partial(minari_blocks, path, None))
+        return _each("minari", minari_blocks, path, {None: path})
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
     vaults = [p.name for p in members if is_vault(p)]
     if vaults:
         raise DataError(f"{path} holds vaults; choose one of {', '.join(vaults[:10])} in it")
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
-        return Log(path, "minari", lambda: _each(minari_blocks, datasets))
+        return _each("minari", minari_blocks, path, {**datasets})
     tables = [p for p in members if p.suffix in _TABLES]
     flat = [p for p in members if p.suffix in _FLAT]
     if len({p.suffix for p in (*tables, *flat)}) > 1:
@@ -67,7 +67,7 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if tables:
         return _tables(path, tables, columns)
     if flat:
-        return Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        return _each(f"flat {flat[0].suffix[1:]}", _FLAT[flat[0].suffix], path, {p.stem: p for p in flat})
     raise DataError(f"{path} holds nothing that is read; give {_KNOWN}")
 
 
@@ -76,12 +76,19 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     from marline.data.formats.tables import table_blocks
 
     notes: list[str] = []
-    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes)
+    found: dict[AgentID | None, dict[str, list[str]]] = {}
+    return Log(path, "table", lambda: table_blocks(files, columns, notes, found), notes=notes, columns=found)
 
 
-def _each(read: Reader, files: Mapping[AgentID, Path]) -> Iterator[Block]:
-    for agent, file in files.items():
-        yield from read(file, agent)
+def _each(kind: str, read: Reader, source: Path, files: Mapping[AgentID | None, Path]) -> Log:
+    """A file or folder for each agent, or one of all of them, under None."""
+    notes: list[str] = []
+
+    def blocks() -> Iterator[Block]:
+        for agent, file in files.items():
+            yield from read(file, agent, notes)
+
+    return Log(source, kind, blocks, notes=notes)
 
 
 def _without_version(name: str) -> str:
