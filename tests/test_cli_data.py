@@ -611,6 +611,9 @@ def test_a_range_with_names_and_units_is_kept_shown_and_given_back(
         ({"a": {"actions": [0], "discrete": 0}}, "discrete is 0, but must be the number of choices"),
         ({"a": {"actions": [0], "discrete": 2, "low": 0}}, "choices have no low or high"),
         ({"a": {"low": 1, "high": 0}}, "give two numbers, the lower first"),
+        ({"a": {"continuous": "yes"}}, "continuous is 'yes', but must be true or false"),
+        ({"a": {"actions": [0], "discrete": 2, "continuous": True}}, "an action is either discrete or continuous"),
+        ({"a": {"continuous": False, "low": 0, "high": 9}}, "only continuous actions have a low and a high"),
         ({"a": {"actions": [9]}}, "actions have 2 columns, so there is no column 9; count them from 0"),
     ],
 )

@@ -25,15 +25,16 @@ class Import:
     """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
     spec: Path | None = None
     """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
-    of an agent's one action column "discrete": 5 says that it holds choices. "low" and "high" are the range of its
-    actions in the field, which policies will answer in: a number for all, or a list. "names" and "units" are lists of
-    the actions', or {"observations": [...], "actions": [...]}."""
+    of an agent's one action column "discrete": 5 says that it holds choices, "continuous": true that whole numbers are
+    none. "low" and "high" are the range of its actions in the field, which policies will answer in: a number for all,
+    or a list. "names" and "units" are lists of the actions', or {"observations": [...], "actions": [...]}."""
     column: tuple[str, ...] = ()
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks and timestamps."""
     clip_actions: bool = False
-    """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others."""
+    """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
+    where it would change most of them."""
     replace: bool = False
     """Replace a dataset that is there already."""
 

@@ -20,6 +20,9 @@ class Transition(NamedTuple):
 
     Actions lie in [-1, 1] when continuous and are integers when discrete. `discount` is
     1 - terminated, so it stays 1 where a time limit cut the episode.
+
+    A step that ended its episode for good, and whose next observation is its observation, says that what
+    came after was not logged: nothing may be learned from such a next observation (see `next_is_known`).
     """
 
     observation: Float[Array, "*batch obs"]
@@ -29,6 +32,11 @@ class Transition(NamedTuple):
     next_observation: Float[Array, "*batch obs"]
     action_mask: Bool[Array, "*batch num_actions"] | None = None
     next_action_mask: Bool[Array, "*batch num_actions"] | None = None
+
+    @property
+    def next_is_known(self) -> Bool[Array, "*batch"]:
+        """Whether the next observation was logged, and may be compared and learned from."""
+        return (self.discount > 0) | (self.next_observation != self.observation).any(-1)
 
 
 @dataclasses.dataclass(frozen=True)

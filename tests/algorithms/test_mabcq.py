@@ -98,3 +98,19 @@ def test_hostile_batches_leave_everything_finite(name: str, batch: Transition) -
 def test_impossible_options_are_refused_by_name_and_value(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{option} is {re.escape(str(value))}"):
         MABCQ(**{option: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_what_came_after_an_end_is_neither_learned_nor_weighed_where_it_was_not_logged() -> None:
+    unknown = np.arange(NUM_ROWS) % 8 == 0  # half of the terminal rows
+    observed = jnp.where(jnp.asarray(unknown)[:, None], BATCH.observation, BATCH.next_observation)
+    batch = BATCH._replace(next_observation=observed)
+    np.testing.assert_array_equal(batch.next_is_known, ~unknown)
+
+    def loss(rows: Transition) -> jax.Array:
+        return WEIGHTED.inverse_loss(STATE.inverse.model, rows, key=KEY)
+
+    learned = np.abs(jax.grad(loss)(batch).action).sum(axis=1)
+    assert (learned[unknown] == 0).all() and (learned[~unknown] > 0).all()
+    tn_only = MABCQ(BASE, optimism=0.0)
+    weight = np.asarray(jax.jit(tn_only.weight)(STATE, batch, key=KEY))
+    assert len(np.unique(weight[unknown])) == 1 and len(np.unique(weight[~unknown])) > 3

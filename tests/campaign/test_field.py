@@ -13,6 +13,7 @@ from field import ROWS, SIZES, STEPS, act, contents, copy, policies
 from marline import cli
 from marline.campaign.campaign import Campaign
 from marline.campaign.lineage import exported_policies
+from marline.campaign.receiving import read_logs
 from marline.campaign.status import status
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
@@ -303,3 +304,22 @@ def test_train_from_the_command_line_goes_on_and_refuses(
         status_, _, error = train(*arguments)
         assert status_ == 2 and told in error and "Traceback" not in error
     assert contents(tmp_path / "run") == before
+
+
+def test_an_episode_that_ended_for_good_keeps_its_last_row_without_a_next_observation(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number in range(2):
+        np.savez(
+            tmp_path / "a" / f"00000{number}.npz",
+            agent="a",
+            deployment=1,
+            policy_sha256="0" * 64,
+            observations=10.0 * number + np.arange(3.0)[:, None],
+            actions=np.zeros((3, 1)),
+            rewards=np.arange(3.0),
+            terminals=np.arange(3) == 2,
+            timeouts=np.zeros(3, bool),
+        )
+    log = read_logs(tmp_path).logs["a"]
+    assert log.terminals.tolist() == [False, False, True] * 2 and not log.timeouts.any()
+    assert log.next_observations[:, 0].tolist() == [1, 2, 2, 11, 12, 12]

@@ -254,3 +254,22 @@ def test_strange_names_do_not_reach_the_message() -> None:
     with pytest.raises(DataError) as caught:
         check({"a\n" + "x" * 10_000: logs(rewards=np.full(ROWS, np.nan, np.float32))})
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def test_advice_never_makes_things_worse() -> None:
+    seconds = logs().actions * 30 + 30
+    told = problem(logs(actions=seconds))
+    assert "is on another scale, and cutting would destroy it; say what becomes -1 and 1" in told
+    assert "--clip-actions" not in told
+    indices = np.stack([np.arange(ROWS) % 4, np.zeros(ROWS)], axis=1).astype(np.float32)
+    told = problem(logs(actions=indices))
+    assert "column 0 holds whole numbers only" in told and "--clip-actions" not in told
+    for actions in (seconds, indices):
+        with pytest.raises(DataError, match='"low" and "high" in a --spec file'):
+            check({"a": logs(actions=actions)}, clip_actions=True)
+
+
+def test_choices_in_disguise_are_warned_of() -> None:
+    disguised = (np.arange(2 * ROWS) % 2).astype(np.float32).reshape(ROWS, 2)
+    disguised[::3] = 1 - disguised[::3]
+    assert any("whole numbers in every row; if they are choices" in text for text in warnings(logs(actions=disguised)))

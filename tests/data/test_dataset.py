@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -95,10 +97,12 @@ def test_a_transition_has_discounts_and_masks() -> None:
     assert from_arrays("a", arrays()).transition().action_mask is None
 
 
-def test_clipping_cuts_continuous_actions() -> None:
-    wide = from_arrays("a", arrays(actions=np.full((20, 2), -1.5, np.float32)))
-    assert (wide.clipped().actions == -1).all()
-    assert (wide.actions == -1.5).all()
+def test_clipping_cuts_peaks_of_continuous_actions() -> None:
+    actions = np.full((20, 2), 0.5, np.float32)
+    actions[:10] = -1.5
+    wide = from_arrays("a", arrays(actions=actions))
+    assert (wide.clipped().actions == np.maximum(actions, -1)).all()
+    assert (wide.actions == actions).all()
     numbered = from_arrays("a", discrete())
     assert numbered.clipped() is numbered
 
@@ -131,7 +135,7 @@ def test_float32_arrays_are_not_copied() -> None:
     assert from_arrays("a", columns).observations is columns["observations"]
 
 
-def test_rows_become_transitions_as_d4rl_does_it() -> None:
+def test_rows_become_transitions() -> None:
     # Episodes: rows 0-2 (time-out), 3-4 (terminal), 5-7 (time-out at once after a terminal: row 5), 6-7 unfinished.
     columns = {
         "observations": np.arange(8.0, dtype=np.float32)[:, None],
@@ -143,7 +147,10 @@ def test_rows_become_transitions_as_d4rl_does_it() -> None:
     made = from_arrays("a", columns)
     assert made.rewards.tolist() == [0, 1, 3, 4, 6]
     assert made.observations[:, 0].tolist() == [0, 1, 3, 4, 6]
-    assert made.next_observations[:, 0].tolist() == [1, 2, 4, 5, 7]
+    # row 4 ended for good: what row 5 saw is another episode's, and its own observation says that nobody knows
+    assert made.next_observations[:, 0].tolist() == [1, 2, 4, 4, 7]
+    transition = jax.tree.map(jnp.asarray, made.transition())
+    assert np.asarray(transition.next_is_known).tolist() == [True, True, True, False, True]
     assert made.terminals.tolist() == [False, False, False, True, False]
     assert made.timeouts.tolist() == [False, True, False, False, True]
     assert "the next row was taken and rows without one dropped (3)" in made.notes[0]
@@ -374,3 +381,38 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
             dataset.load(tmp_path)
     with pytest.raises(ConfigError, match=r"dataset\.json keeps the key 'seal' for itself"):
         write_sealed(tmp_path / manifest, dataset.KIND, 1, {"seal": ""}, files)
+
+
+def test_the_last_row_of_an_episode_that_ended_is_kept() -> None:
+    columns = discrete(4, terminals=[0, 1, 0, 1], timeouts=[0, 1, 0, 0])
+    columns["observations"] = np.arange(4.0)[:, None]
+    columns["action_masks"] = np.eye(4, dtype=bool)
+    columns["actions"] = np.arange(4)
+    del columns["next_observations"], columns["next_action_masks"]
+    made = from_arrays("a", columns)
+    assert made.rewards.tolist() == np.float32(columns["rewards"]).tolist()
+    assert made.terminals.tolist() == [False, True, False, True] and not made.timeouts.any()
+    assert made.next_observations[:, 0].tolist() == [1, 1, 3, 3]  # nothing of the second episode in the first
+    assert made.next_action_masks is not None
+    np.testing.assert_array_equal(made.next_action_masks, np.eye(4, dtype=bool)[[1, 1, 3, 3]])
+
+
+def test_whole_numbers_are_choices_unless_they_are_declared() -> None:
+    column = (np.arange(20) % 4)[:, None]
+    made = from_arrays("a", arrays(actions=column))
+    assert made.spec == Spec(3, 4, discrete=True) and made.actions.tolist() == column[:, 0].tolist()
+    assert any("whole numbers [n, 1] and were taken for choices; if they are continuous" in note for note in made.notes)
+    assert from_arrays("a", arrays(actions=column), spec=Spec(3, 4, discrete=True)).actions.shape == (20,)
+    for actions in (column, column[:, 0]):
+        declared = from_arrays("a", arrays(actions=actions), spec=Spec(3, 1))
+        assert declared.actions.shape == (20, 1) and declared.actions.dtype == np.float32
+    with pytest.raises(DataError, match="one-hot choices"):
+        from_arrays("a", arrays(actions=np.eye(4, dtype=np.uint8)[column[:, 0]]))
+    with pytest.raises(DataError, match="actions are 2 whole numbers in a row"):
+        from_arrays("a", arrays(actions=np.ones((20, 2), bool) & (np.arange(40) % 3 > 0).reshape(20, 2)))
+
+
+def test_what_is_on_another_scale_is_not_clipped() -> None:
+    made = from_arrays("a", arrays(actions=np.linspace(5, 60, 40).reshape(20, 2)))
+    with pytest.raises(DataError, match="which were not clipped: column 0 is beyond it in 100 %"):
+        made.clipped()

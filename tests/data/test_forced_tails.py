@@ -44,9 +44,14 @@ def test_what_follows_the_last_choice_is_paid_at_once_and_dropped() -> None:
     np.testing.assert_array_equal(logs.timeouts, [False, False])
 
 
-def test_a_time_out_during_the_tail_no_longer_cuts() -> None:
-    logs = end_where_choice_ends(episode("fx", [1.0, 1.0], terminal=False), 1.0)
-    assert logs.terminals.tolist() == [True] and logs.timeouts.tolist() == [False] and logs.rewards.tolist() == [2.0]
+def test_a_tail_that_a_time_limit_cut_is_no_end() -> None:
+    logs = episode("fxx", [1.0, 1.0, 1.0], terminal=False)
+    assert end_where_choice_ends(logs, 1.0) is logs  # its team could have earned more
+    both = joined(episode("fxx", [1.0, 2.0, 4.0], terminal=True), logs)
+    ended = end_where_choice_ends(both, 0.5)
+    assert ended.rewards.tolist() == [3.0, 1.0, 1.0, 1.0]
+    assert ended.terminals.tolist() == [True, False, False, False]
+    assert ended.timeouts.tolist() == [False, False, False, True]
 
 
 def test_a_choice_that_comes_back_is_no_tail() -> None:
@@ -59,13 +64,13 @@ def test_episodes_with_a_choice_to_the_end_or_none_at_all_stay() -> None:
     assert end_where_choice_ends(logs, 0.5) is logs
 
 
-def test_each_episode_ends_by_itself_and_an_open_one_too() -> None:
+def test_each_episode_ends_by_itself_and_an_open_one_goes_on() -> None:
     first, second = episode("fxx", [0.0, 1.0, 0.0], terminal=True), episode("fx", [5.0, 1.0], terminal=False)
     second = dataclasses.replace(second, timeouts=np.zeros(2, bool))  # still going on
     logs = end_where_choice_ends(joined(first, episode("f", [7.0], terminal=True), second), 0.5)
-    np.testing.assert_array_equal(logs.rewards, [0.5, 7.0, 5.5])
-    np.testing.assert_array_equal(logs.terminals, [True, True, True])
-    assert len(logs.next_action_masks) == 3  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(logs.rewards, [0.5, 7.0, 5.0, 1.0])
+    np.testing.assert_array_equal(logs.terminals, [True, True, False, False])
+    assert len(logs.next_action_masks) == 4  # pyright: ignore[reportArgumentType]
 
 
 def test_logs_without_masks_stay() -> None:

@@ -1,8 +1,9 @@
 """HDF5 files from strangers: each bad one is really made, and its message read."""
 
-import fcntl
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 
-from marline.data.files import StorageError
 from marline.data.hdf5 import read_arrays, write_arrays
 from marline.errors import CorruptionError, DataError
 
@@ -191,9 +191,41 @@ def test_a_disk_that_fills_up_anywhere_is_an_error_and_no_crash(tmp_path: Path) 
 
 def test_a_file_that_is_open_elsewhere_is_not_called_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    write_arrays(path, {"rewards": np.zeros(3, np.float32)})
-    with open(path, "rb") as file:  # as HDF5 locks what it writes
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="is open for writing in another program; close it there"):
-            read_arrays(path, ["rewards"])
-    assert read_arrays(path, ["rewards"])["rewards"].shape == (3,)
+    script = (
+        f"import h5py\nfile = h5py.File({str(path)!r}, 'w')\nfile['x'] = [1.0]\nprint(flush=True)\n"
+        "input()\nfile.close()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdin is not None and writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(DataError, match=r"a\.h5 is open for writing elsewhere; let that program close it"):
+            read_arrays(path, ["x"])
+        writer.communicate("done\n")
+    assert read_arrays(path, ["x"])["x"].tolist() == [1.0]
+
+
+def test_what_was_never_written_is_said_to_be(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (12,), bool)
+        file.create_dataset("y", (12,), "f4", chunks=(3,))[:3] = 1.0
+    with pytest.raises(DataError, match=r'"x" has shape \[12\], but nothing was ever written to it; write the zeros'):
+        read_arrays(tmp_path / "a.h5", ["x"])
+    with pytest.raises(DataError, match=r'"y" has shape \[12\], but only 12 of its 48 bytes were ever written to it'):
+        read_arrays(tmp_path / "a.h5", ["y"])
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_block_of_the_users_may_stand_before_the_data(tmp_path: Path, size: int) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=size) as file:
+        file["x"] = DATA
+    np.testing.assert_array_equal(read_arrays(tmp_path / "a.h5", ["x"])["x"], DATA)
+
+
+def test_arrays_that_unpack_to_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marline.data.files.HARMLESS", 1 << 20)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.zeros(1 << 20, np.float32), compression="gzip", chunks=(1 << 18,))
+    with pytest.raises(DataError, match='"x" unpacks from .* to 4,194,304 bytes, as no log does'):
+        read_arrays(tmp_path / "a.h5", ["x"])

@@ -55,3 +55,12 @@ def test_every_batch_shape_is_mapped_alike() -> None:
 def test_identity_changes_nothing() -> None:
     x = jax.random.normal(jax.random.key(0), (4, 3))
     np.testing.assert_array_equal(Normalizer.identity(3)(x), x)
+
+
+def test_rows_that_are_not_known_have_no_part() -> None:
+    x = jnp.array([[1.0], [900.0], [3.0], [5.0]])
+    normalizer = Normalizer.fit(x, jnp.array([True, False, True, True]))
+    assert float(normalizer.mean[0]) == pytest.approx(3.0)
+    assert float(normalizer.scale[0]) == pytest.approx(np.sqrt(8 / 3) + 1e-3)
+    nothing = Normalizer.fit(x, jnp.zeros(4, bool))
+    assert float(nothing.mean[0]) == 0.0 and float(nothing.scale[0]) == pytest.approx(1e-3)

@@ -108,3 +108,26 @@ def test_a_linear_system_is_learned() -> None:
     inputs, labels = scales.inputs(unseen.observation, unseen.action), scales.labels(unseen)
     errors = model.model.losses(jnp.stack([inputs] * 2), jnp.stack([labels] * 2))
     assert np.all(np.asarray(errors) < 1e-4), errors
+
+
+def test_what_follows_the_end_of_an_episode_is_learned_only_where_it_was_logged() -> None:
+    # the second row ended for good and says nothing of what came after; the third ended, and was logged
+    rows = Transition(
+        observation=jnp.array([[0.0], [7.0], [2.0]]),
+        action=jnp.array([[0.0], [0.0], [0.0]]),
+        reward=jnp.array([1.0, 2.0, 3.0]),
+        discount=jnp.array([1.0, 0.0, 0.0]),
+        next_observation=jnp.array([[1.0], [7.0], [5.0]]),
+    )
+    scales = DynamicsScales.fit(rows, learn_reward=True)
+    np.testing.assert_allclose(scales.outcome.mean, [2.0, 2.0], rtol=1e-6)  # changes 1 and 3; rewards 1, 2, 3
+    np.testing.assert_allclose(scales.outcome.scale, [1.001, np.sqrt(2 / 3) + 1e-3], rtol=1e-5)
+    known = scales.known(rows)
+    np.testing.assert_array_equal(known, [[True, True], [False, True], [True, True]])
+    assert np.array_equal(DynamicsScales.fit(rows, learn_reward=False).known(rows), known[:, :1])
+
+    ensemble = jax.jit(lambda: DynamicsEnsemble.create(Spec(1, 1), 1, (4,), learn_reward=True, key=KEY))()
+    inputs, labels = scales.inputs(rows.observation, rows.action), scales.labels(rows)
+    errors = np.square(np.asarray(jax.vmap(ensemble.member(0))(inputs)) - np.asarray(labels))
+    loss = ensemble.losses(inputs[None], labels[None], known[None])[0]
+    np.testing.assert_allclose(loss, errors[np.asarray(known)].mean(), rtol=1e-5)

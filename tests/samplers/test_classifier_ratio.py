@@ -226,3 +226,27 @@ def test_hostile_rows_leave_everything_finite(name: str) -> None:
 def test_impossible_options_are_refused_by_name_and_value(option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{option} (is|are) {re.escape(str(value))}"):
         ClassifierRatio(**{option: value})
+
+
+def test_ends_of_which_nobody_knows_what_came_after_weigh_1_and_are_not_learned_from() -> None:
+    sampler = ClassifierRatio(hidden=(4,), num_updates=3)
+    ended = Transition(
+        jnp.arange(30.0)[:, None],
+        jnp.zeros(30, jnp.int32),
+        jnp.zeros(30),
+        jnp.zeros(30),
+        jnp.arange(30.0)[:, None],
+        jnp.ones((30, 2), bool),
+        jnp.ones((30, 2), bool),
+    )
+    offline = Experience.create(ended, SPEC, num_deployments=1, rows_per_deployment=30)
+    moved = ended._replace(next_observation=ended.next_observation + 1)
+    fresh = jax.jit(sampler.init)(offline, key=KEY)
+    begin = jax.jit(lambda state, experience: sampler.begin_deployment(state, experience, CRITIC, key=KEY))
+    sample = jax.jit(lambda state, experience: sampler.sample(state, experience, CRITIC, key=KEY)[2])
+    for logs, learns in ((ended, False), (moved, True)):
+        experience = offline.merge(logs, 1)
+        state, metrics = begin(fresh, experience)
+        drawn = sample(state, experience)
+        assert (float(metrics["classifier_loss"]) > 0) == learns
+        assert (float(drawn["mean_log_ratio"]) != 0) == learns

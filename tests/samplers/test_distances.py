@@ -338,3 +338,39 @@ def test_features_are_pairs_of_matrices() -> None:
     assert isinstance(first, Features)
     assert first.state_action.shape == first.compared.shape == (5, 1)
     assert second.state_action.shape == second.compared.shape == (4, 1)
+
+
+# ------------------------------------------------------- ends of which nobody knows what came after
+
+
+def some_ends() -> Transition:
+    """Four rows that move by 1, 2, 3 and 6 and a terminal one, the third, that does not say where it went."""
+    observation = jnp.array([[0.0], [10.0], [20.0], [30.0], [40.0]])
+    change = jnp.array([[1.0], [2.0], [0.0], [3.0], [6.0]])
+    masks = jnp.ones((5, 2), bool)
+    discount = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    return Transition(observation, jnp.zeros(5, jnp.int32), jnp.zeros(5), discount, observation + change, masks, masks)
+
+
+def test_two_stage_takes_the_mean_change_for_one_that_is_not_known() -> None:
+    experience = Experience.create(some_ends(), Spec(1, 2, discrete=True), num_deployments=0, rows_per_deployment=0)
+    state = DELTA.init(experience, key=KEY)
+    assert float(state.next_state.mean[0]) == pytest.approx(3.0)
+    first, _, _ = DELTA.features(state, experience, None, jnp.arange(5), jnp.arange(5), key=KEY)
+    scale = np.sqrt((4 + 1 + 0 + 9) / 4) + 1e-3
+    np.testing.assert_allclose(first.compared[:, 0], np.array([-2.0, -1.0, 0.0, 0.0, 3.0]) / scale, atol=1e-5)
+    first, _, _ = NEXT.features(NEXT.init(experience, key=KEY), experience, None, jnp.arange(5), jnp.arange(5), key=KEY)
+    assert float(first.compared[2, 0]) == 0.0  # the mean next state
+
+
+def test_the_encoder_does_not_learn_from_ends_that_are_not_known() -> None:
+    batch, distance = some_ends(), EmbeddingDistance(size=2, hidden=(4,))
+    model = jax.jit(lambda: ConditionalVAE.create(2, 2, 2, (4,), key=KEY))()
+    states = jnp.concatenate([batch.observation, batch.next_observation], axis=-1) / 40
+    action = jax.nn.one_hot(batch.action, 2)
+
+    def loss(states: jax.Array) -> jax.Array:
+        return distance.loss(model, states, action, batch.next_is_known, spec=Spec(1, 2, discrete=True), key=KEY)
+
+    learned = np.abs(np.asarray(jax.grad(loss)(states))).sum(axis=1)
+    assert learned[2] == 0 and (learned[[0, 1, 3, 4]] > 0).all()

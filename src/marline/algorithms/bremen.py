@@ -259,7 +259,7 @@ class BREMEN:
         rows = rows_with_replacement(0, num_rows, self.num_members * num_rows, key=key)
         rows = rows.reshape(self.num_members, num_rows)
         inputs, labels = scales.inputs(batch.observation, batch.action), scales.labels(batch)
-        return jnp.sum(ensemble.losses(inputs[rows], labels[rows]))
+        return jnp.sum(ensemble.losses(inputs[rows], labels[rows], scales.known(batch)[rows]))
 
     def cloning_loss(self, actor: GaussianActor, batch: Transition) -> Float[Array, ""]:
         """Mean squared distance of the mean action to the logged one; the standard deviation has no part in it."""

@@ -71,7 +71,8 @@ class CQL:
             period of 1 and a share of 0.005 the target follows slowly instead.
         forced_tails: what to do with the rows at the end of an episode in which the agent has one
             action left, as after its death in StarCraft: "monte-carlo" ends the episode for this
-            agent where its choice ends, paying what follows at once; "keep" learns from them all.
+            agent where its choice ends, paying what follows at once, unless a time limit cut it;
+            "keep" learns from them all.
     """
 
     hidden: tuple[int, ...] = (256, 256)

@@ -21,6 +21,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.nn.cvae import ConditionalVAE
 from marline.nn.optimized import Optimized
+from marline.ops.known_rows import mean_of_known
 from marline.ops.transition_normalization import normalizing_weight, optimistic_deviation, transition_weights
 from marline.ops.value_targets import soft_clipped_value
 from marline.ops.variational import gaussian_evidence, gaussian_kl
@@ -87,14 +88,15 @@ class MABCQ:
         return State(base, state.inverse), {**metrics, **spread, "inverse_loss": inverse_loss}
 
     def inverse_loss(self, model: ConditionalVAE, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        """As BCQ's autoencoder, but given s and s'."""
+        """As BCQ's autoencoder, but given s and s', of rows whose s' is known."""
         noise = jax.random.normal(key, (batch.action.shape[0], 2 * batch.action.shape[1]))
         output, mean, log_std = jax.vmap(model.reconstruct)(_both_states(batch), batch.action, noise)
-        reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - batch.action))
-        return reconstruction + self.base.kl_weight * jnp.mean(gaussian_kl(mean, log_std))
+        reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - batch.action), axis=1)
+        divergence = jnp.mean(gaussian_kl(mean, log_std), axis=1)
+        return mean_of_known(reconstruction + self.base.kl_weight * divergence, batch.next_is_known)
 
     def weight(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
-        """lambda_vd * lambda_tn, with mean 1."""
+        """lambda_vd * lambda_tn, with mean 1; lambda_tn is 1 where s' is not known."""
         value_key, density_key, inverse_key = jax.random.split(key, 3)
         target_critic = state.base.target_critic
         candidates = self.base.target_candidates(state.base, batch.next_observation, key=value_key)
@@ -107,7 +109,8 @@ class MABCQ:
             return transition_weights(deviation, jnp.ones_like(deviation))
         density = self._log_density(state.base.vae.model, batch.observation, batch.action, key=density_key)
         given_next = self._log_density(state.inverse.model, _both_states(batch), batch.action, key=inverse_key)
-        return transition_weights(deviation, normalizing_weight(density, given_next, batch.action.shape[1]))
+        normalization = normalizing_weight(density, given_next, batch.action.shape[1])
+        return transition_weights(deviation, jnp.where(batch.next_is_known, normalization, 1.0))
 
     def policy(self, state: State) -> bcq.Policy:
         return self.base.policy(state.base)

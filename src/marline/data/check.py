@@ -12,16 +12,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from marline.data.channels import Channels
+from marline.data.clipping import MOSTLY, TOLERANCE, Reach
 from marline.data.dataset import Dataset
 from marline.data.layout import Columns, first_row, logs_of, require_shapes
 from marline.errors import DataError, MarlineError
 from marline.types import AgentID, Spec
 
 LARGEST = 1e18  # squares of values beyond about 1.8e19 are infinite in float32
-TOLERANCE = 1e-6  # of the bounds on actions: scaling in float32 may step over by this
 ROUNDING = 1e-5  # two computations of one observation in float32 may differ by this, and by this of itself
 SATURATED = 0.999  # an action this far out is taken for one cut at its bound
-MOSTLY = 0.5  # share of saturated actions that is worth a word
 GAP = 1.5  # times the usual time between two steps
 _FOLD = 64  # rows laid side by side: NumPy reduces narrow columns slowly
 
@@ -211,6 +210,7 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
         row, count = logs.first + first_row(outside), int(outside.any(axis=1).sum())
         found = f" hold actions in [{low:.4g}, {high:.4g}] but its spec is [-1, 1]"
         fix = "re-export with the action scaling used on site, or pass --clip-actions."
+        unclippable = Reach.of(actions).unclippable()
         if logs.channels.has_scale:
             place = row - logs.first
             column = int(np.argmax(outside[place]))
@@ -219,7 +219,10 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
             name, span = logs.channels.action(column), f"[{least:.10g}, {most:.10g}]"
             found = f" hold {value:.6g} as {name}, beyond its range of {span}"
             fix = "correct the range, or remove those steps, or pass --clip-actions."
-        if logs.clip_actions:
+            unclippable = unclippable and "most are, so the range is another; correct it and import them again"
+        if unclippable is not None:
+            yield logs.error("action-bounds", row, f"{found} (first at row {row}, {count} rows): {unclippable}")
+        elif logs.clip_actions:
             text = f"{logs.where}{found}; {count} rows are clipped"
             yield Finding("warning", "action-bounds", logs.agent, logs.source, row, text)
         else:
@@ -273,6 +276,17 @@ def _saturated(logs: _Logs) -> Iterator[Finding]:
         shown = ", ".join(f"{column} ({100 * share[column]:.0f} %)" for column in full[:8])
         text = f"actions are mostly at their bounds in column {shown}; if they were clipped, log what was asked for"
         yield logs.warning("saturated", None, text)
+
+
+def _whole_actions(logs: _Logs) -> Iterator[Finding]:
+    """Continuous actions are not choices in disguise."""
+    if logs.spec.discrete:
+        return
+    reach = Reach.of(logs.columns["actions"])
+    whole = np.flatnonzero((reach.fractions == 0) & (reach.low < reach.high))
+    if whole.size == len(reach.low):
+        text = "actions are whole numbers in every row; if they are choices, store them as integers [n]"
+        yield logs.warning("whole-numbers", None, text)
 
 
 def _flags(logs: _Logs) -> Iterator[Finding]:
@@ -452,5 +466,5 @@ def _own_actions(logs: _Logs, other: _Logs) -> Iterator[Finding]:
 Rule = Callable[[_Logs], Iterator[Finding]]
 TeamRule = Callable[[_Logs, _Logs], Iterator[Finding]]
 ROW_RULES: tuple[Rule, ...] = (_values, _continuous_actions, _discrete_actions)  # errors show in a row alone
-LOG_RULES: tuple[Rule, ...] = (_flags, _following, _repeats, _time, _saturated)
+LOG_RULES: tuple[Rule, ...] = (_flags, _following, _repeats, _time, _saturated, _whole_actions)
 TEAM_RULES: tuple[TeamRule, ...] = (_same_steps, _same_rewards, _own_actions)

@@ -16,8 +16,9 @@ import numpy as np
 from marline.arguments import checked, checked_arguments
 from marline.data import layout
 from marline.data.channels import Bound, Channels, ranged
+from marline.data.clipping import Reach
 from marline.data.files import publish_directory, to_json
-from marline.data.hdf5 import ArrayWriter, read_arrays
+from marline.data.hdf5 import ArrayWriter, member_names, open_file, read_arrays
 from marline.data.manifest import (
     FileRecord,
     Manifest,
@@ -110,8 +111,20 @@ class Dataset:
         return self.actions if self.spec.discrete else self.channels.to_field(self.actions)
 
     def clipped(self) -> Dataset:
-        """The same logs with continuous actions cut to their range."""
-        return self if self.spec.discrete else dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
+        """The same logs with continuous actions cut to their range.
+
+        Raises:
+            DataError: they are whole numbers, or mostly beyond it, and so are on another scale.
+        """
+        if self.spec.discrete:
+            return self
+        unclippable = Reach.of(self.actions).unclippable()
+        if unclippable is not None:
+            raise DataError(
+                f"{self.source or 'the logs'}: there are actions beyond their range, which were not clipped: "
+                f"{unclippable}"
+            )
+        return dataclasses.replace(self, actions=np.clip(self.actions, -1.0, 1.0))
 
 
 @checked_arguments
@@ -158,9 +171,7 @@ def from_arrays(
         before = len(columns["rewards"])
         columns = layout.rows_to_transitions(columns)
         dropped = before - len(columns["rewards"])
-        notes.append(
-            f"{where}: no next_observations, so the next row was taken and rows without one dropped ({dropped})"
-        )
+        notes.append(layout.rows_were_completed(where, dropped))
     return Dataset(**columns, spec=spec, source=source, notes=tuple(notes), channels=channels)
 
 
@@ -423,8 +434,11 @@ def _load_saved(file: Path, listed: _Listed) -> Dataset:
 def _load_plain(agent: AgentID, file: Path, spec: Spec | None, channels: Channels | None) -> Dataset:
     arrays = read_arrays(file, layout.REQUIRED, layout.OPTIONAL)
     dataset = from_arrays(agent, arrays, spec=spec, source=str(file), channels=channels)
-    note = f"{layout.logs_of(agent, str(file))}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
-    return dataclasses.replace(dataset, notes=(*dataset.notes, note))
+    where = layout.logs_of(agent, str(file))
+    with open_file(file) as opened:
+        left_out = layout.near_misses(where, member_names(opened))
+    note = f"{where}: no {MANIFEST} vouches for the file, so damage may go unnoticed"
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *left_out, note))
 
 
 def _listed_agents(directory: Path, manifest: Manifest) -> list[_Listed]:

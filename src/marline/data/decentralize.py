@@ -13,6 +13,7 @@ import numpy as np
 from marline.data import dataset, layout
 from marline.data.channels import Channels
 from marline.data.check import Steps, require_same_steps, require_sound_rows
+from marline.data.clipping import Reach
 from marline.data.files import sha256_file
 from marline.data.formats import Block, Log
 from marline.data.formats.log import joined
@@ -79,9 +80,19 @@ def import_log(
             writer.describe(agent.name, agent.channels)
         _require_team(log, agents, expected)
         writer.arrange(expected or agents)
+        if log.columns:
+            provenance["columns"] = _columns_of(log)
         if digest is not None:
             provenance["sha256"] = digest.result()
     return Imported({name: agent.num_rows for name, agent in agents.items()}, list(dict.fromkeys([*log.notes, *notes])))
+
+
+def _columns_of(log: Log) -> dict[str, object]:
+    """Source columns by key, where they are the same for every agent; by agent and key otherwise."""
+    first, *others = log.columns.values()
+    if all(columns == first for columns in others):
+        return {**first}
+    return {agent or "": columns for agent, columns in log.columns.items()}
 
 
 def _contiguous(log: Log, specs: Mapping[AgentID, Spec] | None, block: Block) -> dict[AgentID, Share]:
@@ -135,6 +146,8 @@ class _Agent:
         self._clip_actions, self._notes = clip_actions, notes
         self._num_read = 0
         self._held: layout.Columns | None = None
+        self._reach: Reach | None = None  # of actions before they are clipped
+        self._one_hot = True
         self._ends: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
@@ -165,10 +178,13 @@ class _Agent:
         columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
         self._notes += [note for note in notes if note not in self._notes]
         self._learn(spec, columns)
-        if not spec.discrete:  # of choices more may be seen
-            self.channels.require_fit(self._where, spec)
-        if self._clip_actions and not spec.discrete:
-            self._clip(columns)
+        if not spec.discrete:
+            self.channels.require_fit(self._where, spec)  # of choices more may be seen
+            reach = Reach.of(columns["actions"])
+            self._reach = reach if self._reach is None else self._reach.joined(reach)
+            self._one_hot = self._one_hot and layout.is_one_hot(columns["actions"])
+            if self._clip_actions:
+                self._clip(columns)
         require_sound_rows(self._where, columns, self.known_spec, first=self._num_read, channels=self.channels)
         self._num_read += len(columns["rewards"])
         if "next_observations" in columns:
@@ -179,16 +195,40 @@ class _Agent:
         self._held = {key: column[-2:] for key, column in block.items()}
         if len(block["rewards"]) > 2:
             ready = layout.rows_to_transitions(block)
-            unsure = int(not block["timeouts"][-2])
+            unsure = int(layout.rows_kept(block)[-2:].sum())
             yield from self._out({key: column[: len(column) - unsure] for key, column in ready.items()})
 
     def finish(self) -> Iterator[layout.Columns]:
-        """The rows that were held back, as far as they can be completed."""
+        """The rows that were held back, as far as they can be completed.
+
+        Raises:
+            DataError: actions are choices, or too much was clipped, which only all rows together tell.
+        """
+        if self._reach is not None:
+            self._require_numbers(self._reach)
         if self._held is not None:
             yield from self._out(layout.rows_to_transitions(self._held))
             dropped = self._num_read - self.num_rows
-            what = f"the next row was taken and rows without one dropped ({dropped})"
-            self._notes.append(f"{self._where}: no next_observations, so {what}")
+            self._notes.append(layout.rows_were_completed(self._where, dropped))
+
+    def _require_numbers(self, reach: Reach) -> None:
+        unclippable = reach.unclippable()
+        if unclippable is not None and self.channels.has_scale:
+            raise DataError(
+                f"{self._where} hold actions mostly beyond {self.channels.scale()}, which were not clipped: correct "
+                "low and high, the ends of what the agent can do"
+            )
+        if unclippable is not None:
+            raise DataError(f"{self._where} hold actions beyond [-1, 1], which were not clipped: {unclippable}")
+        if self._declared or self._share.continuous or self.channels.has_scale:
+            return
+        if self._one_hot:
+            raise DataError(layout.several_choices(self._where, len(reach.low), one_hot=True))
+        if not reach.fractions.any() and (reach.low < reach.high).any():
+            self._notes.append(
+                f"{self._where}: actions are whole numbers in every row and were taken for continuous ones; "
+                "if they are choices, store them as integers [n]"
+            )
 
     def _out(self, columns: layout.Columns) -> Iterator[layout.Columns]:
         if len(columns["rewards"]) == 0:
@@ -202,7 +242,7 @@ class _Agent:
         """Where nothing declares how many choices there are, the largest one seen does."""
         declared = self._declared or self._share.num_actions is not None or "action_masks" in columns
         if spec.discrete and not declared:
-            seen = int(columns["actions"].max(initial=0)) + 1
+            seen = layout.count_choices(self._where, columns["actions"])
             spec = dataclasses.replace(spec, action_size=max(spec.action_size, seen))
         self._spec = spec
 

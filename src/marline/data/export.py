@@ -70,9 +70,9 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
 def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
     """Write a table per agent, `<agent>.parquet`, into a new folder.
 
-    Columns are `agent, episode, step, obs_*, action_*, reward, terminated, truncated, next_obs_*`;
-    choices are a column `action`; `mask_*, next_mask_*, timestamp` where there are any. Actions are written on the
-    field's scale, which the metadata's key "marline" tells.
+    Columns are `agent, episode, step, obs_0, ..., action_0, ..., reward, terminated, truncated, next_obs_0, ...`;
+    choices are a column `action`; `mask_0, ..., next_mask_0, ..., timestamp` where there are any. Actions are written
+    on the field's scale, which the metadata's key "marline" tells.
 
     Raises:
         DataError: an agent has no rows.

@@ -22,7 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from marline.data.scratch import exchange, scratch_directory, sync, sync_tree
-from marline.errors import ConfigError, CorruptionError, MarlineError
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+
+HARMLESS = 1 << 30  # bytes that anything may unpack to
+_MOST_PACKED = 200  # times what is stored; logs are packed to a tenth or so
 
 FORBIDDEN = (errno.EACCES, errno.EPERM)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of a file system without any
@@ -198,6 +201,17 @@ def open_regular(path: Path) -> io.BufferedReader:
         os.close(descriptor)
         raise CorruptionError(f"{path} is not a plain file; put a file there, or restore a copy")
     return open(descriptor, "rb")
+
+
+def require_plausible(what: str, claimed: int, stored: int) -> None:
+    """Raise `DataError` if so many bytes are packed into so few that only a trap, or nothing but one value, does.
+
+    Up to 1 GiB anything goes: logs of that size harm nobody.
+    """
+    if claimed > HARMLESS and claimed > _MOST_PACKED * stored:
+        raise DataError(
+            f"{what} unpacks from {stored:,} to {claimed:,} bytes, as no log does; if it is one, save it unpacked"
+        )
 
 
 def require_space(path: Path, num_bytes: int) -> None:

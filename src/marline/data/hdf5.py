@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from marline.data.files import NO_LOCKS, StorageError, open_regular
+from marline.data.files import HARMLESS, NO_LOCKS, open_regular, require_plausible
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
 from marline.memory import physical_memory
 
 CHUNK_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_LEAST_USER_BLOCK = 512
+_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises of a damaged file
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 _COMPRESSING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
 _NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores booleans as an enumeration
@@ -165,28 +168,44 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         CorruptionError: it is truncated or altered.
     """
     with open_regular(path) as file:
-        start = file.read(len(_SIGNATURE))
-    if start != _SIGNATURE:
-        what = "is empty" if not start else "is not an HDF5 file"
-        raise DataError(f"{path} {what}; export the logs again as HDF5 in D4RL's layout")
+        size = os.fstat(file.fileno()).st_size
+        if not _is_signed(file, size):
+            what = "is not an HDF5 file" if size else "is empty"
+            raise DataError(f"{path} {what}; export the logs again as HDF5 in D4RL's layout")
     try:
         with _opened(path) as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except _FAILURES as error:
+        if "unable to lock file" in str(error):
+            raise DataError(
+                f"{path} is open for writing elsewhere; let that program close it, and try again"
+            ) from error
+        if "already open for write" in str(error):
+            raise DataError(
+                f"{path} is open for writing elsewhere, or the program that wrote it never closed it; close it there, "
+                "or export the logs again"
+            ) from error
         raise CorruptionError(f"{path} is truncated or altered ({error}); restore a copy or export it again") from error
 
 
 def _opened(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
-    except BlockingIOError as error:
-        raise StorageError(
-            f"{path} is open for writing in another program; close it there, or wait until it is done"
-        ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=False)  # reading does not need them
+
+
+def _is_signed(file: io.BufferedReader, size: int) -> bool:
+    """Whether HDF5 begins at the start, or behind a block of the user's of 512 bytes, or twice that, and so on."""
+    place = 0
+    while place < size:
+        file.seek(place)
+        if file.read(len(_SIGNATURE)) == _SIGNATURE:
+            return True
+        place = 2 * place or _LEAST_USER_BLOCK
+    return False
 
 
 def open_arrays(
@@ -239,7 +258,16 @@ def open_array(group: h5py.Group, key: str, path: Path) -> h5py.Dataset:
     claimed = array.size * array.dtype.itemsize
     stored = min(array.id.get_storage_size(), path.stat().st_size)
     possible = stored * (_MOST_COMPRESSED if filters & _COMPRESSING else 1)
+    if possible < claimed <= HARMLESS:
+        # the library would read what was never written as zeros: fine for flags, and wrong of all else
+        what = f"only {stored:,} of its {claimed:,} bytes were" if stored else "nothing was"
+        raise DataError(
+            f'{path}: "{key}" has shape {list(array.shape)}, but {what} ever written to it; write the zeros too if it '
+            "is all zeros, or export the logs again if the program that wrote it was stopped"
+        )
     require(claimed <= possible, f"claims to be {claimed} bytes and stores {stored}", "export the logs again, complete")
+    if filters & _COMPRESSING:
+        require_plausible(f'{path}: "{key}"', claimed, stored)
     chunk = math.prod(array.chunks or ()) * array.dtype.itemsize
     require(chunk <= _LARGEST_CHUNK, f"has chunks of {chunk} bytes", "repack it with chunks of about 1 MiB")
     return array

@@ -16,6 +16,20 @@ Columns = dict[str, np.ndarray]
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations", "action_masks", "next_action_masks", "timestamps")
+DECLARE_CONTINUOUS = (
+    'say so: "continuous": true, or "low" and "high", in a --spec file of marline data import, or spec= in Python'
+)
+# what others call a column, for those who leave out what they do not know
+_OTHERS = {
+    "truncations": "timeouts",
+    "truncated": "timeouts",
+    "terminations": "terminals",
+    "dones": "terminals",
+    "next_obs": "next_observations",
+    "masks": "action_masks",
+    "legals": "action_masks",
+}
+_MOST_CHOICES = 10_000
 _EXACT = 2**24  # float32 tells all integers apart up to here
 
 
@@ -45,7 +59,8 @@ def convert(
         where: whose logs they are, for messages.
         arrays: by key, of any numeric type; without `timeouts` no row is one.
         spec: sizes; inferred by `infer_spec` if not given.
-        notes: is told what the conversion changed.
+        notes: is told what the conversion changed, what was taken for what, and what was left out though its name
+            is nearly that of a column.
         first: number of the first row, for messages.
 
     Returns:
@@ -57,7 +72,12 @@ def convert(
     require_keys(arrays, REQUIRED, where)
     columns = {key: arrays[key] for key in (*REQUIRED, *OPTIONAL) if key in arrays}
     columns = {key: numbers(where, key, column) for key, column in columns.items()}
-    spec = spec or infer_spec(where, columns)
+    if spec is None:
+        columns["actions"] = _undeclared_actions(where, columns, notes)
+        spec = infer_spec(where, columns)
+    else:
+        columns["actions"] = _declared_actions(columns["actions"], spec)
+    notes += near_misses(where, arrays)
     if "timeouts" not in columns:
         columns["timeouts"] = np.zeros(columns["terminals"].shape, np.bool_)
         notes.append(f"{where}: no timeouts key, so no episode counts as cut by a time limit")
@@ -148,6 +168,60 @@ def numbers(where: str, key: str, values: object) -> np.ndarray:
     return array
 
 
+def _declared_actions(actions: np.ndarray, spec: Spec) -> np.ndarray:
+    """One number in a row as [n] if it is a choice, as [n, 1] if it is not."""
+    if spec.discrete and actions.ndim == 2 and actions.shape[1] == 1:
+        return actions[:, 0]
+    return actions[:, None] if not spec.discrete and spec.action_size == 1 and actions.ndim == 1 else actions
+
+
+def _undeclared_actions(where: str, columns: Columns, notes: list[str]) -> np.ndarray:
+    """Actions of which nothing says whether they are choices: whole numbers are, if there is one in a row.
+
+    Raises:
+        DataError: there are several whole numbers in a row, which may be anything.
+    """
+    actions = columns["actions"]
+    if actions.dtype.kind not in "iub" or actions.ndim not in (1, 2):
+        return actions
+    if actions.ndim == 2 and actions.shape[1] != 1:
+        raise DataError(several_choices(where, actions.shape[1], is_one_hot(actions)))
+    if actions.ndim == 2 or "action_masks" not in columns:
+        shape = "[n, 1]" if actions.ndim == 2 else "[n]"
+        notes.append(
+            f"{where}: actions are whole numbers {shape} and were taken for choices; "
+            f"if they are continuous, {DECLARE_CONTINUOUS}"
+        )
+    return actions[:, 0] if actions.ndim == 2 else actions
+
+
+def is_one_hot(actions: np.ndarray) -> bool:
+    """Whether a single 1 among zeros is all that any row [n, act] of several numbers holds."""
+    zeros_and_ones = ((actions == 0) | (actions == 1)).all()
+    return actions.shape[1] > 1 and bool(zeros_and_ones and (actions.sum(axis=1) == 1).all())
+
+
+def several_choices(where: str, size: int, one_hot: bool) -> str:
+    """What is wrong with several whole numbers as an action."""
+    what = "one-hot choices? store the index of each" if one_hot else "choices? store one"
+    return (
+        f"{where}: actions are {size} whole numbers in a row; {what}, as integers [n], "
+        f"or, if they are continuous, {DECLARE_CONTINUOUS}"
+    )
+
+
+def near_misses(where: str, present: Iterable[object]) -> list[str]:
+    """Sentences on names that are left out, though they are nearly those of columns that are missing."""
+    names = [str(name) for name in present]
+    notes = []
+    for name in names:
+        near = difflib.get_close_matches(name, (*REQUIRED, *OPTIONAL, *_OTHERS), n=1, cutoff=0.85)
+        key = _OTHERS.get(near[0], near[0]) if near else name
+        if key not in names:
+            notes.append(f"{where}: {json.dumps(name[:40])} was left out; if it holds the {key}, rename it to {key}")
+    return notes
+
+
 def infer_spec(where: str, columns: Columns) -> Spec:
     """Sizes from shapes: integer actions [n] are discrete, as many as the mask or the largest action says.
 
@@ -159,7 +233,7 @@ def infer_spec(where: str, columns: Columns) -> Spec:
         raise DataError(f"{where}: observations have shape {observations.shape} instead of [n, size]; flatten each row")
     if actions.ndim == 2:
         return Spec(observations.shape[1], actions.shape[1])
-    if actions.ndim != 1 or actions.dtype.kind not in "iu":
+    if actions.ndim != 1 or actions.dtype.kind not in "iub":
         raise DataError(
             f"{where}: actions have shape {actions.shape} and type {actions.dtype}; "
             "export continuous actions as [n, size], discrete ones as integers [n]"
@@ -167,7 +241,15 @@ def infer_spec(where: str, columns: Columns) -> Spec:
     masks = columns.get("action_masks")
     if masks is not None and masks.ndim == 2:
         return Spec(observations.shape[1], masks.shape[1], discrete=True)
-    return Spec(observations.shape[1], int(actions.max(initial=0)) + 1, discrete=True)
+    return Spec(observations.shape[1], count_choices(where, actions), discrete=True)
+
+
+def count_choices(where: str, actions: np.ndarray) -> int:
+    """How many choices there are, if the largest one seen is the last; `DataError` if no agent has so many."""
+    number = int(actions.max(initial=0)) + 1
+    if number > _MOST_CHOICES:
+        raise DataError(f"{where}: actions go up to {number - 1}; if these are no choices, {DECLARE_CONTINUOUS}")
+    return number
 
 
 def require_shapes(where: str, columns: Mapping[str, np.ndarray], spec: Spec) -> None:
@@ -212,21 +294,37 @@ def require_one_length(where: str, lengths: Mapping[str, int]) -> None:
 def rows_to_transitions(columns: Columns) -> Columns:
     """Take each row's next observation from the row that follows.
 
-    As D4RL's own reader does: rows with a time-out and the last row have no next observation and are
-    dropped; the next observation of a terminal row is the first of the next episode, which a discount
-    of 0 makes harmless. Where a dropped row cut an episode, the row before it becomes the time-out, so
+    Rows with a time-out, and a last row that is not terminal, have no next observation and are dropped, as
+    D4RL's own reader does. Where a dropped row cut an episode, the row before it becomes the time-out, so
     that episodes stay apart.
+
+    A terminal row needs none and is kept. What follows it is another episode, which has nothing to do with
+    it, so it is given its own observation: the sign that what came after was not logged (`Transition`).
     """
-    terminals, timeouts = columns["terminals"], columns["timeouts"]
-    keep = ~timeouts
-    keep[-1:] = False
-    following = {"next_observations": columns["observations"][1:]}
-    if "action_masks" in columns:
-        following["next_action_masks"] = columns["action_masks"][1:]
+    terminals = columns["terminals"]
+    keep = rows_kept(columns)
     cut = np.zeros_like(keep)
     cut[:-1] = ~keep[1:] & ~terminals[:-1]
-    kept = {key: column[keep] for key, column in columns.items()}
-    return kept | {key: column[keep[:-1]] for key, column in following.items()} | {"timeouts": cut[keep]}
+    following = np.flatnonzero(keep) + ~terminals[keep]
+    made = {"timeouts": cut[keep], "next_observations": columns["observations"][following]}
+    if "action_masks" in columns:
+        made["next_action_masks"] = columns["action_masks"][following]
+    return {key: column[keep] for key, column in columns.items()} | made
+
+
+def rows_were_completed(where: str, num_dropped: int) -> str:
+    """What a reader is told of `rows_to_transitions`."""
+    return (
+        f"{where}: no next_observations, so the next row was taken and rows without one dropped ({num_dropped}); "
+        "what came after a terminal row is not known, and nothing learns from it"
+    )
+
+
+def rows_kept(columns: Columns) -> np.ndarray:
+    """Which rows `rows_to_transitions` keeps, if nothing follows the last."""
+    goes_on = ~columns["timeouts"]
+    goes_on[-1:] = False
+    return goes_on | columns["terminals"]
 
 
 def first_row(wrong: np.ndarray) -> int:
@@ -236,4 +334,5 @@ def first_row(wrong: np.ndarray) -> int:
 
 def by_number(name: str) -> list[str | int]:
     """A key to sort names by, numbers in them counted as numbers: `a_2` before `a_10`."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    # every second part is a number; other digits, such as a superscript, are not
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from marline.ops.known_rows import mean_of_known
 
 EPSILON = 1e-3  # as in TD3+BC's code; a constant feature is divided by this
 
@@ -19,11 +21,11 @@ class Normalizer(eqx.Module):
     scale: Float[Array, " features"]
 
     @staticmethod
-    def fit(x: Float[Array, "n features"]) -> Normalizer:
-        """Mean and population standard deviation of the rows of `x`."""
-        mean = jnp.mean(x, axis=0)
-        mean += jnp.mean(x - mean[None, :], axis=0)  # a second pass takes out the rounding of the first
-        return Normalizer(mean, jnp.sqrt(jnp.mean(jnp.square(x - mean[None, :]), axis=0)) + EPSILON)
+    def fit(x: Float[Array, "n features"], known: Bool[Array, " n"] | None = None) -> Normalizer:
+        """Mean and population standard deviation of the rows of `x`, or of those that are known; of none, 0."""
+        mean = mean_of_known(x, known)
+        mean += mean_of_known(x - mean[None, :], known)  # a second pass takes out the rounding of the first
+        return Normalizer(mean, jnp.sqrt(mean_of_known(jnp.square(x - mean[None, :]), known)) + EPSILON)
 
     @staticmethod
     def identity(size: int) -> Normalizer:

@@ -17,7 +17,7 @@ from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
 _LARGEST = 1 << 24  # bytes of JSON
-_KEYS = ("observations", "actions", "discrete", "low", "high", "names", "units")
+_KEYS = ("observations", "actions", "discrete", "continuous", "low", "high", "names", "units")
 _PARTS = ("observations", "actions")
 
 
@@ -30,6 +30,7 @@ class Share:
         actions: columns of the joint action; None for all of them.
         num_actions: how many choices there are if the agent's action is one column of choices.
         low, high: what becomes -1 and 1, if its action is a vector: for all its numbers, or for each.
+        continuous: whether its action is a vector even where it is all whole numbers, as a range says too.
         observation_names, action_names: of its columns; of the choices, if its action is one.
         observation_units, action_units: the same; one text is for all columns.
     """
@@ -39,6 +40,7 @@ class Share:
     num_actions: int | None = None
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
+    continuous: bool = False
     observation_names: tuple[str, ...] | None = None
     observation_units: str | tuple[str | None, ...] | None = None
     action_names: tuple[str, ...] | None = None
@@ -53,6 +55,8 @@ class Share:
         own["actions"] = _columns(own["actions"], self.actions, "actions")
         if self.num_actions is not None:
             own["actions"] = own["actions"].reshape(len(own["actions"]), -1)[:, 0]
+        elif self.continuous or self.low is not None:
+            own["actions"] = own["actions"].reshape(len(own["actions"]), -1).astype(np.float64)
         return own
 
     def channels(self, columns: Columns, recorded: Channels) -> Channels:
@@ -81,8 +85,9 @@ class Share:
         """Sizes of the agent's own columns; None where only its shapes say whether actions are choices."""
         if self.num_actions is not None:
             return Spec(columns["observations"].shape[-1], self.num_actions, discrete=True)
-        actions = columns["actions"]
-        return Spec(columns["observations"].shape[-1], actions.shape[1]) if actions.ndim == 2 else None
+        observations, actions = columns["observations"], columns["actions"]
+        is_vector = observations.ndim == actions.ndim == 2 and actions.dtype.kind == "f"
+        return Spec(observations.shape[1], actions.shape[1]) if is_vector else None
 
 
 def _for_each(units: str | tuple[str | None, ...] | None, size: int) -> tuple[str | None, ...] | None:
@@ -144,7 +149,8 @@ def read_split(path: Path) -> dict[AgentID, Share]:
 
     Columns are counted from 0: a list of them, or "start:stop"; all of them if not given. `discrete` is
     the number of choices; without it the action is a vector, whose range [low, high] becomes [-1, 1]: a
-    bound for all its numbers, or a list of one for each. Names are lists, units lists or one text for all;
+    bound for all its numbers, or a list of one for each. Whole numbers are taken for a vector only where a
+    range, or `"continuous": true`, says that they are one. Names are lists, units lists or one text for all;
     beside the actions' range, names and units without a key are those of the actions.
 
     Raises:
@@ -181,13 +187,19 @@ def _share(entry: Any, where: str) -> Share:
     require(
         discrete is None or not {"low", "high"} & entry.keys(), f"{where}: choices have no low or high; remove them"
     )
+    continuous = entry.get("continuous", bool({"low", "high"} & entry.keys()))
+    require(type(continuous) is bool, f"{where}: continuous is {continuous!r}, but must be true or false")
+    require(
+        discrete is None or not continuous, f"{where}: an action is either discrete or continuous; remove one of them"
+    )
+    require(continuous or not {"low", "high"} & entry.keys(), f"{where}: only continuous actions have a low and a high")
     actions = _chosen(entry.get("actions"), f"{where}: actions")
     require(discrete is None or actions is None or len(actions) == 1, f"{where}: choices are one column; give one")
     require((low is None) == (high is None), f"{where}: only one of low and high is given; give both")
     if low is not None:
         low, high = _range(low, high, where)
     observations = _chosen(entry.get("observations"), f"{where}: observations")
-    return Share(observations, actions, discrete, low, high, **_texts(entry, where, discrete))
+    return Share(observations, actions, discrete, low, high, continuous, **_texts(entry, where, discrete))
 
 
 def _range(low: Any, high: Any, where: str) -> tuple[Any, Any]:

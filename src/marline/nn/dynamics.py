@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.normalization import Normalizer
 from marline.nn.mlp import MLP
+from marline.ops.known_rows import mean_of_known
 from marline.types import Spec, Transition
 
 
@@ -20,7 +21,7 @@ class DynamicsScales(eqx.Module):
     Attributes:
         observation: standardises s.
         action: standardises a.
-        outcome: standardises s' - s and, if the reward is learned, r behind it.
+        outcome: standardises s' - s, of rows whose s' is known, and, if the reward is learned, r behind it.
     """
 
     observation: Normalizer
@@ -29,9 +30,12 @@ class DynamicsScales(eqx.Module):
 
     @staticmethod
     def fit(rows: Transition, *, learn_reward: bool) -> DynamicsScales:
-        return DynamicsScales(
-            Normalizer.fit(rows.observation), Normalizer.fit(rows.action), Normalizer.fit(_outcome(rows, learn_reward))
-        )
+        change = Normalizer.fit(rows.next_observation - rows.observation, rows.next_is_known)
+        outcome = change
+        if learn_reward:
+            reward = Normalizer.fit(rows.reward[:, None])
+            outcome = jax.tree.map(lambda *parts: jnp.concatenate(parts), change, reward)
+        return DynamicsScales(Normalizer.fit(rows.observation), Normalizer.fit(rows.action), outcome)
 
     @property
     def learn_reward(self) -> bool:
@@ -46,7 +50,14 @@ class DynamicsScales(eqx.Module):
 
     def labels(self, rows: Transition) -> Float[Array, "*batch out"]:
         """What a network should say."""
-        return self.outcome(_outcome(rows, self.learn_reward))
+        change = rows.next_observation - rows.observation
+        outcome = jnp.concatenate([change, rows.reward[..., None]], axis=-1) if self.learn_reward else change
+        return self.outcome(outcome)
+
+    def known(self, rows: Transition) -> Bool[Array, "*batch out"]:
+        """Which labels were logged: the reward always, s' - s where s' is known."""
+        change = jnp.broadcast_to(rows.next_is_known[..., None], rows.observation.shape)
+        return jnp.concatenate([change, jnp.ones_like(change[..., :1])], axis=-1) if self.learn_reward else change
 
     def predict(
         self, network: MLP, observation: Float[Array, " obs"], action: Float[Array, " act"]
@@ -80,16 +91,15 @@ class DynamicsEnsemble(eqx.Module):
         return jax.tree.map(lambda leaf: leaf[number], self.networks)
 
     def losses(
-        self, inputs: Float[Array, "members batch in"], labels: Float[Array, "members batch out"]
+        self,
+        inputs: Float[Array, "members batch in"],
+        labels: Float[Array, "members batch out"],
+        known: Bool[Array, "members batch out"] | None = None,
     ) -> Float[Array, " members"]:
-        """Mean squared error of each member on its own rows."""
+        """Mean squared error of each member on its own rows, over the labels that are known: all, if not told."""
 
-        def loss(network: MLP, inputs: Array, labels: Array) -> Array:
-            return jnp.mean(jnp.square(jax.vmap(network)(inputs) - labels))
+        def loss(network: MLP, inputs: Array, labels: Array, known: Array | None) -> Array:
+            error = jnp.square(jax.vmap(network)(inputs) - labels)
+            return mean_of_known(error.ravel(), None if known is None else known.ravel())
 
-        return jax.vmap(loss)(self.networks, inputs, labels)
-
-
-def _outcome(rows: Transition, learn_reward: bool) -> Float[Array, "*batch out"]:
-    change = rows.next_observation - rows.observation
-    return jnp.concatenate([change, rows.reward[..., None]], axis=-1) if learn_reward else change
+        return jax.vmap(loss)(self.networks, inputs, labels, known)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from marline.ops.known_rows import mean_of_known
 
 EPSILON = 1e-10  # as in Balanced Replay's code: a ratio of 0 has a finite loss, and a mean of 0 divides
 
@@ -50,12 +52,18 @@ def initial_online_priority(
     return jnp.asarray(odds * num_offline / jnp.maximum(num_online, 1), jnp.float32)
 
 
-def classification_loss(offline_logit: Float[Array, " n"], online_logit: Float[Array, " m"]) -> Float[Array, ""]:
-    """Cross-entropy of "online" against "offline", both classes weighted alike.
+def classification_loss(
+    offline_logit: Float[Array, " n"],
+    online_logit: Float[Array, " m"],
+    offline_known: Bool[Array, " n"] | None = None,
+    online_known: Bool[Array, " m"] | None = None,
+) -> Float[Array, ""]:
+    """Cross-entropy of "online" against "offline" over the rows that are known, both classes weighted alike.
 
     At its minimum the logit is ln(p_online / p_offline), because the priors cancel.
     """
-    return 0.5 * (jnp.mean(jax.nn.softplus(offline_logit)) + jnp.mean(jax.nn.softplus(-online_logit)))
+    offline = mean_of_known(jax.nn.softplus(offline_logit), offline_known)
+    return 0.5 * (offline + mean_of_known(jax.nn.softplus(-online_logit), online_known))
 
 
 def dynamics_log_ratio(

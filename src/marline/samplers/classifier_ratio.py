@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.arguments import checked
 from marline.data.experience import Experience
@@ -19,6 +19,7 @@ from marline.nn.cvae import one_hot_action
 from marline.nn.density_ratio import DynamicsClassifier
 from marline.nn.optimized import Optimized
 from marline.ops.density_ratio import classification_loss, dynamics_log_ratio
+from marline.ops.known_rows import mean_of_known
 from marline.ops.prioritization import draw, effective_sample_size
 from marline.ops.row_draws import Count, rows_with_replacement
 from marline.types import Critic, Metrics, Spec, Transition
@@ -30,10 +31,11 @@ NOT_YET = 0
 
 
 class Inputs(NamedTuple):
-    """What the classifiers see, standardised: (s, a), and (s, a, s' - s)."""
+    """What the classifiers see, standardised: (s, a), and (s, a, s' - s); and whether s' is known."""
 
     state_action: Float[Array, "n sa"]
     transition: Float[Array, "n sas"]
+    known: Bool[Array, " n"]
 
 
 class State(NamedTuple):
@@ -57,6 +59,7 @@ class ClassifierRatio:
     Where DARC adds the log ratio to rewards, it weighs rows here, for the rewards of logged rows
     are as true as ever. Inputs are standardised, and s' enters as the change s' - s: the ratio is
     the same, and dynamics that move the state a little at a time are not lost next to its spread.
+    Rows whose s' is not known are not learned from, and weigh 1.
 
     Attributes:
         num_candidates: rows of B^k per update, drawn with replacement.
@@ -102,7 +105,7 @@ class ClassifierRatio:
         return State(
             classifier=Optimized.create(classifier, self._optimizer),
             state_action=Normalizer.fit(_state_action(offline, spec)),
-            change=Normalizer.fit(offline.next_observation - offline.observation),
+            change=Normalizer.fit(offline.next_observation - offline.observation, offline.next_is_known),
             deployment=jnp.int32(NOT_YET),
         )
 
@@ -159,9 +162,11 @@ class ClassifierRatio:
         num = offline.state_action.shape[0]
         first_key, second_key = jax.random.split(key)
         inputs = jax.tree.map(lambda first, second: jnp.concatenate([first, second]), offline, online)
-        inputs = Inputs(self._noisy(inputs.state_action, first_key), self._noisy(inputs.transition, second_key))
+        noisy = self._noisy(inputs.state_action, first_key), self._noisy(inputs.transition, second_key)
+        known = inputs.known[:num], inputs.known[num:]
         return sum(
-            (classification_loss(logit[:num], logit[num:]) for logit in jax.vmap(classifier)(*inputs)), jnp.float32(0.0)
+            (classification_loss(logit[:num], logit[num:], *known) for logit in jax.vmap(classifier)(*noisy)),
+            jnp.float32(0.0),
         )
 
     def _noisy(self, x: Float[Array, "n features"], key: PRNGKeyArray) -> Float[Array, "n features"]:
@@ -171,11 +176,12 @@ class ClassifierRatio:
         batch = experience[rows]
         state_action = state.state_action(_state_action(batch, experience.spec))
         change = state.change(batch.next_observation - batch.observation)
-        return Inputs(state_action, jnp.concatenate([state_action, change], axis=-1))
+        return Inputs(state_action, jnp.concatenate([state_action, change], axis=-1), batch.next_is_known)
 
     def _log_ratio(self, state: State, experience: Experience, rows: Int[Array, " n"]) -> Float[Array, " n"]:
-        prior, posterior = jax.vmap(state.classifier.model)(*self._inputs(state, experience, rows))
-        return dynamics_log_ratio(posterior, prior)
+        inputs = self._inputs(state, experience, rows)
+        prior, posterior = jax.vmap(state.classifier.model)(inputs.state_action, inputs.transition)
+        return jnp.where(inputs.known, dynamics_log_ratio(posterior, prior), 0.0)
 
     def _accuracies(
         self, state: State, experience: Experience, *, key: PRNGKeyArray
@@ -185,9 +191,10 @@ class ClassifierRatio:
         offline = _held_out_rows(0, experience.num_offline, key=offline_key)
         online = _held_out_rows(experience.online_start, experience.size, key=online_key)
         inputs = self._inputs(state, experience, jnp.concatenate([offline, online]))
-        says_online = jnp.stack(jax.vmap(state.classifier.model)(*inputs)) > 0.0
+        logits = jax.vmap(state.classifier.model)(inputs.state_action, inputs.transition)
         is_online = jnp.arange(2 * NUM_SCORED) >= NUM_SCORED
-        by_state_action, by_transition = jnp.mean(says_online == is_online[None, :], axis=1)
+        right = (jnp.stack(logits, axis=1) > 0.0) == is_online[:, None]
+        by_state_action, by_transition = mean_of_known(right.astype(jnp.float32), inputs.known)
         return by_state_action, by_transition
 
     @property

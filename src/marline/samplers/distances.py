@@ -22,6 +22,7 @@ from marline.errors import ConfigError, require, require_name
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.optimized import Optimized
 from marline.ops.conservative import masked_q
+from marline.ops.known_rows import mean_of_known
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.value_deviation import common_mean_and_std, floor_binds, value_deviation
 from marline.ops.value_targets import next_values
@@ -165,7 +166,8 @@ class EmbeddingDistance:
     """d_e as in section 3.5: one embedding mu(s, a, s') is both matched and compared.
 
     A conditional VAE is trained on B^0 to reconstruct a from (s, s', z) and then frozen, so the
-    distance of a row is that to its nearest neighbour among the online rows.
+    distance of a row is that to its nearest neighbour among the online rows. Rows whose s' is not known
+    are not trained on, and embedded as if the state had stayed.
 
     Attributes:
         size: dimensions of the embedding.
@@ -208,7 +210,7 @@ class EmbeddingDistance:
             batch = experience[rows]
             states, action = _standardised(batch, normalizer, spec)
             loss, gradient = jax.value_and_grad(self.loss)(
-                model.model, states, action, batch.action_mask, spec=spec, key=noise_key
+                model.model, states, action, batch.action_mask, batch.next_is_known, spec=spec, key=noise_key
             )
             return model.step(gradient, optimizer), loss
 
@@ -223,11 +225,12 @@ class EmbeddingDistance:
         states: Float[Array, "batch c"],
         action: Float[Array, "batch act"],
         action_mask: Bool[Array, "batch act"] | None = None,
+        known: Bool[Array, " batch"] | None = None,
         *,
         spec: Spec,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """Reconstruction error of the action given s and s', plus `kl_weight` times the mean KL.
+        """Reconstruction error of the action given s and s', plus `kl_weight` times the mean KL; of known s' alone.
 
         Of discrete actions it is the cross-entropy among those allowed: what a mask forbids need not
         be told apart, and a row in which one action is left has nothing to encode.
@@ -236,10 +239,11 @@ class EmbeddingDistance:
         output, mean, log_std = jax.vmap(model.reconstruct)(states, action, noise)
         if spec.discrete:
             logits = jax.vmap(masked_q)(output, action_mask)
-            reconstruction = jnp.mean(optax.softmax_cross_entropy(logits, action))
+            reconstruction = optax.softmax_cross_entropy(logits, action)
         else:
-            reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - action))
-        return reconstruction + self.kl_weight * jnp.mean(gaussian_kl(mean, log_std))
+            reconstruction = jnp.mean(jnp.square(jnp.tanh(output) - action), axis=1)
+        divergence = jnp.mean(gaussian_kl(mean, log_std), axis=1)
+        return mean_of_known(reconstruction + self.kl_weight * divergence, known)
 
     def begin_deployment(self, state: EmbeddingState, experience: Experience) -> tuple[EmbeddingState, Metrics]:
         state = self._embed(state, experience, experience.online_start, experience.max_online)
@@ -283,6 +287,8 @@ class TwoStageState(NamedTuple):
 class TwoStageDistance:
     """The definition of section 3.2 in the original space: match on (s, a), compare next states.
 
+    A next state that is not known counts as the mean one of B^0.
+
     Attributes:
         compare: "delta" compares the change s' - s, "next" the next observation s' itself. The
             change tells dynamics apart even where the matched states differ.
@@ -295,8 +301,9 @@ class TwoStageDistance:
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> TwoStageState:
         """Standardise both with the statistics of B^0."""
-        state_action, next_state = self._raw(experience.offline(), experience.spec)
-        return TwoStageState(Normalizer.fit(state_action), Normalizer.fit(next_state))
+        offline = experience.offline()
+        state_action, next_state = self._raw(offline, experience.spec)
+        return TwoStageState(Normalizer.fit(state_action), Normalizer.fit(next_state, offline.next_is_known))
 
     def begin_deployment(self, state: TwoStageState, experience: Experience) -> tuple[TwoStageState, Metrics]:
         return state, {}
@@ -311,13 +318,13 @@ class TwoStageDistance:
         *,
         key: PRNGKeyArray,
     ) -> tuple[Features, Features, Floors]:
-        first, second = (
-            Features(state.state_action(state_action), state.next_state(next_state))
-            for state_action, next_state in (
-                self._raw(experience[rows], experience.spec) for rows in (candidates, references)
-            )
-        )
-        return first, second, jnp.float32(0.0)
+        def of(batch: Transition) -> Features:
+            state_action, next_state = self._raw(batch, experience.spec)
+            known = batch.next_is_known[:, None]
+            # 0 is the mean, once standardised
+            return Features(state.state_action(state_action), jnp.where(known, state.next_state(next_state), 0.0))
+
+        return of(experience[candidates]), of(experience[references]), jnp.float32(0.0)
 
     def _raw(self, batch: Transition, spec: Spec) -> tuple[Float[Array, "n e"], Float[Array, "n f"]]:
         action = one_hot_action(batch.action, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -57,12 +58,12 @@ def test_a_joint_file_gives_each_agent_its_own_action(
 def test_rows_without_a_next_observation_are_dropped_as_d4rl_does(joint: Arrays, tmp_path: Path) -> None:
     del joint["next_observations"]
     imported = import_log(open_log(write_hdf5(tmp_path / "v0.hdf5", joint)), tmp_path / "out", specs=SPECS)
-    assert imported.num_rows == {"a": 48, "b": 48}  # the time-out and the last row have none
+    assert imported.num_rows == {"a": 49, "b": 49}  # the time-out has none, and terminal rows need none
     whole = rows_to_transitions({key: np.copy(column) for key, column in joint.items()})
     found = load(tmp_path / "out")["b"]
     for key in ("observations", "next_observations", "terminals", "timeouts"):
         np.testing.assert_array_equal(getattr(found, key), whole[key])
-    assert any("rows without one dropped (2)" in note for note in imported.notes)
+    assert any("rows without one dropped (1)" in note for note in imported.notes)
 
 
 @pytest.mark.parametrize("block_rows", [1, 2, 3, 7, 30])
@@ -252,3 +253,115 @@ def test_missing_and_unknown_agents_are_named(team: dict[str, Arrays], tmp_path:
     assert "has no agent b, only a" in refused(tmp_path / "logs", tmp_path / "out", specs=SPECS)
     write_npz(tmp_path / "logs" / "c.npz", team["b"])
     assert "has an agent 'c', but the team is a, b" in refused(tmp_path / "logs", tmp_path / "out", specs=SPECS)
+
+
+@pytest.mark.parametrize("shape", [(50, 10**12), (50, 10**30), (50, -4), (50, 4, 10**9)])
+def test_arrays_that_claim_to_be_anything(joint: Arrays, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = write_npz(tmp_path / "joint.npz", {key: array for key, array in joint.items() if key != "observations"})
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("observations.npy", header.getvalue())
+    log = open_log(path)
+    with pytest.raises(MarlineError, match='"observations" claims to be .* and has 128 bytes'):
+        list(log.blocks())
+
+
+@pytest.mark.parametrize("content", [b"\x93NUMPY\x01\x00\x28\x23" + b"(" * 9000, b"\x93NUMPY\x01\x00\x02\x00{", b""])
+def test_headers_that_are_none(joint: Arrays, tmp_path: Path, content: bytes) -> None:
+    path = write_npz(tmp_path / "joint.npz", {key: array for key, array in joint.items() if key != "rewards"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("rewards.npy", content)
+    assert "is no NPZ file, or is cut or altered" in refused(path, tmp_path / "out", specs=SPECS)
+
+
+def test_any_altered_byte_of_a_packed_archive_ends_in_a_sentence(joint: Arrays, tmp_path: Path) -> None:
+    path = tmp_path / "joint.npz"
+    np.savez_compressed(path, **joint)  # pyright: ignore[reportArgumentType]
+    content = path.read_bytes()
+    for place in range(0, len(content), 97):
+        altered = bytearray(content)
+        altered[place] ^= 0x5A
+        path.write_bytes(altered)
+        with contextlib.suppress(MarlineError):
+            list(open_log(path).blocks())
+
+
+def test_archives_that_unpack_to_gigabytes_are_refused(
+    joint: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marline.data.files.HARMLESS", 1 << 20)
+    path = tmp_path / "joint.npz"
+    np.savez_compressed(path, **joint | {"observations": np.zeros((50, 1 << 16), np.float32)})  # pyright: ignore
+    told = refused(path, tmp_path / "out", specs=SPECS)
+    assert '"observations" unpacks from' in told and "to 13,107,328 bytes, as no log does" in told
+    packed = tmp_path / "other.npz"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as other:
+        for name in archive.namelist():
+            other.writestr(name, archive.read(name)[:1000])
+    assert "is packed in a way that NumPy does not use" in refused(packed, tmp_path / "out", specs=SPECS)
+
+
+def test_rows_wider_than_any_step_are_refused(joint: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marline.data.formats.log.BLOCK_BYTES", 20)
+    for name, write in (("joint.hdf5", write_hdf5), ("joint.npz", write_npz)):
+        told = refused(write(tmp_path / name, joint), tmp_path / "out", specs=SPECS)
+        assert "has rows of 50 bytes, which no step of an agent has" in told
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.hdf5", write_hdf5), ("a.npz", write_npz)])
+def test_whole_numbers_one_in_a_row_are_choices_and_said_to_be(
+    team: dict[str, Arrays], tmp_path: Path, name: str, write: Callable[[Path, Arrays], Path]
+) -> None:
+    (tmp_path / "logs").mkdir()
+    write(tmp_path / "logs" / name, team["a"] | {"actions": (np.arange(50) % 4)[:, None], "timeout": np.zeros(50)})
+    imported = import_log(open_log(tmp_path / "logs"), tmp_path / "out", clip_actions=True)
+    found = load(tmp_path / "out")["a"]
+    assert found.spec == Spec(4, 4, discrete=True) and found.actions[:5].tolist() == [0, 1, 2, 3, 0]
+    assert any("whole numbers [n, 1] and were taken for choices" in note for note in imported.notes)
+    told = refused_after(
+        write, tmp_path / "logs" / name, team["a"] | {"actions": np.eye(3, dtype=int)[np.arange(50) % 3]}
+    )
+    assert "one-hot choices? store the index of each" in told and "clip" not in told
+    told = refused_after(write, tmp_path / "logs" / name, team["a"] | {"actions": np.arange(100).reshape(50, 2) % 7})
+    assert "actions are 2 whole numbers in a row; choices? store one" in told
+
+
+def refused_after(write: Callable[[Path, Arrays], Path], path: Path, arrays: Arrays) -> str:
+    path.unlink()
+    write(path, arrays)
+    return refused(path.parent, path.parent.parent / "refused")
+
+
+def test_a_name_that_is_nearly_a_key_is_said_to_be_left_out(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    arrays = {key: array for key, array in team["a"].items() if key not in ("timeouts", "next_observations")}
+    strange = {
+        "truncations": team["a"]["timeouts"],
+        "next_observation": team["a"]["next_observations"],
+        "qpos": np.ones(50),
+    }
+    write_npz(tmp_path / "logs" / "a.npz", arrays | strange)
+    notes = import_log(open_log(tmp_path / "logs"), tmp_path / "out").notes
+    left = [note.partition(": ")[2] for note in notes if "was left out" in note]
+    assert left == [
+        '"truncations" was left out; if it holds the timeouts, rename it to timeouts',
+        '"next_observation" was left out; if it holds the next_observations, rename it to next_observations',
+    ]
+
+
+def test_what_cutting_would_destroy_is_not_cut(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = tmp_path / "logs" / "a.npz"
+    seconds = np.random.default_rng(2).uniform(5, 60, (50, 1))
+    for actions, told in (
+        (seconds, "column 0 is beyond it in 100 % of the rows, so it is on another scale"),
+        (np.round(seconds), "column 0 holds whole numbers only, which cutting would make alike"),
+    ):
+        write_npz(path, team["a"] | {"actions": actions})
+        plain = refused(tmp_path / "logs", tmp_path / "out")
+        assert told in plain and "--clip-actions" not in plain and '"low" and "high" in a --spec file' in plain
+        with pytest.raises(MarlineError, match="which were not clipped"):
+            import_log(open_log(tmp_path / "logs"), tmp_path / "out", clip_actions=True)
+        assert not (tmp_path / "out").exists()

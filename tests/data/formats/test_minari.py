@@ -223,7 +223,10 @@ def shorter(episode: dict[str, Any], key: str) -> dict[str, Any]:
         (lambda e: {key: array[:0] for key, array in e.items()}, "episode_0 has no steps; leave it out"),
         (lambda e: shorter(e, "observations"), "10 observations and 10 actions of 10 steps; an episode of N steps"),
         (lambda e: shorter(e, "actions"), "11 observations and 9 actions of 10 steps"),
-        (lambda e: e | {"actions": {"a": e["actions"]}}, "only one of observations and actions is a Dict of agents"),
+        (
+            lambda e: e | {"actions": {"a": e["actions"]}},
+            "actions are a Dict of a and the observations an array; if these are parts of one agent's actions",
+        ),
         (
             lambda e: e | {"actions": {"a": e["actions"]}, "observations": {"b": e["observations"]}},
             "a, b are among observations or actions only",
@@ -256,3 +259,44 @@ def test_strange_folders_are_named(tmp_path: Path) -> None:
         (source / "data" / "metadata.json").write_text(text)
         with pytest.raises(DataError, match=told):
             import_log(open_log(source), tmp_path / "out", specs=SPECS)
+
+
+def test_fewer_episodes_than_promised_are_told(joint: Arrays, tmp_path: Path) -> None:
+    whole = {"total_episodes": 5, "total_steps": 50}
+    imported = import_log(
+        open_log(write_folder(tmp_path / "whole-v0", episodes_of(joint), **whole)), tmp_path / "whole", specs=SPECS
+    )
+    assert not any("promise" in note for note in imported.notes)
+    source = write_folder(tmp_path / "cut-v0", episodes_of(joint)[:3], **whole)
+    imported = import_log(open_log(source), tmp_path / "cut", specs=SPECS)
+    assert imported.num_rows == {"a": 30, "b": 30}
+    assert any("holds 3 episodes, but its metadata promise 5; if you did not" in note for note in imported.notes)
+    assert any("holds 30 steps, but its metadata promise 50" in note for note in imported.notes)
+
+
+def test_an_episode_without_an_end_does_not_run_into_the_next(joint: Arrays, tmp_path: Path) -> None:
+    episodes = episodes_of(joint)
+    episodes[1]["terminations"] = np.zeros(10, bool)
+    imported = import_log(open_log(write_folder(tmp_path / "x-v0", episodes)), tmp_path / "out", specs=SPECS)
+    found = load(tmp_path / "out")["a"]
+    assert np.flatnonzero(found.timeouts).tolist() == [19, 29]
+    assert any("1 episodes end neither terminated nor truncated; they count as cut" in note for note in imported.notes)
+
+
+@pytest.mark.parametrize(
+    ("observations", "told"),
+    [
+        (
+            {"observation": np.zeros((11, 3)), "goal": np.zeros((11, 2))},
+            "if these are parts of one agent's observations",
+        ),
+        (np.arange(11), r"shape \[11\] instead of \[n, size\]; write a category as a one-hot row"),
+        (np.zeros((11, 4, 4, 3), np.uint8), r"shape \[11, 4, 4, 3\] instead of \[n, size\]; flatten each"),
+    ],
+)
+def test_observations_of_one_agent_that_are_no_vector(
+    joint: Arrays, tmp_path: Path, observations: Any, told: str
+) -> None:
+    source = write_folder(tmp_path / "x-v0", [episodes_of(joint)[0] | {"observations": observations}])
+    with pytest.raises(DataError, match=told):
+        import_log(open_log(source), tmp_path / "out", specs=SPECS)

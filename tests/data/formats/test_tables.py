@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline.data.dataset import Dataset, from_arrays, load
+from marline.data.dataset import Dataset, describe, from_arrays, load
 from marline.data.decentralize import import_log
 from marline.data.export import export_parquet
 from marline.data.formats import open_log
 from marline.data.layout import rows_to_transitions
+from marline.data.split import Share, read_split
 from marline.errors import DataError, MarlineError
 from marline.types import Spec
 
@@ -253,3 +254,150 @@ def test_a_flipped_byte_in_parquet_is_noticed(team: dict[str, Arrays], tmp_path:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(MarlineError, match="cannot be read as parquet"):
         import_log(open_log(tmp_path / "a.parquet"), tmp_path / "out")
+
+
+def test_the_import_says_which_columns_became_what(team: dict[str, Arrays], tmp_path: Path) -> None:
+    table = columns_of("a", team["a"])
+    del table["truncated"]
+    write_parquet(tmp_path / "a.parquet", table | {"action_logp": np.full(50, -0.9), "obs_0²": np.zeros(50)})
+    imported = import_log(open_log(tmp_path / "a.parquet"), tmp_path / "out")
+    assert load(tmp_path / "out")["a"].spec == Spec(4, 2)
+    told = "\n".join(imported.notes)
+    assert "observations from 'obs_0', 'obs_1', 'obs_2', 'obs_3'; actions from 'action_0', 'action_1'" in told
+    assert "left out 'action_logp', 'obs_0²'" in told
+    assert "no column for the timeouts, so no row counts as cut by a time limit" in told
+    columns = describe(tmp_path / "out")["provenance"]["columns"]
+    assert columns["observations"] == ["obs_0", "obs_1", "obs_2", "obs_3"] and columns["rewards"] == ["reward"]
+
+
+def test_a_mask_is_not_an_action(team: dict[str, Arrays], tmp_path: Path) -> None:
+    table = columns_of("a", team["a"] | {"actions": np.zeros((50, 0))})
+    masks = [[True, True, True, False]] * 50
+    write_parquet(tmp_path / "a.parquet", table | {"action": np.arange(50) % 3, "action_mask": masks})
+    log = open_log(tmp_path / "a.parquet")
+    import_log(log, tmp_path / "out")
+    found = load(tmp_path / "out")["a"]
+    assert found.spec == Spec(4, 4, discrete=True)
+    assert found.actions[:9].tolist() == [0, 1, 2] * 3
+    assert log.columns["a"]["action_masks"] == [f"action_mask[{i}]" for i in range(4)]
+
+
+def test_tables_of_other_columns_each(team: dict[str, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for agent, arrays in team.items():  # two actions and one
+        table = columns_of(agent, arrays)
+        del table["agent"]
+        write_parquet(tmp_path / "logs" / f"{agent}.parquet", table)
+    import_log(open_log(tmp_path / "logs"), tmp_path / "out")
+    columns = describe(tmp_path / "out")["provenance"]["columns"]
+    assert columns["a"]["actions"] == ["action_0", "action_1"] and columns["b"]["actions"] == ["action_0"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_seconds_in_whole_numbers_are_declared_continuous(team: dict[str, Arrays], tmp_path: Path, name: str) -> None:
+    table = columns_of("a", team["a"] | {"actions": np.zeros((50, 0))}) | {"action": 5 + np.arange(50) % 56}
+    WRITERS[name](tmp_path / name, table)
+    imported = import_log(open_log(tmp_path / name), tmp_path / "guessed")
+    assert load(tmp_path / "guessed")["a"].spec.discrete
+    assert any(
+        "whole numbers [n] and were taken for choices; if they are continuous, say so" in n for n in imported.notes
+    )
+    (tmp_path / "spec.json").write_text('{"agents": {"a": {"low": 5, "high": 60}}}')
+    import_log(open_log(tmp_path / name), tmp_path / "out", split=read_split(tmp_path / "spec.json"))
+    found = load(tmp_path / "out")["a"]
+    assert found.spec == Spec(4, 1)
+    np.testing.assert_allclose(found.actions[:9, 0], np.arange(9) / 27.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_hot_choices_are_no_vector(team: dict[str, Arrays], tmp_path: Path, name: str) -> None:
+    one_hot = np.eye(3, dtype=int)[np.arange(50) % 3]
+    WRITERS[name](tmp_path / name, columns_of("a", team["a"] | {"actions": one_hot}))
+    with pytest.raises(DataError, match="one-hot choices\\? store the index of each, as integers"):
+        import_log(open_log(tmp_path / name), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    split = {"a": Share(continuous=True)}
+    import_log(open_log(tmp_path / name), tmp_path / "out", split=split)
+    assert load(tmp_path / "out")["a"].spec == Spec(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "told"),
+    [
+        ("episode", [float("nan")] * 50, "column 'episode' is empty .* at row 0; name the episode of every row"),
+        ("episode", [0.0] * 7 + [float("nan")] + [0.0] * 42, "'episode' is empty .* at row 7"),
+        ("episode", ["x"] * 9 + ["None"] * 41, "'episode' is empty .'None'. at row 9"),
+        ("episode", [0.5] * 50, "'episode' is 0.5 at row 0; number the episode"),
+        ("episode", [[0]] * 50, "'episode' holds list<.*>; name the episode of every row by text or a whole number"),
+        ("agent", [float("nan")] * 50, "column 'agent' is empty .* at row 0; name the agent of every row"),
+        ("agent", ["a"] * 3 + [" "] * 47, "column 'agent' is empty .* at row 3"),
+        ("agent", [{"id": 1}] * 50, "'agent' holds struct<.*>; name the agent"),
+        ("step", [0.0, float("nan"), *range(2, 50)], "column 'step' is nan at row 1; number the step of every row"),
+        ("step", [[i] for i in range(50)], "column 'step' holds a list at row 0; export one number per row"),
+        ("reward", [[0.0]] * 50, "column 'reward' holds a list at row 0"),
+        ("terminated", ["no"] * 50, "column 'terminated' holds string"),
+    ],
+)
+def test_labels_and_numbers_that_are_none(
+    team: dict[str, Arrays], tmp_path: Path, key: str, values: list[Any], told: str
+) -> None:
+    columns = columns_of("a", team["a"]) | {f"next_obs_{i}": team["a"]["next_observations"][:, i] for i in range(4)}
+    parquet.write_table(pa.table(columns | {key: pa.array(values, from_pandas=False)}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=told):
+        import_log(open_log(tmp_path / "a.parquet"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_are_stored_once_are_read(team: dict[str, Arrays], tmp_path: Path) -> None:
+    table = columns_of("a", team["a"])
+    table |= {
+        key: pa.array(np.asarray(table[key]).tolist()).dictionary_encode() for key in ("agent", "episode", "reward")
+    }
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    import_log(open_log(tmp_path / "a.parquet"), tmp_path / "out")
+    assert_d4rl_rows(load(tmp_path / "out"), {"a": team["a"]})
+
+
+def test_a_name_twice_is_refused(team: dict[str, Arrays], tmp_path: Path) -> None:
+    lines = "agent,episode,step,obs_0,obs_0,action_0,reward,terminated\na,0,0,1,2,0.5,1,0\na,0,1,1,2,0.5,1,1\n"
+    (tmp_path / "a.csv").write_text(lines)
+    with pytest.raises(DataError, match="there are 2 columns 'obs_0'; rename or remove all but one"):
+        import_log(open_log(tmp_path / "a.csv"), tmp_path / "out")
+
+
+def test_a_table_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marline.data.files.HARMLESS", 1 << 20)
+    zeros = np.zeros(1 << 18, np.float32)
+    table = {name: zeros for name in ("obs_0", "action_0", "reward", "terminated")}
+    write_table = pa.table(table)
+    parquet.write_table(write_table, tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(DataError, match=r"unpacks from [\d,]+ to 8,388,608 bytes, as no log does"):
+        import_log(open_log(tmp_path / "a.parquet"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("deep.jsonl", b'{"obs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "a line with over 1000 brackets"),
+        (
+            "nested.jsonl",
+            b'{"agent": "a", "obs": [[1, 2], [3, 4]], "action": 0, "reward": 0, "terminated": true}',
+            "lists in",
+        ),
+        (
+            "latin.csv",
+            "agent,obs_0,action_0,reward,terminated,\xe9\na,1,0.5,1,1,x\n".encode("latin1"),
+            "cannot be read as csv",
+        ),
+        (
+            "large.csv",
+            b"agent,obs_0,action,reward,terminated\na,1,1000000000000,1,1\n",
+            "actions go up to 1000000000000; if",
+        ),
+    ],
+)
+def test_tables_that_would_be_the_end_of_the_reader(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(MarlineError, match=told):
+        import_log(open_log(tmp_path / name), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -86,6 +86,15 @@ def test_blocks_and_batches(team: dict[str, Arrays], tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(found.rewards[:29], team["b"]["rewards"][:29])
 
 
+def test_a_vault_that_claims_to_hold_what_was_never_written(team: dict[str, Arrays], tmp_path: Path) -> None:
+    folder = write_vault(tmp_path / "Good", stacked(team), 10**9)
+    with pytest.raises(DataError, match=r"unpacks from [\d,]+ to [\d,]+ bytes, as no log does"):
+        import_log(open_log(folder), tmp_path / "out")
+    folder = write_vault(tmp_path / "negative", stacked(team), -5)
+    with pytest.raises(CorruptionError, match="-5 of 10000000000000 steps are filled"):
+        import_log(open_log(folder), tmp_path / "out")
+
+
 def test_vaults_that_are_refused(team: dict[str, Arrays], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = stacked(team)
     folder = write_vault(tmp_path / "uneven", tree | {"rewards": tree["rewards"][:, :, :1]}, 50)

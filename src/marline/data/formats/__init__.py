@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marline.data.channels import Channels
 from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
 from marline.data.formats.minari import METADATA, is_minari, minari_blocks
@@ -13,10 +14,10 @@ from marline.data.formats.optional import require_package
 from marline.data.formats.recorded import of_minari, of_tables, on_field_scale
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
-from marline.errors import DataError, require
+from marline.errors import ConfigError, DataError, require
 from marline.types import AgentID
 
-Reader = Callable[[Path, AgentID | None], Iterator[Block]]
+Reader = Callable[[Path, AgentID | None, list[str]], Iterator[Block]]
 _TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 _FLAT: dict[str, Reader] = {".h5": hdf5_blocks, ".hdf5": hdf5_blocks, ".npz": npz_blocks}
 _KNOWN = "D4RL's HDF5 or NPZ, a Minari folder, a Parquet, CSV or JSONL table, an OG-MARL vault, or a folder of them"
@@ -43,7 +44,7 @@ def _open_file(path: Path, columns: Mapping[str, str]) -> Log:
     if not path.exists():
         raise DataError(f"{path} does not exist; give {_KNOWN}")
     if path.suffix in _FLAT:
-        log = Log(path, f"flat {path.suffix[1:]}", functools.partial(_FLAT[path.suffix], path, None))
+        log = _each(f"flat {path.suffix[1:]}", _FLAT[path.suffix], path, {None: path})
         return on_field_scale(log, path.parent, path.stem) if path.suffix == ".h5" else log
     if path.suffix in _TABLES:
         return _tables(path, [path], columns)
@@ -54,8 +55,7 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if is_vault(path):
         return Log(path, "vault", functools.partial(vault_blocks, path), ordered_agents=True)
     if is_minari(path):
-        blocks = functools.partial(minari_blocks, path, None)
-        return Log(path, "minari", blocks, channels={None: of_minari(path, METADATA)})
+        return _each("minari", minari_blocks, path, {None: path}, {None: of_minari(path, METADATA)})
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
     vaults = [p.name for p in members if is_vault(p)]
     if vaults:
@@ -63,7 +63,7 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
         recorded = {agent: of_minari(folder, METADATA) for agent, folder in datasets.items()}
-        return Log(path, "minari", lambda: _each(minari_blocks, datasets), channels={**recorded})
+        return _each("minari", minari_blocks, path, {**datasets}, {**recorded})
     tables = [p for p in members if p.suffix in _TABLES]
     flat = [p for p in members if p.suffix in _FLAT]
     if len({p.suffix for p in (*tables, *flat)}) > 1:
@@ -71,7 +71,7 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     if tables:
         return _tables(path, tables, columns)
     if flat:
-        log = Log(path, f"flat {flat[0].suffix[1:]}", lambda: _each(_FLAT[flat[0].suffix], {p.stem: p for p in flat}))
+        log = _each(f"flat {flat[0].suffix[1:]}", _FLAT[flat[0].suffix], path, {p.stem: p for p in flat})
         return on_field_scale(log, path)
     raise DataError(f"{path} holds nothing that is read; give {_KNOWN}")
 
@@ -81,12 +81,43 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     from marline.data.formats.tables import table_blocks
 
     notes: list[str] = []
-    return Log(path, "table", lambda: table_blocks(files, columns, notes), notes=notes, channels=of_tables(files))
+    found: dict[AgentID | None, dict[str, list[str]]] = {}
+    recorded = of_tables(files)
+    channels = dict(recorded)
+
+    def blocks() -> Iterator[Block]:
+        for block in table_blocks(files, columns, notes, found):
+            for agent, sources in found.items():
+                channels[agent] = recorded.get(agent, Channels()).or_else(_named(sources, columns))
+            yield block
+
+    return Log(path, "table", blocks, notes=notes, columns=found, channels=channels)
 
 
-def _each(read: Reader, files: Mapping[AgentID, Path]) -> Iterator[Block]:
-    for agent, file in files.items():
-        yield from read(file, agent)
+def _named(sources: Mapping[str, Sequence[str]], columns: Mapping[str, str]) -> Channels:
+    """Names of entries: those of the columns that the user named; a single action may be a choice among several."""
+    seen, done = (tuple(sources.get(key, ())) if key in columns else () for key in ("observations", "actions"))
+    try:
+        return Channels(observation_names=seen or None, action_names=done if len(done) > 1 else None)
+    except ConfigError:  # such as two of one name in different tables
+        return Channels()
+
+
+def _each(
+    kind: str,
+    read: Reader,
+    source: Path,
+    files: Mapping[AgentID | None, Path],
+    channels: dict[AgentID | None, Channels] | None = None,
+) -> Log:
+    """A file or folder for each agent, or one of all of them, under None."""
+    notes: list[str] = []
+
+    def blocks() -> Iterator[Block]:
+        for agent, file in files.items():
+            yield from read(file, agent, notes)
+
+    return Log(source, kind, blocks, notes=notes, channels=channels or {})
 
 
 def _without_version(name: str) -> str:

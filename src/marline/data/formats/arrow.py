@@ -12,13 +12,15 @@ from marline.data.files import open_regular
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
 
+_LISTS = (pa.FixedSizeListType, pa.ListType, pa.LargeListType)
+
 
 def read_arrow_file(path: Path, keys: Collection[str]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
     """Some columns of an Arrow file; a struct becomes its fields by name."""
     with open_regular(path) as file:
         try:
             table = pa.ipc.open_file(file).read_all()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, MemoryError) as error:
             raise CorruptionError(f"{path} is no Arrow file, or is altered ({error}); export it again") from error
     require_keys(table.column_names, keys, str(path))
     columns = {}
@@ -31,6 +33,11 @@ def read_arrow_file(path: Path, keys: Collection[str]) -> dict[str, np.ndarray |
     return columns
 
 
+def plain(column: pa.Array) -> pa.Array:
+    """The values themselves, where an array holds each of them once and refers to it."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def to_numpy(column: pa.Array, what: str, first: int = 0) -> np.ndarray:
     """Numbers as [n], lists of numbers of one length as [n, length].
 
@@ -40,12 +47,13 @@ def to_numpy(column: pa.Array, what: str, first: int = 0) -> np.ndarray:
         first: number of its first row, for messages.
 
     Raises:
-        DataError: text, a null, or lists of unequal length.
+        DataError: text, a null, lists in lists, or lists of unequal length.
     """
+    column = plain(column)
     if column.null_count:
         row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(f"{what} is empty at row {row}; fill in every row, or leave out the step")
-    if isinstance(column.type, pa.FixedSizeListType | pa.ListType | pa.LargeListType):
+    if isinstance(column.type, _LISTS):
         lengths = column.value_lengths().to_numpy(zero_copy_only=False)
         if len(lengths) and (lengths != lengths[0]).any():
             row = int(np.argmax(lengths != lengths[0]))
@@ -53,7 +61,10 @@ def to_numpy(column: pa.Array, what: str, first: int = 0) -> np.ndarray:
                 f"{what} has {lengths[row]} numbers at row {first + row} and {lengths[0]} before; "
                 "export as many at every step"
             )
-        return to_numpy(column.flatten(), what, first).reshape(len(column), -1)
+        values = plain(column.flatten())
+        if isinstance(values.type, _LISTS):
+            raise DataError(f"{what} holds lists in lists at row {first}; flatten each of them")
+        return to_numpy(values, what, first).reshape(len(column), -1)
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
     if not numeric:
         shown = f" such as {str(column[0])[:40]!r} at row {first}" if len(column) else ""

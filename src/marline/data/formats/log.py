@@ -11,9 +11,11 @@ import numpy as np
 
 from marline.data.channels import Channels
 from marline.data.layout import Columns
+from marline.errors import DataError
 from marline.types import AgentID
 
 BLOCK_ROWS = 1 << 16
+BLOCK_BYTES = 1 << 28
 
 
 class Block(NamedTuple):
@@ -39,6 +41,8 @@ class Log:
         blocks: begins to read from the start; the blocks of an agent come in the order of its steps.
         ordered_agents: whether agents are only numbered by the format, so that they may be given other names.
         notes: what was found odd while reading, in sentences; grows meanwhile.
+        columns: of a table, by agent and by key, the source column of every entry of a vector, in order; grows
+            meanwhile. Under None where every row holds the observation and the action of all.
         channels: what the source itself says of its columns, by agent; under None, of those of all agents. A range
             must be there before the first block, names and units may come while reading.
     """
@@ -48,7 +52,15 @@ class Log:
     blocks: Callable[[], Iterator[Block]]
     ordered_agents: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
+    columns: dict[AgentID | None, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     channels: dict[AgentID | None, Channels] = dataclasses.field(default_factory=dict)
+
+
+def block_rows(where: str, row_bytes: int, most: int = BLOCK_ROWS) -> int:
+    """Rows of a block, fewer than `most` where they are wide; `DataError` if one alone is too wide."""
+    if row_bytes > BLOCK_BYTES:
+        raise DataError(f"{where} has rows of {row_bytes:,} bytes, which no step of an agent has; export it again")
+    return min(most, BLOCK_BYTES // max(1, row_bytes))
 
 
 def gathered(pieces: Iterable[Block]) -> Iterator[Block]:

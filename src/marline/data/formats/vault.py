@@ -7,14 +7,15 @@ an index of how much of the time axis, declared endless, is filled.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marline.data.files import open_regular
-from marline.data.formats.log import Block
+from marline.data.files import open_regular, require_plausible
+from marline.data.formats.log import Block, block_rows
 from marline.data.formats.optional import require_package
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
@@ -57,10 +58,16 @@ def vault_blocks(folder: Path) -> Iterator[Block]:
     try:
         filled = int(opened("vault_index").read().result()[0])
         stores = {key: opened(name) for key, name in names.items()}
-        num_batches, _, num_agents = _require_shapes(folder, {key: store.shape for key, store in stores.items()})
+        num_batches, time, num_agents = _require_shapes(folder, {key: store.shape for key, store in stores.items()})
+        if not 0 <= filled <= time:
+            raise ValueError(f"{filled} of {time} steps are filled")
+        row_bytes = sum(math.prod(store.shape[2:]) * store.dtype.numpy_dtype.itemsize for store in stores.values())
+        size = block_rows(str(folder), row_bytes, _ROWS)
+        stored = sum(path.lstat().st_size for path in folder.rglob("*"))
+        require_plausible(str(folder), num_batches * filled * row_bytes, stored)
         for batch in range(num_batches):
-            for start in range(0, filled, _ROWS):
-                stop = min(start + _ROWS, filled)
+            for start in range(0, filled, size):
+                stop = min(start + size, filled)
                 reads = {key: store[batch, start:stop].read() for key, store in stores.items()}
                 columns = {key: np.asarray(read.result()) for key, read in reads.items()}
                 timeouts = columns.get("timeouts", np.zeros_like(columns["terminals"])).copy()
@@ -69,7 +76,7 @@ def vault_blocks(folder: Path) -> Iterator[Block]:
                 columns["timeouts"] = timeouts
                 for i in range(num_agents):
                     yield Block(f"agent_{i}", {key: column[:, i] for key, column in columns.items()})
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, IndexError, MemoryError) as error:
         raise CorruptionError(f"{folder} is not a whole vault ({str(error)[:200]}); download it again") from error
 
 

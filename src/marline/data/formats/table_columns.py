@@ -1,0 +1,160 @@
+"""Which columns of a table are what: exact names, numbered ones, or what the caller says."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from marline.data.layout import by_number, require_keys
+from marline.errors import DataError
+
+# What each key is called unless the caller says so: one of these names, or the last of them with a number each.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "agent": ("agent",),
+    "episode": ("episode",),
+    "step": ("step",),
+    "observations": ("observation", "observations", "obs"),
+    "actions": ("actions", "action"),
+    "rewards": ("reward", "rewards"),
+    "terminals": ("terminated", "terminal", "terminals"),
+    "timeouts": ("truncated", "timeout", "timeouts"),
+    "next_observations": ("next_observation", "next_observations", "next_obs"),
+    "action_masks": ("action_mask", "action_masks", "mask"),
+    "next_action_masks": ("next_action_mask", "next_action_masks", "next_mask"),
+    "timestamps": ("timestamp", "timestamps", "time"),
+}
+VECTORS = ("observations", "next_observations", "action_masks", "next_action_masks")
+_NUMBERED = (*VECTORS, "actions")
+_NEEDED = ("observations", "actions", "rewards", "terminals")
+LABELS = ("agent", "episode", "step")
+_WITHOUT = {
+    "episode": "an episode ends only where a row is terminated or truncated",
+    "step": "rows are taken for consecutive steps, in the order of the file",
+    "timeouts": "no row counts as cut by a time limit",
+}
+_MOST_SHOWN = 20
+
+
+def find_columns(where: str, present: Sequence[str], renamed: Mapping[str, str]) -> dict[str, list[str]]:
+    """The columns of each key that has any, in order; none serves two keys.
+
+    An exact name wins over numbered ones, of which only those that are a stem and a number are taken: the digits
+    of `obs_0, obs_1, ...` have no gap and start at 0 or 1. What the caller says comes first, in its order; of a
+    pattern with `*`, names are sorted by the numbers in them.
+
+    Args:
+        where: the file, for messages.
+        present: the columns of the table.
+        renamed: names or patterns by key, several joined by commas.
+
+    Raises:
+        DataError: a column is there twice or taken twice, a key could be either of two columns, numbers have a
+            gap, or a column that is needed is missing.
+    """
+    require_keys(_NAMES, renamed, f"{where}: columns are mapped to")
+    name, times = max(Counter(present).items(), key=lambda item: item[1], default=("", 0))
+    if times > 1:
+        raise DataError(f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one")
+    found: dict[str, list[str]] = {}
+    for key, pattern in renamed.items():
+        found[key] = _matching(where, present, key, pattern)
+        _require_free(where, found, key)
+    taken = {name for names in found.values() for name in names}
+    free = [name for name in present if name not in taken]
+    for key in _NAMES:
+        if key not in found:
+            names = _usual(where, free, key)
+            if names:
+                found[key] = names
+            elif key in _NEEDED:
+                raise DataError(_missing(where, free, key))
+    for key in LABELS:
+        if len(found.get(key, [])) > 1:
+            raise DataError(f"{where}: {_shown(found[key])} cannot all be the {key}; give --column {key}=NAME one name")
+    return {key: found[key] for key in _NAMES if key in found}
+
+
+def describe_columns(where: str, present: Sequence[str], found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sentences that say which columns were taken for what, which were left out, and what is assumed without one."""
+    taken = "; ".join(f"{key} from {_shown(names)}" for key, names in found.items())
+    notes = [f"{where}: {taken}"]
+    used = {name for names in found.values() for name in names}
+    left = [name for name in present if name not in used]
+    if left:
+        notes.append(f"{where}: left out {_shown(left)}; to use one, pass --column KEY=NAME")
+    for key, assumed in _WITHOUT.items():
+        if key not in found:
+            notes.append(f"{where}: no column for the {key}, so {assumed}")
+    return notes
+
+
+def _usual(where: str, free: Sequence[str], key: str) -> list[str]:
+    exact = [name for name in _NAMES[key] if name in free]
+    if len(exact) > 1:
+        raise DataError(
+            f"{where}: the {key} may be {' or '.join(map(repr, exact))}; say which: --column {key}={exact[0]}"
+        )
+    if exact or key not in _NUMBERED:
+        return exact
+    stem = _NAMES[key][-1]
+    numbered = sorted((int(m[1]), name) for name in free if (m := re.fullmatch(rf"{stem}_([0-9]{{1,9}})", name)))
+    numbers = [number for number, _ in numbered]
+    names = [name for _, name in numbered]
+    for one, other in zip(numbered, numbered[1:], strict=False):
+        if one[0] == other[0]:
+            raise DataError(
+                f"{where}: {one[1]!r} and {other[1]!r} have one number; rename one, or say {_say(key, names)}"
+            )
+        if one[0] + 1 != other[0]:
+            raise DataError(
+                f"{where}: after {one[1]!r} comes {other[1]!r}, so {stem}_{one[0] + 1} is missing; export it, "
+                f"or say {_say(key, names)}"
+            )
+    if numbers and numbers[0] > 1:
+        raise DataError(
+            f"{where}: {names[0]!r} comes first, so {stem}_0 is missing; export it, or say {_say(key, names)}"
+        )
+    return names
+
+
+def _say(key: str, names: Sequence[str]) -> str:
+    return f"--column {key}={','.join(names[:3])}{',...' if len(names) > 3 else ''}"
+
+
+def _matching(where: str, present: Sequence[str], key: str, pattern: str) -> list[str]:
+    names = []
+    for part in pattern.split(","):
+        matching = [part] if part in present else fnmatch.filter(present, part)
+        if not matching:
+            raise DataError(
+                f"{where}: no column {part} for the {key} among {_shown(present)}; say which it is: --column {key}=NAME"
+            )
+        numbered = all(any(map(str.isdigit, name)) for name in matching)
+        names += sorted(matching, key=by_number) if numbered else matching
+    return names
+
+
+def _require_free(where: str, found: Mapping[str, list[str]], key: str) -> None:
+    for name in found[key]:
+        users = [other for other, names in found.items() for taken in names if taken == name]
+        if len(users) > 1:
+            both = f"the {users[0]} and the {users[1]}" if users[0] != users[1] else f"the {key} twice"
+            raise DataError(f"{where}: column {name[:40]!r} is taken for {both}; a column serves one key, once")
+
+
+def _missing(where: str, free: Sequence[str], key: str) -> str:
+    names, stem = _NAMES[key], _NAMES[key][-1]
+    usual = [*names, f"{stem}_0, {stem}_1, ..."] if key in _NUMBERED else names
+    similar = [name for name in free if name.startswith(f"{stem}_")] if key in _NUMBERED else []
+    fix = f"say which it is: --column {key}=NAME"
+    if similar:
+        fix = f"{_shown(similar)} are not numbered: to take them all, pass --column '{key}={stem}_*'"
+    return f"{where}: no column {' or '.join(usual)} for the {key} among {_shown(free)}; {fix}"
+
+
+def _shown(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(repr(name[:40]) for name in names[:_MOST_SHOWN])
+    return shown + (f", ... ({len(names)})" if len(names) > _MOST_SHOWN else "")
