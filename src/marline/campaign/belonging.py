@@ -145,7 +145,8 @@ def _contradictions(
         for kind in ("logs", "policies", "learners"):
             home = history.deployment(int(number)) / kind
             if kind in parts and not home.exists():
-                yield f"{home} is missing, and {checkpoint} was made with it"
+                lost = "these logs cannot be made again" if kind == "logs" else f"{checkpoint} was made with it"
+                yield f"{home} is missing, and {lost}"
             elif kind in parts and parts[kind] != _list_sha256(home):
                 yield from _if_sound(home, f"{home} is not what {checkpoint} was made with: it is of another run")
     if "ledger" in made and events and REBUILT not in events[0].body:
