@@ -114,14 +114,16 @@ def test_a_run_records_the_name_of_the_code_and_reading_it_imports_nothing(modul
     path = tmp_path / "run.json"
     path.write_text(json.dumps(config(mine=mine, shuffled=Shuffled(mine)).to_json()))
     assert json.loads(path.read_text())["samplers"]["mine"]["type"] == f"{module}:Recent"
-    plugins._trusted.clear(), plugins._types.clear()
+    plugins._trusted.clear()
+    plugins._types.clear()
     kind = sys.modules.pop(module).Recent
     with pytest.raises(ConfigError, match=f"'{module}:Recent' is code that will be imported and run; add --trust"):
         RunConfig.read(path)
     assert module not in sys.modules
     read = RunConfig.read(path, types=[kind])
     assert read.samplers["mine"] == mine and module not in sys.modules
-    plugins._trusted.clear(), plugins._types.clear()
+    plugins._trusted.clear()
+    plugins._types.clear()
     again = RunConfig.read(path, trust=True)
     assert dataclasses.asdict(again.samplers["shuffled"].of) == {"last": 3, "batch_size": 128}  # pyright: ignore[reportAttributeAccessIssue]
     path.write_text(path.read_text().replace('"last": 3', '"lost": 3'))

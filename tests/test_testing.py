@@ -56,7 +56,7 @@ class Beyond(Uniform):
 @dataclasses.dataclass(frozen=True)
 class Restless(Uniform):
     def sample(self, state: Any, experience: Any, critic: Any, *, key: Any) -> Any:
-        if isinstance(experience.size, jax.core.Tracer):
+        if not isinstance(experience.size, jax.Array) or not experience.size.is_fully_addressable:
             return jnp.zeros(4, int), state, {}
         return jnp.full(4, np.random.randint(1, 50)), state, {}
 

@@ -114,13 +114,15 @@ def fit(value: Any, hint: Any, what: str) -> Any:
             **{name: fit(getattr(named, name), its, f"{name} of {what}") for name, its in hints.items()}
         )
     if isinstance(value, Mapping) and len(inner) == 2:
-        names = {key: fit(key, inner[0], f"a name in {what}") for key in value}
-        fitted = {names[key]: fit(part, inner[1], f"{what}[{key!r}]") for key, part in value.items()}
+        given: Mapping[Any, Any] = value
+        names = {key: fit(key, inner[0], f"a name in {what}") for key in given}
+        fitted = {names[key]: fit(part, inner[1], f"{what}[{key!r}]") for key, part in given.items()}
         # not a copy where nothing was to be converted: a mapping may be more than its entries
-        return value if all(fitted[names[key]] is part for key, part in value.items()) else fitted
+        return given if all(fitted[names[key]] is part for key, part in given.items()) else fitted
     if inner and origin in (Collection, Sequence, Iterable):
         require(not isinstance(value, str | bytes), _told(value, hint, what))  # or its letters would be taken
-        return [fit(part, inner[0], f"an entry of {what}") for part in value]
+        parts: Iterable[Any] = value
+        return [fit(part, inner[0], f"an entry of {what}") for part in parts]
     return value
 
 

@@ -45,7 +45,7 @@ from marline.data.manifest import require_file_name
 from marline.data.plain import require_plain_path
 from marline.data.provenance import record_start
 from marline.data.team import on_task_scale, require_agents, require_sizes
-from marline.envs import TASKS, make_task
+from marline.envs import TASKS, channels_of, make_task
 from marline.errors import DIVERGED, ConfigError, CorruptionError, require
 from marline.options import read_pairs
 from marline.planning import plan_study, rehearse
@@ -139,7 +139,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     for warning in check(found, clip_actions=options.clip_actions):
         say(f"note: {warning}", quiet=options.json)
     logs = {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
-    channels = envs.channels_of(make_task(options.task))
+    channels = channels_of(make_task(options.task))
     return {agent: on_task_scale(agent, log, channels[agent], options.task) for agent, log in logs.items()}
 
 

@@ -14,6 +14,7 @@ from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.engine import make_engine
 from marline.configuration import RunConfig
+from marline.errors import ConfigError
 from marline.selection import select_samplers
 
 HIDDEN = (4,)
@@ -112,12 +113,12 @@ def test_a_control_draws_as_much_of_each_source_as_what_it_controls(whole: Path)
 
 def test_another_run_is_not_taken_for_more_of_this_one(whole: Path) -> None:
     before = (whole / "run.json").read_bytes()
-    with pytest.raises(study.ConfigError, match="already holds another run .updates: 4 there, 5 here"):
+    with pytest.raises(ConfigError, match="already holds another run .updates: 4 there, 5 here"):
         study.create(whole, config("uniform", updates=5))
     assert (whole / "run.json").read_bytes() == before
 
 
 def test_going_on_tells_samplers_apart_that_only_share_a_name(whole: Path) -> None:
     other = dataclasses.replace(config("uniform"), samplers=select_samplers(("uniform=online-only",)).samplers)
-    with pytest.raises(study.ConfigError, match="uniform: .*'rows': 'merged'.* there, .*'rows': 'online'.* here"):
+    with pytest.raises(ConfigError, match="uniform: .*'rows': 'merged'.* there, .*'rows': 'online'.* here"):
         study.create(whole, other)

@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
+from processes import finished
+
 # One process forks a writer per kill point, so that the imports are paid once. The writers kill
 # themselves at their n-th system call of interest, then some more are killed after n microseconds.
 SCRIPT = """
 import itertools, os, signal, sys, time, traceback
 from pathlib import Path
 import numpy as np
-from processes import finished
-
 from marline.data import checkpoints, dataset, files
 from marline.types import Spec
 

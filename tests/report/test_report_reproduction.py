@@ -50,11 +50,6 @@ def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) 
     assert configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
 
 
-def test_the_command_can_name_more_samplers(tmp_path: Path) -> None:
-    shown = command(read_run(run_of(tmp_path, "--sampler otc-value uniform online-matched")[0]), more=("shuffled",))
-    assert shown is not None and " --sampler otc-value uniform online-matched shuffled --seeds " in shown
-
-
 @pytest.mark.parametrize(
     "changes",
     [

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from readable_rows import SPEC
+from readable_rows import SPEC, Embedded
 
 from marline.data.experience import Experience
 from marline.samplers import EmbeddingDistance
-from marline.samplers.distances import EmbeddingState
 from marline.types import Transition
-
-
-class Embedded(NamedTuple):
-    """The distance, its state after training, and each deployment with the state that took it in."""
-
-    distance: EmbeddingDistance
-    trained: EmbeddingState
-    experiences: tuple[Experience, ...]
-    states: tuple[EmbeddingState, ...]
 
 
 def random_rows(num: int, seed: int) -> Transition:

@@ -12,9 +12,20 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from marline.data.experience import Experience
+from marline.samplers import EmbeddingDistance
+from marline.samplers.distances import EmbeddingState
 from marline.types import Spec, Transition
 
 SPEC = Spec(2, 1)
+
+
+class Embedded(NamedTuple):
+    """The distance, its state after training, and each deployment with the state that took it in."""
+
+    distance: EmbeddingDistance
+    trained: EmbeddingState
+    experiences: tuple[Experience, ...]
+    states: tuple[EmbeddingState, ...]
 
 
 class ReadingCritic(NamedTuple):

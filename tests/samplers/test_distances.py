@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import Embedded
 from numpy.typing import ArrayLike
-from readable_rows import CRITIC, joined, random_rows, rows
+from readable_rows import CRITIC, Embedded, joined, random_rows, rows
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError

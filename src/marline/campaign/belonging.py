@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marline.campaign.history import OFFLINE, History, identity, list_sha256
-from marline.campaign.ledger import Event, Ledger, require_same_configuration, require_well_formed, told
+from marline.campaign.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
 from marline.campaign.run_directory import decisive_sha256
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
@@ -37,7 +37,7 @@ def require_belonging(folder: Path) -> None:
 
     What is damaged is left to its readers, who may know how to do without it.
     """
-    problems = ()
+    problems: tuple[str, ...] = ()
     for _ in range(2):  # a second time, because a writer may have gone on between the reading of two parts
         events = Ledger(folder).events()
         require_well_formed(folder, events)
@@ -146,10 +146,11 @@ def _contradictions(
         for kind in ("logs", "policies", "learners"):
             home = history.deployment(int(number)) / kind
             if kind in parts and not home.exists():
-                yield f"{home} is missing, and {checkpoint} was made with it"
+                lost = "these logs cannot be made again" if kind == "logs" else f"{checkpoint} was made with it"
+                yield f"{home} is missing, and {lost}"
             elif kind in parts and parts[kind] != _list_sha256(home):
                 yield from _if_sound(home, f"{home} is not what {checkpoint} was made with: it is of another run")
-    if "ledger" in made and events:
+    if "ledger" in made and events and REBUILT not in events[0].body:
         number = int(made["ledger"]["number"])
         if len(events) < number or told(events[:number]) != made["ledger"]["told"]:
             yield (

@@ -21,6 +21,7 @@ from marline.campaign.diverging import sentence
 from marline.campaign.teams import read_policies
 from marline.data import dataset
 from marline.data.channels import Channels
+from marline.data.checkpoints import versions
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.errors import DivergenceWarning, MarlineError, require, require_name
@@ -104,7 +105,7 @@ class DistributedCampaign:
                     resources={f"node:{site.node}": 1e-3},  # every machine has 1 of itself
                     runtime_env=cluster.environment(),
                 )
-                homes[agent] = actor.remote(agent, site, plan, cluster.versions())
+                homes[agent] = actor.remote(agent, site, plan, versions())
             try:
                 yield DistributedCampaign(homes, seed, rows_per_deployment)
             finally:

@@ -31,6 +31,7 @@ from marline.errors import ConfigError, CorruptionError
 FILE = "ledger.sqlite"
 HEAD = "ledger.head"
 ANCHORED = "anchored"  # in the first event: there is a `ledger.head`
+REBUILT = "rebuilt"  # in the first event: an earlier ledger was lost, and files told what they could
 SCHEMA = 1
 LARGEST = 1 << 30  # bytes: SQLite keeps no larger database in memory
 _TABLE = """

@@ -23,6 +23,7 @@ from marline.campaign.history import History
 from marline.campaign.parcels import Parcel
 from marline.configuration import RunConfig
 from marline.data import dataset
+from marline.data.checkpoints import versions
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes
 from marline.data.scratch import scratch_directory
@@ -139,7 +140,7 @@ class _Run:
 
     def _start(self, part: Part) -> None:
         given = {other.place: parcels.pack(self._history(other.place)) for other in (part, *self._needs(part))}
-        order = Order(part, self._config, given, self._pinned, self._trusted, cluster.versions())
+        order = Order(part, self._config, given, self._pinned, self._trusted, versions())
         # no retries of Ray's own: it would begin with what was given at first, we begin with what came back since
         work = self._ray.remote(_stream).options(
             num_cpus=1,

@@ -13,7 +13,7 @@ import numpy as np
 
 from marline.campaign.gates import compare_returns
 from marline.campaign.history import History, Record, identity, list_sha256
-from marline.campaign.ledger import ANCHORED, Event, Ledger
+from marline.campaign.ledger import ANCHORED, REBUILT, Event, Ledger
 from marline.campaign.lineage import lineage
 from marline.campaign.run_directory import configuration_sha256
 from marline.data import dataset
@@ -49,7 +49,8 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
     if ("created", 0, None) not in known:
         agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
         body = {"run.json": configuration_sha256(folder / "run.json"), "data": list_sha256(folder / "data")}
-        yield "created", 0, {**body, "rows": agents, ANCHORED: True}
+        rebuilt = {REBUILT: True} if tuned or offline.steps() else {}
+        yield "created", 0, {**body, "rows": agents, ANCHORED: True, **rebuilt}
     trained = offline.checkpoint(offline_updates)
     if ("trained", 0, None) not in known and trained.exists():
         body = {"updates": offline_updates, "checkpoint": list_sha256(trained), "identity": identity(trained)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,8 @@ def _sizes(
 
 def _table(columns: Mapping[str, list[Any]]) -> Table:
     try:
-        import pandas
+        pandas = importlib.import_module("pandas")
     except ImportError:
-        return np.rec.fromarrays([np.asarray(values) for values in columns.values()], names=list(columns))
+        kinds = [(name, np.asarray(values).dtype) for name, values in columns.items()]
+        return np.rec.array(list(zip(*columns.values(), strict=True)), dtype=np.dtype(kinds))
     return pandas.DataFrame(columns)

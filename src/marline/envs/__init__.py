@@ -117,6 +117,7 @@ __all__ = [
     "Smax",
     "StarCraft",
     "Rendering",
+    "Robot",
     "Scaled",
     "Simulator",
     "Task",

@@ -31,7 +31,8 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Task:
     if isinstance(found, Task) and not isinstance(found, type):
         made = found
     elif isinstance(found, type) and dataclasses.is_dataclass(found) and options:
-        made = _called(name, lambda: found(**options))
+        kind: Any = found
+        made = _called(name, lambda: kind(**options))
         require(isinstance(made, Task), f"task {name!r} is no task: see marline.testing.check_task")
         options = {}
     else:

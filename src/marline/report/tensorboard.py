@@ -37,7 +37,7 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
                 events.append(Event(step=step, summary=summary))
 
-            def write(path: Path, events: Sequence[Event] = events) -> None:
+            def write(path: Path, events: Sequence[Any] = events) -> None:
                 writer = RecordWriter(str(path))
                 for event in events:
                     writer.write(event.SerializeToString())
