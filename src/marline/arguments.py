@@ -121,8 +121,7 @@ def fit(value: Any, hint: Any, what: str) -> Any:
         return given if all(fitted[names[key]] is part for key, part in given.items()) else fitted
     if inner and origin in (Collection, Sequence, Iterable):
         require(not isinstance(value, str | bytes), _told(value, hint, what))  # or its letters would be taken
-        parts: Iterable[Any] = value
-        return [fit(part, inner[0], f"an entry of {what}") for part in parts]
+        return [fit(part, inner[0], f"an entry of {what}") for part in typing.cast(Iterable[Any], value)]
     return value
 
 

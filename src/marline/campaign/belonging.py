@@ -45,7 +45,7 @@ def require_belonging(folder: Path) -> None:
         problems = examine(folder, events).problems
         if not problems:
             return
-    raise CorruptionError(problems[0])
+    raise CorruptionError(next(iter(problems)))
 
 
 def examine(folder: Path, events: Sequence[Event] = ()) -> Found:

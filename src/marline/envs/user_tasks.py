@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,8 +32,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Task:
     if isinstance(found, Task) and not isinstance(found, type):
         made = found
     elif isinstance(found, type) and dataclasses.is_dataclass(found) and options:
-        kind: Any = found
-        made = _called(name, lambda: kind(**options))
+        made = _called(name, functools.partial(found, **options))
         require(isinstance(made, Task), f"task {name!r} is no task: see marline.testing.check_task")
         options = {}
     else:
