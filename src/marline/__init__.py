@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, ContinuousCQL
     from marline.campaign.campaign import Campaign
     from marline.campaign.distributed import DistributedCampaign, Site
+    from marline.campaign.studies import Study
     from marline.collection import collect_random
     from marline.correction import Correction, correct
     from marline.data.channels import Channels
@@ -41,6 +42,8 @@ __version__ = "0.1.0"
 
 # where each public name lives; imported on first use, so that `marline --help` need not wait for JAX
 _HOMES = {
+    # studies: samplers and seeds compared on a task
+    "Study": "campaign.studies",
     # campaigns on logs
     "Campaign": "campaign.campaign",
     "DistributedCampaign": "campaign.distributed",
@@ -122,6 +125,7 @@ __all__ = [
     "Shuffled",
     "Site",
     "Spec",
+    "Study",
     "Task",
     "Transition",
     "TwoStageDistance",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,39 +19,34 @@ from rich.table import Table
 
 import marline
 from marline import film
-from marline.algorithms import ALGORITHMS, TD3BC
-from marline.algorithms.algorithm import hidden_widths
-from marline.campaign import study
+from marline.algorithms import ALGORITHMS
 from marline.campaign.belonging import require_belonging
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
 from marline.campaign.ledger import Event, Ledger
-from marline.campaign.lock import writing
-from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
+from marline.campaign.studies import Study
+from marline.campaign.study import evaluation_key, resume_command, world_key
 from marline.campaign.teams import chosen, read_policies
 from marline.campaign.timeline import timeline
 from marline.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.collection import rollout
 from marline.configuration import RunConfig
-from marline.console import ProgressDisplay, resumable, say, say_json
+from marline.console import resumable, say, say_json
 from marline.data import checkpoints, dataset
 from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.files import require_writable
-from marline.data.manifest import require_file_name
 from marline.data.plain import require_plain_path
-from marline.data.provenance import record_start
 from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.envs import TASKS, channels_of, make_task
-from marline.errors import DIVERGED, ConfigError, CorruptionError, require
+from marline.errors import DIVERGED, CorruptionError, require
 from marline.options import read_pairs
-from marline.planning import plan_study, rehearse
+from marline.planning import plan_study
 from marline.policy import RandomPolicy
 from marline.rollout import Policies
 from marline.runtime import set_up_jax
-from marline.selection import select_samplers
 from marline.shell import command, quoted
 from marline.types import AgentID
 
@@ -64,27 +58,10 @@ def run(options: cli.Run) -> int:
     """`marline run`."""
     engine = make_engine(options.engine, options.address)
     logs = None if options.data is None else _given_logs(options)
-    config = configure(options, logs)
     set_up_jax()
-    specs = make_task(options.task).specs
-    for agent in specs:
-        require_file_name(agent, "agent", ConfigError)
-    is_new = not (options.run / "run.json").exists()
-    num_rows = {agent: len(logs[agent]) if logs is not None else config.dataset_size or 0 for agent in specs}
-    sizes = {agent: (spec, num_rows[agent]) for agent, spec in specs.items()}
-    if is_new:
-        require_room(options.run, config, sizes)
-        study.plan(options.run, config)  # or refuse it here
-    # before anything is written: an environment of the user's may do anything when it is first played
-    played = study.random_play(config) if logs is None and is_new else None
-    config = _create(options.run, config)
-    with writing(options.run):
-        if logs is not None:
-            study.keep_data(options.run, logs, str(options.data))
-        elif played is not None:
-            study.keep_play(options.run, config, played)
-    del logs, played  # which the run directory holds now
-    return _finish(options.run, config, engine, json=options.json)
+    study = Study.start(options.run, configure(options, logs), logs, source=str(options.data))
+    del logs  # which the run directory holds now
+    return _finish(study, engine, json=options.json)
 
 
 def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
@@ -109,26 +86,6 @@ def configure(options: cli.Run, logs: Mapping[AgentID, Dataset] | None = None) -
     )
 
 
-def _create(folder: Path, config: RunConfig) -> RunConfig:
-    """Make a run directory, or let the run there gain what it lacks and say so."""
-    if not (folder / "run.json").exists():
-        return study.create(folder, config)
-    before, after = RunConfig.read(folder / "run.json"), study.plan(folder, config)
-    if after != before:
-        with writing(folder):
-            study.create(folder, config)
-    for what, named, had, has in (
-        ("seeds", config.seeds, before.seeds, after.seeds),
-        ("samplers", config.samplers, before.samplers, after.samplers),
-    ):
-        gained, kept = [one for one in has if one not in had], [one for one in had if one not in named]
-        if gained:
-            print(f"note: {folder} gains the {what} {', '.join(map(str, gained))}", file=sys.stderr)
-        if kept:
-            print(f"note: {folder} keeps the {what} {', '.join(map(str, kept))}", file=sys.stderr)
-    return after
-
-
 def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
     """The logs of `--data`, checked, in the order of the task's agents."""
     assert options.data is not None
@@ -145,10 +102,7 @@ def _given_logs(options: cli.Run) -> dict[AgentID, Dataset]:
 
 def resume(options: cli.Resume) -> int:
     """`marline resume`."""
-    config = RunConfig.read(require_run(options.run))
-    require_belonging(options.run)
-    if config.task is not None:
-        make_task(config.task)  # which refuses code that nobody said to trust
+    study = Study.open(options.run)
     set_up_jax()
     engine = make_engine(options.engine, options.address)
     different = _other_versions(options.run)
@@ -157,26 +111,8 @@ def resume(options: cli.Resume) -> int:
     if different:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
-        config = _create(options.run, _more(config, options))
-    return _finish(options.run, config, engine, json=options.json)
-
-
-def _more(config: RunConfig, options: cli.Resume) -> RunConfig:
-    """What `--seeds` and `--sampler` add to a run; `ConfigError` where it cannot be."""
-    require(config.task is not None, f"{options.run} is the campaign of one team: it has one seed and one sampler")
-    num_seeds = len(config.seeds) if options.seeds is None else options.seeds
-    require(num_seeds >= 1, f"--seeds is {options.seeds}, but a run has at least 1")
-    members = list(config.algorithm.values()) if isinstance(config.algorithm, Mapping) else [config.algorithm]
-    added = select_samplers(options.sampler, hidden=hidden_widths(members[0]), present=config.samplers)
-    wanted = dataclasses.replace(
-        config,
-        seeds=tuple(range(num_seeds)),
-        samplers={**config.samplers, **added.samplers},
-        matches={**config.matches, **added.matches},
-    )
-    if (options.run / "data" / dataset.MANIFEST).exists():  # otherwise it was killed before anything was computed
-        rehearse(wanted, dataset.outline(options.run / "data"))
-    return wanted
+        study.extend(seeds=options.seeds, samplers=options.sampler)
+    return _finish(study, engine, json=options.json)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -209,11 +145,11 @@ def play(options: cli.Play) -> int:
     set_up_jax()
     if config is None or options.run is None:
         who, number, seed = "at random", -1, options.seed or 0
-        key = study.world_key(seed, "evaluation")
+        key = world_key(seed, "evaluation")
         team: Policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
     else:
         seed = chosen(options.seed, config.seeds, "seed")
-        key = study.evaluation_key(config, seed)
+        key = evaluation_key(config, seed)
         who = None if options.deployment == 0 else chosen(options.sampler, tuple(config.samplers), "sampler")
         sizes = dataset.outline(options.run / "data")
         number, _, team = read_policies(options.run / f"seed-{seed}", config, sizes, who, options.deployment)
@@ -245,34 +181,29 @@ def play(options: cli.Play) -> int:
 
 def demo(folder: Path) -> int:
     """`marline demo`: the main job, small."""
-    samplers, matches = select_samplers(("otc-value", "uniform", "shuffled", "online-matched"))
-    config = RunConfig(
+    set_up_jax()
+    demonstration = Study.create(
+        folder,
         task="cooperative-navigation-3",
-        algorithm=TD3BC(hidden=(64, 64), alpha_bc=100.0),
-        samplers=samplers,
-        matches=matches,
-        seeds=(0, 1, 2, 3),
+        algorithm="td3-bc(hidden=(64, 64), alpha_bc=100)",
+        seeds=4,
         dataset_size=100_000,
         rows_per_deployment=1000,
         offline_updates=2500,
         deployments=3,
         updates=250,
     )
-    set_up_jax()
-    study.create(folder, config)
-    return _finish(folder, config, make_engine("local"), json=False)
+    return _finish(demonstration, make_engine("local"), json=False)
 
 
-def _finish(folder: Path, config: RunConfig, engine: Engine, *, json: bool) -> int:
+def _finish(study: Study, engine: Engine, *, json: bool) -> int:
     """Run what is left of a study, then write its report."""
-    began = time.monotonic()
-    with resumable(study.resume_command(folder, config)), writing(folder):
-        record_start(folder)
-        shares = engine.plan(config.seeds)
-        updates = config.offline_updates + len(config.samplers) * config.deployments * config.updates
-        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
-        with ProgressDisplay([(_label(share), updates * len(share)) for share in shares], quiet=json) as progress:
-            engine.run(folder, config, shares, progress.advance)
+    began, folder, config = time.monotonic(), study.folder, study.config
+    for note in study.notes:
+        print(f"note: {note}", file=sys.stderr)
+    say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
+    with resumable(resume_command(folder, config)):
+        study.run(engine=engine, progress=not json)
     from marline import report as reporting
 
     page = reporting.write_report([folder], folder / "report.html")
@@ -298,11 +229,6 @@ def _diverged(folder: Path, config: RunConfig) -> Iterator[str]:
             for stop in stops(History(folder / f"seed-{seed}" / name).records()):
                 if (stop.deployment == 0) == (name == "offline"):  # all records begin with a copy of the offline one
                     yield f"seed {seed}, {name}: {sentence(stop, folder)}"
-
-
-def _label(seeds: Iterable[int]) -> str:
-    seeds = list(seeds)
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
 
 
 def report(options: cli.Report) -> int:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from marline.campaign.history import OFFLINE, History, identity, list_sha256
 from marline.campaign.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
-from marline.campaign.run_directory import decisive_sha256
+from marline.campaign.run_directory import configuration_sha256, decisive_sha256
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
+from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError
 
@@ -76,6 +77,7 @@ def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
                 problems += _if_sound(checkpoint, sentence)
         problems += _of_other_policies(folder, history)
     problems += _of_other_logs(folder)
+    problems += _of_other_starts(folder)
     return Found(tuple(f"{problem}; restore a copy" for problem in problems), tuple(notes))
 
 
@@ -168,6 +170,13 @@ def _of_other_logs(folder: Path) -> Iterator[str]:
     configuration = folder / "run.json"
     if source is not None and source != decisive_sha256(configuration):
         yield f"{configuration} is not what {folder / 'data'} came with: one of them was altered, or is of another run"
+
+
+def _of_other_starts(folder: Path) -> Iterator[str]:
+    """Every start of a study tells by which configuration it was."""
+    known = recorded_configurations(folder)
+    if known and configuration_sha256(folder / "run.json") not in known:
+        yield f"{folder / 'run.json'} is none by which this run was ever started: it was altered, or is of another run"
 
 
 def _of_other_policies(folder: Path, history: History) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,10 +14,11 @@ import numpy as np
 from marline import plugins
 from marline.arguments import checked_arguments
 from marline.campaign import study
+from marline.campaign.belonging import require_belonging
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.lock import writing
 from marline.campaign.room import require_room
-from marline.campaign.run_directory import require_run
+from marline.campaign.run_directory import configuration_sha256, require_run
 from marline.configuration import RunConfig
 from marline.console import ProgressDisplay
 from marline.data import dataset
@@ -27,7 +29,7 @@ from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, require, require_name
-from marline.planning import AlgorithmChoice, SamplerChoice, plan_study, rehearse
+from marline.planning import AlgorithmChoice, SamplerChoice, plan_study, rehearse, widths
 from marline.report import write_report
 from marline.report.comparison import Comparison, compare, last_deployment
 from marline.report.records import Run, read_run
@@ -45,10 +47,11 @@ class Study:
     Attributes:
         folder: the run directory.
         config: what the run is.
+        notes: what it gained and what it kept when it was begun again, one sentence each.
     """
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: RunConfig, notes: Sequence[str] = ()) -> None:
+        self.folder, self.config, self.notes = folder, config, tuple(notes)
 
     @staticmethod
     @checked_arguments
@@ -88,23 +91,25 @@ class Study:
         specs = make_task(config.task or "").specs
         for agent in specs:
             require_file_name(agent, "agent", ConfigError)
-        if not (folder / "run.json").exists():
-            require_room(folder, config, _sizes(specs, config, logs))
-            study.plan(folder, config)  # or refuse it here
-            # before anything is written: an environment of the user's may do anything when it is first played
-            played = study.random_play(config) if logs is None else None
-        else:
-            played = None
-        if (folder / "run.json").exists() and RunConfig.read(folder / "run.json") != study.plan(folder, config):
+        path = folder / "run.json"
+        study.plan(folder, config)  # or refuse it here
+        if path.exists():
+            before = RunConfig.read(path)
             with writing(folder):
-                study.create(folder, config)
-        whole = study.create(folder, config)
+                whole = study.create(folder, config)
+                if logs is not None:
+                    study.keep_data(folder, logs, source)
+            return Study(folder, whole, _growth(folder, config, before, whole))
+        require_room(folder, config, _sizes(specs, config, logs))
+        # before anything is written: an environment of the user's may do anything when it is first played
+        played = study.random_play(config) if logs is None else None
+        study.create(folder, config)
         with writing(folder):
             if logs is not None:
                 study.keep_data(folder, logs, source)
             elif played is not None:
-                study.keep_play(folder, whole, played)
-        return Study(folder, whole)
+                study.keep_play(folder, config, played)
+        return Study(folder, config)
 
     @staticmethod
     @checked_arguments
@@ -127,6 +132,7 @@ class Study:
         config = RunConfig.read(path)
         require(config.task is not None, f"{folder} is a campaign in the real world; go on with marline.Campaign.open")
         make_task(config.task or "")  # which refuses code that nobody said to trust
+        require_belonging(path.parent)
         return Study(path.parent, config)
 
     @checked_arguments
@@ -137,11 +143,12 @@ class Study:
             seeds: how many it is to have, or which more.
             samplers: as for `create`.
         """
-        config = more(self.config, seeds, samplers)
+        before, config = self.config, more(self.config, seeds, samplers)
         if (self.folder / "data" / dataset.MANIFEST).exists():  # else nothing was computed yet
             rehearse(config, dataset.outline(self.folder / "data"))
         with writing(self.folder):
             self.config = study.create(self.folder, config)
+        self.notes = _growth(self.folder, config, before, self.config)
         return self
 
     @checked_arguments
@@ -162,7 +169,7 @@ class Study:
         """
         engine = make_engine(engine, address) if isinstance(engine, str) else engine
         with writing(self.folder):
-            record_start(self.folder)
+            record_start(self.folder, configuration_sha256(self.folder / "run.json"))
             shares = engine.plan(self.config.seeds)
             if callable(progress):
                 engine.run(self.folder, self.config, shares, progress)
@@ -245,17 +252,26 @@ class Study:
         return html_table(title, ("sampler", "deployment", "mean return", "seeds"), rows)
 
 
+def _growth(folder: Path, wanted: RunConfig, before: RunConfig, after: RunConfig) -> tuple[str, ...]:
+    """What a run that was there already gained by being begun again, and what it has beyond what was wanted."""
+    notes = []
+    for what, named, had, has in (
+        ("seeds", wanted.seeds, before.seeds, after.seeds),
+        ("samplers", wanted.samplers, before.samplers, after.samplers),
+    ):
+        gained, kept = [one for one in has if one not in had], [one for one in had if one not in named]
+        notes += [f"{folder} gains the {what} {', '.join(map(str, gained))}"] if gained else []
+        notes += [f"{folder} keeps the {what} {', '.join(map(str, kept))}"] if kept else []
+    return tuple(notes)
+
+
 def more(config: RunConfig, seeds: int | Sequence[int] | None, samplers: SamplerChoice) -> RunConfig:
     """A study with more seeds and samplers; `ConfigError` where it cannot have them."""
-    from dataclasses import replace
-
-    from marline.planning import widths
-
     require(config.task is not None, "a campaign is of one team: it has one seed and one sampler")
     numbers = config.seeds if seeds is None else tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     require(len(numbers) > 0, f"seeds is {seeds}, but a run has at least 1")
     added = select_samplers(samplers, hidden=widths(config.algorithm), present=config.samplers)
-    return replace(
+    return dataclasses.replace(
         config,
         seeds=tuple(dict.fromkeys((*config.seeds, *numbers))),
         samplers={**config.samplers, **added.samplers},

@@ -30,8 +30,9 @@ from marline.data import dataset
 from marline.data.checkpoints import tree_sha256
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
-from marline.data.files import atomic_json
+from marline.data.files import atomic_json, json_sha256
 from marline.data.plain import require_plain_run
+from marline.data.provenance import record_start
 from marline.data.scratch import is_scratch
 from marline.envs import Drifting, Task, make_task
 from marline.errors import ConfigError, CorruptionError
@@ -81,7 +82,10 @@ def create(folder: Path, config: RunConfig) -> RunConfig:
     """
     whole, path = plan(folder, config), folder / "run.json"
     document = whole.to_json()
-    if not path.exists() or RunConfig.read(path) != whole:
+    if not path.exists():
+        atomic_json(path, document)
+    elif RunConfig.read(path) != whole:
+        record_start(folder, json_sha256(document))  # first, or a kill in between would leave one that is not known
         atomic_json(path, document)
     return whole
 

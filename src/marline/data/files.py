@@ -64,7 +64,16 @@ def atomic_bytes(path: Path, data: bytes) -> None:
 
 def atomic_json(path: Path, value: object) -> None:
     """Put a JSON file in place in one step; see `write_atomically` and `to_json`."""
-    atomic_bytes(path, to_json(value, indent=2).encode() + b"\n")
+    atomic_bytes(path, _json_bytes(value))
+
+
+def json_sha256(value: object) -> str:
+    """SHA-256, in hexadecimal, of the file that `atomic_json` writes."""
+    return hashlib.sha256(_json_bytes(value)).hexdigest()
+
+
+def _json_bytes(value: object) -> bytes:
+    return to_json(value, indent=2).encode() + b"\n"
 
 
 @contextlib.contextmanager

@@ -19,12 +19,18 @@ from marline.errors import CorruptionError
 FILE = "provenance.jsonl"
 PACKAGES = ("jax", "jaxlib", "numpy")  # beside marline and Python, what a bit of a result may depend on
 FIELDS = ("date", "command", "marline", "commit", "python", *PACKAGES, "device", "cores")
+CONFIGURATION = "run.json"
 Start = dict[str, str]
 
 
-def record_start(folder: Path) -> None:
-    """Remember in a run directory that this process works on it from now on."""
-    append_line(folder / FILE, start())
+def record_start(folder: Path, configuration: str) -> None:
+    """Remember in a run directory that this process works on it from now on, and by which configuration.
+
+    Args:
+        folder: the run directory.
+        configuration: SHA-256 of its run.json, or of what that is to be in a moment.
+    """
+    append_line(folder / FILE, {**start(), CONFIGURATION: configuration})
 
 
 def start() -> Start:
@@ -67,19 +73,33 @@ def read_starts(folder: Path) -> list[Start]:
         CorruptionError: a line is of another form.
     """
     path = folder / FILE
-    if not path.is_file():
-        return []
-    starts: list[Start] = []
+    return [{name: line.get(name, "") for name in FIELDS} for line in _lines(path)]
+
+
+def recorded_configurations(folder: Path) -> set[str]:
+    """SHA-256 of every run.json that the run had, as far as its starts tell; errors as of `read_starts`."""
+    return {line[CONFIGURATION] for line in _lines(folder / FILE) if CONFIGURATION in line}
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
     for line in read_lines(path):
         if not isinstance(line, dict) or not all(isinstance(value, str) for value in line.values()):
             raise CorruptionError(f"{path} holds a line that tells of no start; restore a copy, or remove the file")
-        starts.append({name: line.get(name, "") for name in FIELDS})
-    return starts
+        found.append(line)
+    return found
 
 
 def merged(starts: Sequence[Start]) -> Start:
     """One entry for all starts: what they have in common, or all that they say, joined by "; "."""
     return {name: "; ".join(dict.fromkeys(start[name] for start in starts if start[name])) for name in FIELDS}
+
+
+def sentence(start: Start) -> str:
+    """A start in a line for people."""
+    versions = ", ".join(f"{name} {start[name]}" for name in ("marline", *PACKAGES) if start[name])
+    commit = f", commit {start['commit']}" if start["commit"] else ""
+    return f"`{start['command']}` on {start['date']}: {versions}{commit}, Python {start['python']}, {start['device']}."
 
 
 def to_text(starts: Sequence[Start]) -> str:

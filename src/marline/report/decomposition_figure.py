@@ -15,6 +15,7 @@ from marline.report.appearance import Look, looks, shorten
 from marline.report.decomposition import Decomposition, Step, decompositions
 from marline.report.records import Run, read_run
 from marline.report.statements import finding_text, interval
+from marline.report.svg import metadata
 
 WIDTH = 340  # of a telephone, less its margins
 TITLE, ROW, INSET = 30, 56, 6
@@ -95,6 +96,7 @@ def draw_decompositions(runs: Sequence[Run]) -> str | None:
             '<svg class="parts" xmlns="http://www.w3.org/2000/svg" '
             f'viewBox="0 0 {width} {top}" width="{width}" role="img">',
             "<title>Where the differences come from</title>",
+            *metadata(runs),
             f"<style>{STYLE}{SHAPES}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
             f'<rect class="paper" x="0.5" y="0.5" width="{width - 1}" height="{top - 1}" rx="8"/>',
             *parts,

@@ -53,6 +53,16 @@ def returns_panel(run: Run, looks: Looks) -> Panel | None:
     return _panel("Return after each deployment", note, traces)
 
 
+def last_world_panel(run: Run, looks: Looks) -> Panel | None:
+    """Return in one fixed world, that of after the last deployment, where the world drifts."""
+    traces = []
+    for name in _in_order(run, looks):
+        curves = [run.curve(name, seed, "return_in_last_world") for seed in run.seeds]
+        traces.append(_line(over(curves, np.mean), looks[name], "mean"))
+    note = "The team of after each deployment in the world of after the last: what changes is the team's doing alone."
+    return _panel("Return in the last world", note, traces)
+
+
 def difference_panel(run: Run, looks: Looks) -> Panel | None:
     """Paired difference to uniform replay after every deployment, with its interval."""
     if run.baseline is None:

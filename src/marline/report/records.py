@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from marline.data.files import read_regular
 from marline.data.plain import require_plain_run
+from marline.data.provenance import Start, read_starts
 from marline.errors import ConfigError, CorruptionError
 
 SCHEMA = 1
@@ -59,6 +60,7 @@ class Run:
         policies: of each (sampler, seed) the sha256 of the files of the last team.
         dataset: data/dataset.json, or nothing.
         torn: files whose last line was cut and left out.
+        starts: by what command, when, where and with which versions it was computed; none where it does not say.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Run:
     policies: Mapping[tuple[str, int], Mapping[str, str]]
     dataset: Mapping[str, Any]
     torn: tuple[Path, ...]
+    starts: tuple[Start, ...] = ()
 
     @property
     def task(self) -> str:
@@ -125,10 +128,10 @@ class Run:
         every = f"{planned} {'seed' if planned == 1 else 'seeds'}"
         return f"{deployed} of {every}" if 0 < deployed < planned else every
 
-    def curve(self, sampler: str, seed: int) -> dict[int, float]:
-        """Return by deployment, finite or not, as far as it has been measured."""
+    def curve(self, sampler: str, seed: int, name: str = "return") -> dict[int, float]:
+        """Return by deployment, finite or not, as far as it has been measured; or another number of the whole team."""
         lines = self.lines.get((sampler, seed), {})
-        return {deployment: float(line["return"]) for deployment, line in lines.items() if "return" in line}
+        return {deployment: float(line[name]) for deployment, line in lines.items() if _is_number(line.get(name))}
 
     def returns(self, sampler: str, deployment: int) -> dict[int, float]:
         """Return by seed, of the seeds that have got there with a finite one."""
@@ -189,6 +192,7 @@ def read_run(path: Path) -> Run:
         policies=policies,
         dataset=dataset,
         torn=tuple(torn),
+        starts=tuple(read_starts(path)),
     )
 
 

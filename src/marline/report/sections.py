@@ -17,6 +17,7 @@ from marline.report.figures import (
     difference_panel,
     distance_axis,
     fresh_share_panel,
+    last_world_panel,
     matched_panel,
     returns_panel,
     shuffled_panel,
@@ -69,6 +70,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
             for file, value in hashes.items()
         ],
         "command": command(run),
+        "starts": [{name: shorten(value, 400) for name, value in start.items()} for start in run.starts],
     }
 
 
@@ -94,6 +96,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
     groups = {
         "": [
             returns_panel(run, looks),
+            last_world_panel(run, looks),
             difference_panel(run, looks),
             shuffled_panel(run, looks),
             matched_panel(run, looks),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from marline.data import provenance
 from marline.data.files import write_output
 from marline.errors import ConfigError, require_name
 from marline.report.appearance import Look, looks, number, shorten
@@ -97,6 +98,7 @@ def draw(runs: Sequence[Run]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img">',
         f"<title>{escape('; '.join(_title(run) for run in runs))}</title>",
+        *metadata(runs),
         f"<style>{STYLE}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
         f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         *legend,
@@ -110,6 +112,12 @@ def draw(runs: Sequence[Run]) -> str:
         if right is not None:
             parts += _panel(right, "paired seeds, 95 % interval", shown, LEFT + PANEL + GAP, offset + TOP)
     return "\n".join([*parts, "</svg>\n"])
+
+
+def metadata(runs: Sequence[Run]) -> list[str]:
+    """Where the numbers of runs come from, for a figure to keep; nothing where none says."""
+    starts = [start for run in runs for start in run.starts]
+    return [f"<metadata>{escape(provenance.to_text(starts))}</metadata>"] if starts else []
 
 
 def _title(run: Run) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from marline.data import provenance
 from marline.data.files import write_output
 from marline.report.appearance import digits, looks, number, plural, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
@@ -54,8 +55,13 @@ DIFFERENCES = (
     "p_sign_flip",
     "margin",
     "finding",
+    *provenance.FIELDS,
 )
-COLUMNS: tuple[str, ...] = ("run", "task", "algorithm", "sampler", "seed", "deployment", "return", *DIAGNOSTICS)
+COLUMNS: tuple[str, ...] = (
+    *("run", "task", "algorithm", "sampler", "seed", "deployment", "return", "return_in_last_world"),
+    *DIAGNOSTICS,
+    *provenance.FIELDS,
+)
 
 
 NOTE = "± is one standard deviation between seeds; brackets are 95 % intervals of paired differences by Student's t."
@@ -107,7 +113,8 @@ def write_differences(runs: Sequence[Path], path: Path) -> Path:
 
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
-    text = "\n\n".join(markdown(read_run(run)) for run in runs) + "\n"
+    read = [read_run(run) for run in runs]
+    text = "\n\n".join("\n".join([markdown(run), *_origins(run)]) for run in read) + "\n"
     write_output(path, text)
     return path
 
@@ -174,6 +181,7 @@ def _differences(run: Run) -> list[dict[str, Any]]:
             "first": comparison.a,
             "second": comparison.b,
             "seeds": len(comparison.seeds),
+            **provenance.merged(run.starts),
         }
         for sampler, part, comparison in [*references, *parts]
     ]
@@ -184,10 +192,10 @@ def _known(value: float) -> float | None:
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    rows = []
+    rows, origin = [], provenance.merged(run.starts)
     for (sampler, seed), lines in sorted(run.lines.items(), key=lambda item: _position(run, *item[0])):
         diagnostics = {name: over_agents(run.diagnostic(sampler, seed, name)) for name in DIAGNOSTICS}
-        values = run.curve(sampler, seed)
+        values, fixed = run.curve(sampler, seed), run.curve(sampler, seed, "return_in_last_world")
         for deployment in sorted(lines):
             rows.append(
                 {
@@ -198,7 +206,9 @@ def _rows(run: Run) -> list[dict[str, Any]]:
                     "seed": seed,
                     "deployment": deployment,
                     "return": values.get(deployment),
+                    "return_in_last_world": fixed.get(deployment),
                     **{name: curve.get(deployment) for name, curve in diagnostics.items()},
+                    **origin,
                 }
             )
     return rows
@@ -233,6 +243,11 @@ def markdown(run: Run) -> str:
             *(["", *known] if known else []),
         ]
     )
+
+
+def _origins(run: Run) -> list[str]:
+    """Where the numbers of a run come from: lines of Markdown, none where it does not say."""
+    return [line for start in run.starts for line in ("", f"Made by {_plain(provenance.sentence(start), 1000)}")]
 
 
 def standings_table(run: Run) -> list[str]:
