@@ -2,23 +2,24 @@
 
     python experiments/refresh.py                  # everything, about an hour on two cores
     python experiments/refresh.py predator-prey    # one part
+    python experiments/refresh.py --quick --runs /tmp/runs --results /tmp/results   # whether it works
 
 `staleness` asks what a refresh may cost: as many candidates per update in fewer and larger refreshes, and more
 candidates at the same distance. Each part is a run directory under runs/, resumed where it was left; results/ gets
 each run's returns, and what they come to is printed; `experiments/verdicts.py` writes it into the pages.
 """
 
+import argparse
 import dataclasses
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from marline import cli, commands
+from marline import Study
 from marline.algorithms import TD3BC
-from marline.campaign import study
-from marline.configuration import RunConfig
+from marline.errors import require_name
 from marline.evaluation import MIN_SEEDS, equality, equality_margin, paired_difference
+from marline.report import write_csv
 from marline.report.records import Run, read_run
 from marline.report.statements import interval
 from marline.runtime import set_up_jax
@@ -39,6 +40,24 @@ def refreshed(every: int, groups: int) -> OTC:
     return dataclasses.replace(VALUE, **REFRESHED, refresh_every=every, num_groups=groups)
 
 
+SIZE = {
+    "seeds": 5,
+    "dataset_size": 200_000,
+    "rows_per_deployment": 2000,
+    "offline_updates": 20_000,
+    "deployments": 5,
+    "updates": 2000,
+    "evaluation_episodes": 100,
+}
+QUICK = SIZE | {
+    "seeds": 2,
+    "dataset_size": 400,
+    "rows_per_deployment": 20,
+    "offline_updates": 4,
+    "deployments": 1,
+    "updates": 4,
+    "evaluation_episodes": 2,
+}
 STALE: dict[str, Sampler] = {
     "uniform": Uniform(),
     "otc-value": VALUE,
@@ -107,31 +126,31 @@ def table(run: Run) -> list[str]:
     return [*lines, ""]
 
 
-def main(parts: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them unless given")
+    parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    for part in options.parts:
+        require_name(part, PARTS, "part")
     set_up_jax()
-    results = Path("results")
-    results.mkdir(exist_ok=True)
-    for part in parts or PARTS:
+    for part in options.parts or PARTS:
         task, samplers = PARTS[part]
-        folder = Path("runs") / f"refresh-{part}"
-        config = RunConfig(
+        study = Study.create(
+            options.runs / f"refresh-{part}",
             task=task,
-            algorithm=TD3BC(hidden=(64, 64), alpha_bc=100.0),
-            samplers=samplers,
-            seeds=(0, 1, 2, 3, 4),
-            rows_per_deployment=2000,
-            offline_updates=20_000,
-            deployments=5,
-            updates=2000,
-            dataset_size=200_000,
+            algorithm=TD3BC(hidden=(4,) if options.quick else (64, 64), alpha_bc=100.0),
+            samplers=dict(list(samplers.items())[:3]) if options.quick else samplers,
+            **(QUICK if options.quick else SIZE),
         )
-        study.create(folder, config)
-        commands.resume(cli.Resume(folder))
-        commands.report(cli.Report(runs=(folder,), csv=results / f"{folder.name}.csv"))
-    done = [run for part in PARTS if (run := Path("runs") / f"refresh-{part}").exists()]
-    lines = [line for run in done for line in table(read_run(run))]
-    print(*lines, sep="\n")
+        study.run()
+        study.report()
+        write_csv([study.folder], options.results / f"{study.folder.name}.csv")
+    done = [run for part in PARTS if (run := options.runs / f"refresh-{part}").exists()]
+    print(*[line for run in done for line in table(read_run(run))], sep="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
