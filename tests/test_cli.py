@@ -144,9 +144,8 @@ def test_a_run_that_its_world_refuses_leaves_nothing(
 
 
 def test_a_report_that_cannot_be_written_whole_is_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from marline.flags import configure
-
     from marline.campaign import study
+    from marline.commands import configure
 
     run, page = tmp_path / "run", tmp_path / "page.html"
     study.create(run, configure(cli.Run(run=run)))

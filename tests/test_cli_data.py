@@ -602,7 +602,7 @@ def test_a_range_with_names_and_units_is_kept_shown_and_given_back(
     ("agents", "told"),
     [
         ({}, "names no agents"),
-        ({"a": 1}, "agent 'a' is 1; describe it by observations, actions, discrete, low, high"),
+        ({"a": 1}, "agent 'a' is 1; describe it by observations, actions, discrete, continuous, low, high"),
         ({"a": {"action": [0]}}, "unknown key of"),
         ({"a": {"actions": [0]}, "b": {"actions": [0]}}, "gives action 0 to 'a' and 'b'; give it to one"),
         ({"a": {"actions": "3:1"}}, "give a list of columns counted from 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_the_difference_names_what_differs() -> None:
     assert config().difference(config()) == []
     (line,) = config(updates=5).difference(config())
     assert line == "updates: 2000 there, 5 here"
+    other = config(samplers={"mine": OTC(alpha=2.0)}, matches={})
+    assert [
+        line.partition(":")[0] for line in other.difference(config(samplers={} | {"uniform": OTC()}, matches={}))
+    ] == [
+        "sampler uniform",
+        "sampler mine",
+    ]
 
 
 def test_a_file_never_decides_what_code_is_run() -> None:
@@ -113,6 +121,13 @@ def test_a_run_does_not_become_another() -> None:
         config(samplers={"mine": OTC("value", alpha=1.0)}, matches={}).extended(
             config(samplers={"mine": OTC("value", alpha=2.0)}, matches={})
         )
+
+
+def test_a_campaign_gains_nothing() -> None:
+    mine = config(task=None, samplers={"otc": OTC()}, matches={}, seeds=(0,), dataset_size=None)
+    assert mine.extended(mine) == mine
+    with pytest.raises(ConfigError, match=r"seeds: \[0\] there, \[1\] here"):
+        mine.extended(dataclasses.replace(mine, seeds=(1,)))
 
 
 def test_a_run_of_0_1_0_keeps_the_episodes_of_its_seeds() -> None:

@@ -6,6 +6,7 @@ to Python's, 1 to 1.0, a list to a tuple. Annotations that say nothing which cou
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -48,9 +49,10 @@ def checked(kind: C) -> C:
     own = getattr(kind, "__post_init__", None)
 
     def __post_init__(self: Any) -> None:
-        for name, hint in _hints(kind).items():
-            if hasattr(self, name):
-                object.__setattr__(self, name, fit(getattr(self, name), hint, name))
+        hints = _hints(kind)
+        for field in dataclasses.fields(self):
+            if field.name in hints and hasattr(self, field.name):
+                object.__setattr__(self, field.name, fit(getattr(self, field.name), hints[field.name], field.name))
         if own is not None:
             own(self)
 

@@ -161,29 +161,39 @@ class RunConfig:
             raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
 
     def difference(self, other: RunConfig) -> list[str]:
-        """Lines that name every option in which two configurations differ."""
-        mine, theirs = self.to_json(), other.to_json()
-        return [f"{name}: {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]]
+        """Lines that name every option in which two configurations differ, this one being here and the other there."""
+        here, there = self.to_json(), other.to_json()
+        mine, theirs = (
+            {**document, **{f"sampler {name}": its for name, its in document.pop("samplers").items()}}
+            for document in (here, there)
+        )
+        return [
+            f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here"
+            for name in {**theirs, **mine}
+            if theirs.get(name) != mine.get(name)
+        ]
 
     def extended(self, wanted: RunConfig) -> RunConfig:
         """This run with the seeds and samplers of another that it lacks; none of its own is lost.
 
+        A campaign in the real world is of one team, and gains nothing.
+
         Raises:
             ConfigError: naming everything else in which the two differ.
         """
-        samplers = {**self.samplers, **wanted.samplers}
-        whole = dataclasses.replace(
-            wanted,
-            samplers=samplers,
-            matches={**self.matches, **wanted.matches},
-            seeds=tuple(dict.fromkeys((*self.seeds, *wanted.seeds))),
-            evaluation_seed=self.evaluation_seed,
-        )
-        same = dataclasses.replace(self, samplers=samplers, matches=whole.matches, seeds=whole.seeds)
-        mine, theirs = self.to_json()["samplers"], whole.to_json()["samplers"]
-        different = whole.difference(same) + [
-            f"{name}: {mine[name]} there, {theirs[name]} here" for name in mine if mine[name] != theirs[name]
-        ]
+        wanted = dataclasses.replace(wanted, evaluation_seed=self.evaluation_seed)
+        whole = self
+        if self.task is not None:
+            new = {name: sampler for name, sampler in wanted.samplers.items() if name not in self.samplers}
+            whole = dataclasses.replace(
+                self,
+                samplers={**self.samplers, **new},
+                matches={**wanted.matches, **self.matches},
+                seeds=tuple(dict.fromkeys((*self.seeds, *wanted.seeds))),
+            )
+            samplers = {**self.samplers, **wanted.samplers}
+            wanted = dataclasses.replace(wanted, samplers=samplers, matches=whole.matches, seeds=whole.seeds)
+        different = wanted.difference(whole)
         if different:
             raise ConfigError("; ".join(different))
         return whole
@@ -242,9 +252,10 @@ def require_recordable(value: Any, what: str) -> None:
     for part in _parts(value):
         if BUILT_IN.get(type(part).__name__) is not type(part):
             plugins.register(type(part))
+    members = value.values() if isinstance(value, Mapping) else (value,)
     try:
-        document = json.loads(json.dumps(describe(value)))
-        same = rebuild(document) == value
+        document = json.loads(json.dumps([describe(member) for member in members]))
+        same = [rebuild(part) for part in document] == list(members)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{what} holds what a run cannot record ({error}); give it fields of numbers, words, tuples, and frozen "

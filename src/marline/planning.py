@@ -233,10 +233,10 @@ def _algorithms(
         chosen = (chosen,)
     found = chosen if isinstance(chosen, Algorithm | Mapping) else select_algorithm(chosen, agents)
     if isinstance(found, Mapping) and agents:
+        for agent in agents:
+            require(agent in found, f"algorithm has no entry for agent {agent!r}; give one for every agent")
         for agent in found:
             require_name(agent, agents, "agent")
-        missing = [agent for agent in agents if agent not in found]
-        require(not missing, f"there is no algorithm for {', '.join(missing)}; give one for every agent")
     require_recordable(found, "the algorithm")
     members: dict[AgentID, Algorithm[Any]] = dict(found) if isinstance(found, Mapping) else {"": found}
     fields = {**({"hidden": tuple(hidden)} if hidden else {}), **(options or {})}

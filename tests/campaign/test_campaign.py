@@ -91,10 +91,10 @@ def test_what_robots_return_is_copied_and_wrong_sorts_are_told(tmp_path: Path) -
     kept["arm"].rewards[:] = 7.0  # as robots do that log the next deployment into the same memory
     np.testing.assert_array_equal(received["arm"].rewards, before)
     forgotten: Any = lambda policies: None  # noqa: E731
-    with pytest.raises(DataError, match="the robots returned NoneType None; return a dict of logs by agent"):
+    with pytest.raises(ConfigError, match="what the robots returned is None, but must be a mapping by name"):
         run.deploy(forgotten)
     nothing: Any = lambda policies: {**logs(1), "arm": None}  # noqa: E731
-    with pytest.raises(DataError, match='logs of agent "arm" are NoneType None; give a Dataset, or a dict of arrays'):
+    with pytest.raises(ConfigError, match=r"what the robots returned\['arm'\] is None, but must be a Dataset"):
         run.deploy(nothing)
 
 

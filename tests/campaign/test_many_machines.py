@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from marline.algorithms import TD3BC
-from marline.campaign import cluster, study
+from marline.campaign import cluster, ray_engine, study
 from marline.campaign.campaign import Campaign
 from marline.campaign.distributed import DistributedCampaign, Site
 from marline.campaign.engine import make_engine
@@ -138,7 +138,7 @@ def test_ray_goes_on_for_the_local_engine_and_a_killed_worker_changes_no_byte(wh
 
 def test_a_machine_with_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study.create(tmp_path / "run", STUDY)
-    monkeypatch.setattr(cluster, "versions", lambda: {"marline": "0.0.1", "jax": "0.0.2"})
+    monkeypatch.setattr(ray_engine, "versions", lambda: {"marline": "0.0.1", "jax": "0.0.2"})
     with pytest.raises(ConfigError, match=r"not 0\.0\.1 and jax .* not 0\.0\.2; install the same versions"):
         make_engine("ray").run(tmp_path / "run", STUDY, [[0], [1]], lambda *_: None)
 

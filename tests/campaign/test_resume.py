@@ -192,7 +192,7 @@ def test_a_configuration_that_was_edited_is_refused(
             cli.main([command, str(run)])
         assert stop.value.code == 3
         told = capsys.readouterr().err
-        assert "was made with: one of them was altered, or is of another run; restore a copy" in told
+        assert "altered, or is of another run; restore a copy" in told
     assert fingerprints(run) == before and not (run / "report.html").exists()
 
 

@@ -296,7 +296,7 @@ def test_other_names_of_a_users_file_keep_what_they_had(world: Path, tmp_path: P
     assert {path: path.read_bytes() for path in before} == before
     (folder / "run.lock").unlink(missing_ok=True)
     (folder / "run.lock").hardlink_to(tmp_path / "run.pid")
-    with pytest.raises(MarlineError, match="run.lock is another name of a file that is not marline's"), writing(folder):
+    with writing(folder):  # which is not written into
         pass
     assert {path: path.read_bytes() for path in before} == before
 
@@ -338,7 +338,7 @@ def test_a_sampler_whose_name_leads_elsewhere_is_refused(world: Path, tmp_path: 
         document = json.loads((folder / "run.json").read_text())
         document["samplers"] = {name: document["samplers"]["otc"]}
         (folder / "run.json").write_text(json.dumps(document))
-        with pytest.raises(MarlineError, match="cannot name a file|that is the offline team"):
+        with pytest.raises(MarlineError, match="cannot name a file|would share a folder"):
             RunConfig.read(folder / "run.json")
         if name != "offline":
             with pytest.raises(MarlineError, match="cannot name a file|needs tensorboardX"):

@@ -14,7 +14,7 @@ from processes import started
 from marline.campaign.lock import writing
 from marline.data.files import StorageError
 from marline.data.locking import HeldError, locked
-from marline.errors import ConfigError
+from marline.errors import ConfigError, CorruptionError
 
 
 def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
@@ -65,22 +65,21 @@ def test_links_in_place_of_lock_and_owner_lead_nowhere(tmp_path: Path) -> None:
     victim, run = tmp_path / "victim", tmp_path / "run"
     run.mkdir()
     victim.write_text("precious")
-    (run / "run.pid").symlink_to(victim)
-    with writing(run):
-        assert (run / "run.pid").read_text() == str(os.getpid())
-    assert victim.read_text() == "precious" and not (run / "run.pid").exists()
-    (run / "run.lock").unlink()
-    (run / "run.lock").symlink_to(victim)
-    with pytest.raises(StorageError, match="it is a symbolic link"), writing(run):
-        pass
+    for name in ("run.pid", "run.lock"):
+        (run / name).symlink_to(victim)
+        with pytest.raises(CorruptionError, match=f"{name} is a symbolic link, which nothing is read or"), writing(run):
+            pass
+        (run / name).unlink()
+    with pytest.raises(StorageError, match="it is a symbolic link"):
+        (run / "lock").symlink_to(victim)
+        with locked(run / "lock"):
+            pass
+    assert victim.read_text() == "precious" and [path.name for path in run.iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize("content", [b"4242", b"", b"\xff\x00", b"1" * 100, None], ids=str)
-def test_whoever_holds_it_is_named_if_a_file_tells(content: bytes | None, tmp_path: Path) -> None:
-    if content is None:
-        os.mkfifo(tmp_path / "run.pid")  # which would block who reads it
-    else:
-        (tmp_path / "run.pid").write_bytes(content)
+@pytest.mark.parametrize("content", [b"4242", b"", b"\xff\x00", b"1" * 100], ids=str)
+def test_whoever_holds_it_is_named_if_a_file_tells(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.pid").write_bytes(content)
     who = "4242" if content == b"4242" else "?" if content != b"1" * 100 else "1" * 20
     with locked(tmp_path / "run.lock"), pytest.raises(ConfigError) as caught, writing(tmp_path):
         pass

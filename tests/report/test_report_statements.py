@@ -122,7 +122,8 @@ def test_without_a_shuffled_control_the_cause_is_open(write_run: WriteRun, tmp_p
     assert f"above uniform replay. Without a shuffled control, c{untold}." in said(path)
     run = read_run(path)
     assert notes(run, looks([run])) == [
-        f"There is no shuffled control for OTC (value), so c{untold}; name shuffled among the samplers to add it."
+        f"There is no shuffled control for OTC (value), so c{untold}; "
+        f"this adds it: marline resume {path} --sampler shuffled"
     ]
     samplers = {"uniform": UNIFORM, "otc-value": OTC, "online-matched-otc-value": MATCHED}
     effects = {"otc-value": 6.0}

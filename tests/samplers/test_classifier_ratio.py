@@ -214,7 +214,6 @@ def test_hostile_rows_leave_everything_finite(name: str) -> None:
         ("batch_size", 0),
         ("weight_bounds", (0.0, 2.0)),
         ("weight_bounds", (2.0, 3.0)),
-        ("weight_bounds", (0.5, float("inf"))),
         ("num_updates", 0),
         ("hidden", (0,)),
         ("learning_rate", 0.0),

@@ -369,7 +369,8 @@ def test_the_encoder_does_not_learn_from_ends_that_are_not_known() -> None:
     action = jax.nn.one_hot(batch.action, 2)
 
     def loss(states: jax.Array) -> jax.Array:
-        return distance.loss(model, states, action, batch.next_is_known, spec=Spec(1, 2, discrete=True), key=KEY)
+        known, spec = batch.next_is_known, Spec(1, 2, discrete=True)
+        return distance.loss(model, states, action, known=known, spec=spec, key=KEY)
 
     learned = np.abs(np.asarray(jax.grad(loss)(states))).sum(axis=1)
     assert learned[2] == 0 and (learned[[0, 1, 3, 4]] > 0).all()

@@ -740,7 +740,7 @@ class Campaign:
 
     def _enter_again(self, number: int, before: Event) -> None:
         """A checkpoint that was lost and made again may have come out otherwise, on another machine."""
-        body = tuned_body(self._history, self._offline, self._records(), number)
+        body = tuned_body(self._history, self._offline, self._history.records_at(number), number)
         if any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity")):
             self.ledger.append("tuned", number, body)
 

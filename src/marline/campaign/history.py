@@ -122,7 +122,9 @@ class History:
                 its = checkpoints.read_manifest(checkpoint).get("made_from")
                 known = its.get("deployments", {}) if isinstance(its, dict) else {}
                 made["before"] = {"checkpoint": str(checkpoint.relative_to(run)), "identity": identity(checkpoint)}
-        numbers = range(1, step + 1)
+        names = [home.name.removeprefix("deployment-") for home in self.folder.glob("deployment-*")]
+        there = [int(name) for name in names if name.isdecimal() and int(name) <= step]
+        numbers = sorted({*map(int, known), *there})
         made["deployments"] = {str(number): known.get(str(number)) or self.parts(number) for number in numbers}
         return made
 

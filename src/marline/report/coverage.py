@@ -115,7 +115,9 @@ def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
     if judged and run.baseline is None:
         yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
     if alone := [looks[name].label for name in judged if run.shuffled_of(name) is None]:
-        adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
+        adds = f"name {SHUFFLED} among the samplers to add it."
+        if (run.path / "run.json").exists() and run.settings["task"] is not None:  # it may be read off a table
+            adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
         yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
 
 
