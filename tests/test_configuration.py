@@ -80,7 +80,8 @@ def test_the_difference_names_what_differs() -> None:
     assert config().difference(config()) == []
     (line,) = config(updates=5).difference(config())
     assert line == "updates: 2000 there, 5 here"
-    other = config(samplers={"mine": OTC(alpha=2.0)}, matches={})
+    here, there = ({"mine": OTC(alpha=2.0)}, {"uniform": OTC()})
+    lines = config(samplers=here, matches={}).difference(config(samplers=there, matches={}))
     assert [
         line.partition(":")[0] for line in other.difference(config(samplers={} | {"uniform": OTC()}, matches={}))
     ] == [

@@ -38,6 +38,7 @@ def gone(number: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who is alive")
 def test_children_of_a_program_end_with_the_test_that_fails() -> None:
+    child = 0
     with pytest.raises(ZeroDivisionError), started([sys.executable, "-c", PARENT]) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())

@@ -164,7 +164,7 @@ class RunConfig:
         """Lines that name every option in which two configurations differ, this one being here and the other there."""
         here, there = self.to_json(), other.to_json()
         mine, theirs = (
-            {**document, **{f"sampler {name}": its for name, its in document.pop("samplers").items()}}
+            {**{f"sampler {name}": its for name, its in document.pop("samplers").items()}, **document}
             for document in (here, there)
         )
         return [
@@ -249,13 +249,13 @@ def require_recordable(value: Any, what: str) -> None:
     Raises:
         ConfigError: a run could not record it, or would record something else.
     """
-    for part in _parts(value):
+    members = list(value.values() if isinstance(value, Mapping) else (value,))
+    for part in (*members, *_parts(value)):
         if BUILT_IN.get(type(part).__name__) is not type(part):
             plugins.register(type(part))
-    members = value.values() if isinstance(value, Mapping) else (value,)
     try:
         document = json.loads(json.dumps([describe(member) for member in members]))
-        same = [rebuild(part) for part in document] == list(members)
+        same = [rebuild(part) for part in document] == members
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{what} holds what a run cannot record ({error}); give it fields of numbers, words, tuples, and frozen "

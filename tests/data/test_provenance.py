@@ -14,8 +14,9 @@ from marline.errors import CorruptionError
 
 def test_every_start_is_a_line(tmp_path: Path) -> None:
     assert provenance.read_starts(tmp_path) == []
-    provenance.record_start(tmp_path)
-    provenance.record_start(tmp_path)
+    provenance.record_start(tmp_path, "first")
+    provenance.record_start(tmp_path, "second")
+    assert provenance.recorded_configurations(tmp_path) == {"first", "second"}
     starts = provenance.read_starts(tmp_path)
     assert len(starts) == 2 and all(tuple(start) == provenance.FIELDS for start in starts)
     assert starts[0]["marline"] == marline.__version__
