@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import marline
+from marline import cli
+from marline.testing import check_algorithm
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -43,3 +48,33 @@ def test_correction_in_a_loop_of_ones_own_flips_the_choice() -> None:
     assert uncorrected.argmax() == 0
     assert corrected.argmax() == 1
     assert np.abs(corrected - [0.2, 2.8]).sum() < np.abs(uncorrected - [0.2, 2.8]).sum()
+
+
+def test_a_sampler_of_ones_own_is_compared_controlled_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = importlib.import_module("custom_sampler")
+    small = {"seeds": 1, "dataset_size": 200, "offline_updates": 4, "deployments": 1, "updates": 4}
+    study = example.main(tmp_path / "run", algorithm="td3-bc(hidden=(4,))", evaluation_episodes=2, **small)
+    assert "custom_sampler:HalfRecent" in (tmp_path / "run" / "run.json").read_text("utf-8")
+    again = marline.Study.open(tmp_path / "run", trust=True).extend(samplers=["shuffled"]).run(progress=False)
+    assert again.config.matches == {"shuffled-mine": "mine"} and study.config.samplers["mine"] == example.HalfRecent()
+    for command in (["report"], ["verify"], ["resume", "--trust"], ["verify", "--replay", "--trust"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command[:1], str(tmp_path / "run"), *command[1:]])
+        assert stop.value.code == 0, (command, capsys.readouterr().err)
+
+
+def test_an_algorithm_of_ones_own_learns_and_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = importlib.import_module("custom_algorithm")
+    check_algorithm(example.Cloning(hidden=(4,)))
+    small = {"seeds": 1, "dataset_size": 400, "offline_updates": 4, "deployments": 1, "updates": 4}
+    example.main(tmp_path / "run", evaluation_episodes=2, **small)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", str(tmp_path / "run"), "--sampler", "uniform", "--trust", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 0, capsys.readouterr().err
+    assert (tmp_path / "out" / "agent_0" / "policy.onnx").exists()

@@ -6,37 +6,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, ContinuousCQL
+    from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, Algorithm, ContinuousCQL
     from marline.campaign.campaign import Campaign
     from marline.campaign.distributed import DistributedCampaign, Site
     from marline.campaign.studies import Study
-    from marline.collection import collect_random
+    from marline.collection import collect, collect_random, evaluate
     from marline.correction import Correction, correct
     from marline.data.channels import Channels
+    from marline.data.check import check
     from marline.data.dataset import Dataset, from_arrays, load, save
+    from marline.data.decentralize import import_log
+    from marline.data.experience import Experience
+    from marline.data.files import StorageError
     from marline.envs import (
         CooperativeNavigation,
         DriftingNavigation,
         MultiAgentMujoco,
         ParallelTask,
         PredatorPrey,
+        Simulator,
         Task,
+        World,
         make_task,
     )
-    from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+    from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, MarlineError
     from marline.report import write_report
     from marline.samplers import (
         OTC,
         BalancedReplay,
         ClassifierRatio,
         EmbeddingDistance,
+        Frozen,
         OnlineMatched,
+        Sampler,
         Shuffled,
         TwoStageDistance,
         Uniform,
         ValueDistance,
     )
-    from marline.types import Spec, Transition
+    from marline.samplers.distances import Distance
+    from marline.types import Critic, Policy, Spec, Transition
 
 __version__ = "0.1.0"
 
@@ -53,6 +62,8 @@ _HOMES = {
     "from_arrays": "data.dataset",
     "load": "data.dataset",
     "save": "data.dataset",
+    "check": "data.check",
+    "import_log": "data.decentralize",
     "write_report": "report",
     # algorithms
     "TD3BC": "algorithms",
@@ -66,6 +77,7 @@ _HOMES = {
     # samplers and their distances
     "OTC": "samplers",
     "Uniform": "samplers",
+    "Frozen": "samplers",
     "OnlineMatched": "samplers",
     "Shuffled": "samplers",
     "BalancedReplay": "samplers",
@@ -84,7 +96,18 @@ _HOMES = {
     "MultiAgentMujoco": "envs",
     "ParallelTask": "envs",
     "collect_random": "collection",
+    "collect": "collection",
+    "evaluate": "collection",
     "make_task": "envs",
+    # what parts of one's own follow, see docs/plugins.md
+    "Algorithm": "algorithms",
+    "Sampler": "samplers",
+    "Distance": "samplers.distances",
+    "Critic": "types",
+    "Policy": "types",
+    "Experience": "data.experience",
+    "World": "envs",
+    "Simulator": "envs",
     # words
     "Spec": "types",
     "Transition": "types",
@@ -92,6 +115,8 @@ _HOMES = {
     "ConfigError": "errors",
     "DataError": "errors",
     "CorruptionError": "errors",
+    "StorageError": "data.files",
+    "DivergenceWarning": "errors",
 }
 
 __all__ = [
@@ -103,6 +128,7 @@ __all__ = [
     "MABCQ",
     "OTC",
     "TD3BC",
+    "Algorithm",
     "BalancedReplay",
     "Campaign",
     "Channels",
@@ -112,28 +138,42 @@ __all__ = [
     "CooperativeNavigation",
     "Correction",
     "CorruptionError",
+    "Critic",
     "DataError",
     "Dataset",
+    "Distance",
     "DistributedCampaign",
+    "DivergenceWarning",
     "DriftingNavigation",
     "EmbeddingDistance",
+    "Experience",
+    "Frozen",
     "MarlineError",
     "MultiAgentMujoco",
     "OnlineMatched",
     "ParallelTask",
+    "Policy",
     "PredatorPrey",
+    "Sampler",
     "Shuffled",
+    "Simulator",
     "Site",
     "Spec",
+    "StorageError",
     "Study",
     "Task",
     "Transition",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "World",
+    "check",
+    "collect",
     "collect_random",
     "correct",
+    "evaluate",
     "from_arrays",
+    "import_log",
     "load",
     "make_task",
     "save",

@@ -23,6 +23,7 @@ from marline.configuration import RunConfig
 from marline.console import ProgressDisplay, resumable, say, say_json
 from marline.data import dataset
 from marline.data.check import check
+from marline.data.dataset import Dataset
 from marline.envs import make_task
 from marline.errors import DAMAGED, DIVERGED, DivergenceWarning
 from marline.evaluation import Interval
@@ -45,19 +46,7 @@ def train(options: cli_campaign.Train) -> int:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in (*received.notes, *check(received.logs)):
             say(f"note: {note}")
-        config = plan_campaign(
-            logs=received.logs,
-            algorithm=options.algorithm,
-            sampler=options.sampler,
-            seed=options.seed,
-            deployments=options.deployments,
-            offline_updates=options.offline_updates,
-            updates=options.updates,
-            rows_per_deployment=options.rows_per_deployment,
-            hidden=options.hidden,
-            algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
-            sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
-        )
+        config = configure(options, received.logs)
         campaign = Campaign.start(options.run, received.logs, config, received.source)
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
@@ -79,6 +68,23 @@ def train(options: cli_campaign.Train) -> int:
     status = _tell_who_diverged(campaign, 0)
     say(f"  next: {command('export', options.run)}")
     return status
+
+
+def configure(options: cli_campaign.Train, logs: Mapping[AgentID, Dataset]) -> RunConfig:
+    """The configuration that the options of `marline train` describe."""
+    return plan_campaign(
+        logs=logs,
+        algorithm=options.algorithm,
+        sampler=options.sampler,
+        seed=options.seed,
+        deployments=options.deployments,
+        offline_updates=options.offline_updates,
+        updates=options.updates,
+        rows_per_deployment=options.rows_per_deployment,
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+    )
 
 
 def _tell_who_diverged(campaign: Campaign, number: int) -> int:

@@ -41,6 +41,7 @@ from marline.data.manifest import FileRecord, require_file_name
 from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
+from marline.notebook import html_table
 from marline.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
 from marline.policy import NumpyPolicy
 from marline.samplers import Sampler
@@ -518,6 +519,21 @@ class Campaign:
 
         events = timeline(self.ledger.events())
         return write_report([self.folder], self.folder / "report.html", {self.folder: events})
+
+    def __repr__(self) -> str:
+        return f"<Campaign of {', '.join(self.agents)} in {self.folder}, tuned on {self.number} deployments>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: where every agent stands, and how each deployment went."""
+        tuned_on, returns = self.tuned_on, self.returns
+        agents = [
+            (agent, f"{self.offline_rows[agent]:,}", "offline logs" if not number else f"deployment {number}")
+            for agent, number in tuned_on.items()
+        ]
+        title = f"{self.folder}: {self.number} of {self.config.deployments} deployments, {self.sampler_name}"
+        table = html_table(title, ("agent", "offline rows", "policy tuned on"), agents)
+        went = [(str(number), f"{value:.4g}") for number, value in enumerate(returns, start=1)]
+        return table + (html_table("Logged returns", ("deployment", "mean return"), went) if went else "")
 
     def _simulated(self, task: Task) -> Robots:
         require_agents(self.agents, "the task", task.specs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from marline.data.provenance import record_start
 from marline.data.team import require_agents, require_sizes
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, require, require_name
+from marline.notebook import html_table
 from marline.planning import AlgorithmChoice, SamplerChoice, plan_study, rehearse, widths
 from marline.report import write_report
 from marline.report.comparison import Comparison, compare, last_deployment
@@ -288,13 +288,6 @@ def share_label(seeds: Iterable[int]) -> str:
     """A share of the seeds, for people."""
     seeds = list(seeds)
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-
-
-def html_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for notebooks; whatever names hold, it is text."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{body}</table>"
 
 
 def _fitting(logs: Mapping[AgentID, Dataset] | str | Path, task: str | Task) -> dict[AgentID, Dataset]:

@@ -30,6 +30,7 @@ from marline.data.manifest import (
     write_sealed,
 )
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
+from marline.notebook import html_table
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"
@@ -105,6 +106,21 @@ class Dataset:
             "next_action_mask": masks[1],
         }
         return Transition(**leaves)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how much there is, and what it is about."""
+        acts = f"{self.spec.action_size} {'choices' if self.spec.discrete else 'actions'}"
+        ends = int(np.count_nonzero(self.terminals)), int(np.count_nonzero(self.timeouts))
+        rows = [
+            ("transitions", f"{len(self):,}"),
+            ("sees", f"{self.spec.observation_size} numbers"),
+            ("acts by", acts + (f" in {self.channels.scale()}" if self.channels.has_scale else "")),
+            ("episodes", f"{ends[0]:,} ended for good, {ends[1]:,} cut"),
+            ("reward of a step", f"{float(np.mean(self.rewards)):.4g}" if len(self) else "none"),
+        ]
+        return html_table(
+            self.source or "logs of an agent", ("", ""), [*rows, *(("note", note) for note in self.notes)]
+        )
 
     def field_actions(self) -> np.ndarray:
         """The actions on the field's scale, in float64 where that is not [-1, 1]."""
