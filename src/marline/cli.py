@@ -262,7 +262,7 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit status.
+    """Run one command and exit with its status.
 
     0; 1 for a failure; 2 for what the user can mend; 3 for a file that is not what was written; 4 where an agent
     diverged and the others went on; 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM.

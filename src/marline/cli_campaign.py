@@ -144,8 +144,9 @@ class Rollback:
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check every file of a run against its hashes and what other files say of it. Leaves with 3 if one was altered,
-    exchanged or lost."""
+    """Check every file of a run against its hashes, and against what other files say of it.
+
+    Exits with status 3 if one was altered, exchanged or lost."""
 
     run: Positional[Path]
     """Run directory."""

@@ -63,7 +63,7 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Say what is wrong with logs: agent, file, row, rule and fix. Leaves with 2 if they cannot be trained on."""
+    """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
 
     folder: Positional[Path]
     """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""

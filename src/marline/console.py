@@ -49,7 +49,7 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def resumable(command: str) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM: say by which command it goes on, and leave with the status that belongs to it."""
+    """On Ctrl-C or SIGTERM: say by which command it goes on, and exit with the status that belongs to it."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
