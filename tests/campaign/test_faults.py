@@ -277,7 +277,7 @@ def test_another_version_or_device_is_told_and_refused_by_the_strict(
     told = rf"was made with jax 0.4.1, not {jax.__version__}; device NVIDIA H200, not cpu; .* not bit-identical"
     (note,) = Campaign.open(folder).notes
     assert re.search(told, note)
-    for command in (["train", "--run", str(folder)], ["tune", str(folder)], ["resume", str(folder)]):
+    for command in (["train", "--run", str(folder)], ["tune", str(folder)]):
         before = contents(folder)
         with pytest.raises(SystemExit) as stop:
             cli.main([*command, "--strict"])

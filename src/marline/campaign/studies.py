@@ -34,6 +34,7 @@ from marline.report import write_report
 from marline.report.comparison import Comparison, compare, last_deployment
 from marline.report.records import Run, read_run
 from marline.selection import select_samplers
+from marline.shell import command
 from marline.types import AgentID, Spec
 
 Table = Any  # pandas.DataFrame where pandas is installed, a NumPy record array otherwise
@@ -130,7 +131,11 @@ class Study:
         if trust:
             plugins.trust_run(path.parent)
         config = RunConfig.read(path)
-        require(config.task is not None, f"{folder} is a campaign in the real world; go on with marline.Campaign.open")
+        require(
+            config.task is not None,
+            f"{folder} is the campaign of a team in the real world, which marline.Campaign opens; see how it goes on: "
+            + command("status", path.parent),
+        )
         make_task(config.task or "")  # which refuses code that nobody said to trust
         require_belonging(path.parent)
         return Study(path.parent, config)
