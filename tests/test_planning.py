@@ -63,7 +63,8 @@ def test_options_variants_and_controls_both_ways() -> None:
         "--algorithm-option gamma=0.9 --sampler-option batch_size=32 --deployment-fraction 0.02"
     )
     fixed = OTC("value", alpha=2.0, adaptive=False, batch_size=32)
-    embedding = OTC(EmbeddingDistance(hidden=BCQ().hidden), batch_size=32)
+    embedding = OTC("embedding", batch_size=32)  # whose widths are BCQ's by themselves
+    assert EmbeddingDistance().hidden == BCQ().hidden
     assert command.samplers == {
         "fixed": fixed,
         "shuffled-fixed": Shuffled(fixed),
@@ -109,7 +110,7 @@ def test_campaigns_by_sampler_both_ways() -> None:
         ({"algorithm": "bremen", "offline_updates": 10}, "BREMEN needs 84000 before it has anything to deploy"),
         ({"algorithm": {"agent_0": TD3BC()}}, "algorithm has no entry for agent 'agent_1'"),
         ({"algorithm_options": {"alhpa_bc": 1}}, "did you mean 'alpha_bc'"),
-        ({"samplers": {"mine": OTC}}, "but must be a sampler"),
+        ({"samplers": {"mine": OTC}}, "but must be a string, or a Sampler"),
         ({"samplers": {"offline": "uniform"}}, "would share a folder"),
         ({"samplers": ["uniform", "shuffled"]}, "none is named"),
     ],

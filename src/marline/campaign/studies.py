@@ -321,5 +321,6 @@ def _table(columns: Mapping[str, list[Any]]) -> Table:
         pandas = importlib.import_module("pandas")
     except ImportError:
         kinds = [(name, np.asarray(values).dtype) for name, values in columns.items()]
-        return np.rec.array(list(zip(*columns.values(), strict=True)), dtype=np.dtype(kinds))
+        rows = list(zip(*columns.values(), strict=True))
+        return np.array(rows, np.dtype(kinds)).view(np.recarray)
     return pandas.DataFrame(columns)
