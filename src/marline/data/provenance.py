@@ -73,7 +73,9 @@ def read_starts(folder: Path) -> list[Start]:
         CorruptionError: a line is of another form.
     """
     path = folder / FILE
-    return [{name: line.get(name, "") for name in FIELDS} for line in _lines(path)]
+    starts = [tuple(line.get(name, "") for name in FIELDS) for line in _lines(path)]
+    # one that let the run grow is told by two lines
+    return [dict(zip(FIELDS, start, strict=True)) for start in dict.fromkeys(starts)]
 
 
 def recorded_configurations(folder: Path) -> set[str]:
@@ -99,7 +101,7 @@ def sentence(start: Start) -> str:
     """A start in a line for people."""
     versions = ", ".join(f"{name} {start[name]}" for name in ("marline", *PACKAGES) if start[name])
     commit = f", commit {start['commit']}" if start["commit"] else ""
-    return f"`{start['command']}` on {start['date']}: {versions}{commit}, Python {start['python']}, {start['device']}."
+    return f"{start['command']} on {start['date']}: {versions}{commit}, Python {start['python']}, {start['device']}."
 
 
 def to_text(starts: Sequence[Start]) -> str:

@@ -222,7 +222,7 @@ def _cell(value: Any) -> Any:
     """Names as one short line that no spreadsheet takes for a formula; numbers in full."""
     if not isinstance(value, str):
         return "" if value is None else value
-    text = shorten(value, 200)
+    text = shorten(value, 1000)
     return f"'{text}" if text[:1] in "=+-@" else text
 
 
