@@ -34,7 +34,7 @@ class Cloning:
     def init(self, experience, *, key):
         spec = experience.spec
         policy = Policy(MLP.create(spec.observation_size, spec.action_size, self.hidden, key=key))
-        return policy, optax.adam(1e-3).init(policy)
+        return policy, optax.adam(1e-3).init(eqx.filter(policy, eqx.is_array))
 
     def update(self, state, batch, *, key):
         def loss(policy):

@@ -46,7 +46,10 @@ class House(ParallelEnv):
         return seen, dict.fromkeys(self.agents, reward), never, dict(never), {agent: {} for agent in self.agents}
 
     def _seen(self):  # in tens of degrees from the middle, for networks like numbers near 1
-        return {agent: np.float32([(room - 15.0) / 10.0]) for agent, room in zip(self.agents, self._rooms, strict=True)}
+        return {
+            agent: np.array([(room - 15.0) / 10.0], np.float32)
+            for agent, room in zip(self.agents, self._rooms, strict=True)
+        }
 
 
 def make_env():

@@ -39,11 +39,13 @@ class Robot:
         )
 
     def say(self, step):
+        assert self.server.stdin is not None and self.server.stdout is not None
         self.server.stdin.write(json.dumps(step) + "\n")
         self.server.stdin.flush()
         return json.loads(self.server.stdout.readline())
 
     def leave(self):
+        assert self.server.stdin is not None
         self.server.stdin.close()
         self.server.wait()
 

@@ -28,8 +28,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "paper-size-official": {"hidden": (256, 256), "alpha_bc": 2.5, "samplers": FOUR, "seeds": 3},
     "paper-size-moving": {"hidden": (256, 256), "alpha_bc": 100.0, "samplers": FOUR, "seeds": 3},
 }
-SIZE = {"dataset_size": 1_000_000, "offline_updates": 100_000, "deployments": 10, "updates": 2000}
-QUICK = {"dataset_size": 400, "offline_updates": 4, "deployments": 1, "updates": 4, "evaluation_episodes": 2}
+SIZE: dict[str, Any] = {"dataset_size": 1_000_000, "offline_updates": 100_000, "deployments": 10, "updates": 2000}
+QUICK: dict[str, Any] = {
+    "dataset_size": 400,
+    "offline_updates": 4,
+    "deployments": 1,
+    "updates": 4,
+    "evaluation_episodes": 2,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

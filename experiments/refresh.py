@@ -14,6 +14,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from marline import Study
 from marline.algorithms import TD3BC
@@ -40,7 +41,7 @@ def refreshed(every: int, groups: int) -> OTC:
     return dataclasses.replace(VALUE, **REFRESHED, refresh_every=every, num_groups=groups)
 
 
-SIZE = {
+SIZE: dict[str, Any] = {
     "seeds": 5,
     "dataset_size": 200_000,
     "rows_per_deployment": 2000,
@@ -49,7 +50,7 @@ SIZE = {
     "updates": 2000,
     "evaluation_episodes": 100,
 }
-QUICK = SIZE | {
+QUICK: dict[str, Any] = SIZE | {
     "seeds": 2,
     "dataset_size": 400,
     "rows_per_deployment": 20,
