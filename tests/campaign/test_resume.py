@@ -196,6 +196,19 @@ def test_a_configuration_that_was_edited_is_refused(
     assert fingerprints(run) == before and not (run / "report.html").exists()
 
 
+@pytest.mark.parametrize("deployment", [0, None])
+def test_bundles_belong_to_the_run_that_they_are_of(
+    deployment: int | None, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    export(run, None, sampler=None if deployment == 0 else "uniform", deployment=deployment, seed=0)
+    assert len(list(run.glob("seed-0/**/contract.json"))) == 2 and verify(run).problems == ()
+    text = (run / "run.json").read_text().replace('"gamma": 0.99', '"gamma": 0.98')
+    (run / "run.json").write_text(text)
+    assert [told for told in verify(run).problems if "bundles" in told and "exported from another run" in told]
+
+
 def test_policies_of_another_sampler_are_not_exported(uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)

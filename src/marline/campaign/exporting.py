@@ -11,7 +11,7 @@ import numpy as np
 
 from marline.campaign.belonging import require_belonging
 from marline.campaign.history import History, list_sha256
-from marline.campaign.run_directory import configuration_sha256, require_run
+from marline.campaign.run_directory import decisive_sha256, require_run
 from marline.campaign.teams import chosen, read_policies
 from marline.configuration import RunConfig
 from marline.data import dataset
@@ -103,7 +103,7 @@ def export(
     number, home, policies = read_policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
     source = home / "policies" if number else History(home).checkpoint(config.offline_updates)
     made_from = {
-        "run.json": configuration_sha256(path),
+        "run.json": decisive_sha256(path, sampler if number else None),
         "policies": {"folder": str(source.relative_to(folder)), "sha256": list_sha256(source)},
     }
     exported = bundle_team(
