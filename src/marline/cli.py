@@ -291,6 +291,7 @@ def _run(arguments: list[str] | None) -> int:
         description=__import__("marline").__doc__,
         args=arguments,
     )
+    command = getattr(command, "command", command)  # of `marline data`
     if getattr(command, "trust", False):
         _trust(command)
     try:

@@ -37,6 +37,8 @@ class Import:
     where it would change most of them."""
     replace: bool = False
     """Replace a dataset that is there already."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_data
@@ -75,6 +77,8 @@ class Check:
     """Only warn of continuous actions outside their range."""
     json: bool = False
     """Print as JSON."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_data

@@ -102,7 +102,9 @@ def check(options: cli_data.Check) -> int:
     if options.html is not None:
         say(f"  page: {options.html}")
     if not errors:
-        following = command("run", "--data", options.folder, "--task", options.task or "NAME", "--run", "runs/first")
+        trusted = ("--trust",) if options.trust else ()
+        task = options.task or "NAME"
+        following = command("run", "--data", options.folder, "--task", task, *trusted, "--run", "runs/first")
         say(f"  next: {following}")
     return FOUND_ERRORS if errors else 0
 

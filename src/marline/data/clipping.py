@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marline.data.channels import Channels
+
 TOLERANCE = 1e-6  # of the bounds on actions: scaling in float32 may step over by this
 MOSTLY = 0.5  # share of the rows beyond the bounds from which on a column is on another scale
 
@@ -44,8 +46,19 @@ class Reach(NamedTuple):
             np.maximum(self.high, other.high),
         )
 
-    def unclippable(self) -> str | None:
-        """Why cutting these actions would be wrong, and what to do instead; None where it takes off a few peaks."""
+    def unclippable(self, channels: Channels) -> str | None:
+        """Why cutting these actions would be wrong, and what to do instead; None where it takes off a few peaks.
+
+        Whole numbers are suspicious only where nobody said which range they are in: in one, they may be seconds.
+        """
+        most = np.flatnonzero(self.outside > MOSTLY * self.rows)
+        if channels.has_scale:
+            if not most.size:
+                return None
+            return (
+                f"{channels.action(int(most[0]))} mostly is, so the range of {channels.scale()} is another; correct "
+                "low and high, the ends of what the agent can do, and import the logs again"
+            )
         whole = np.flatnonzero((self.outside > 0) & (self.fractions == 0))
         if whole.size:
             column = int(whole[0])
@@ -53,7 +66,6 @@ class Reach(NamedTuple):
                 f"column {column} holds whole numbers only, which cutting would make alike; if they are choices, "
                 f"store them as integers [n], and if not, {self._range(column)}"
             )
-        most = np.flatnonzero(self.outside > MOSTLY * self.rows)
         if most.size:
             column = int(most[0])
             share = 100 * self.outside[column] / self.rows

@@ -134,7 +134,7 @@ class Dataset:
         """
         if self.spec.discrete:
             return self
-        unclippable = Reach.of(self.actions).unclippable()
+        unclippable = Reach.of(self.actions).unclippable(self.channels)
         if unclippable is not None:
             raise DataError(
                 f"{self.source or 'the logs'}: there are actions beyond their range, which were not clipped: "
@@ -176,7 +176,7 @@ def from_arrays(
     notes: list[str] = []
     channels = channels or Channels()
     require((low is None) == (high is None), f"{where}: only one of low and high is given; give both")
-    if "actions" in arrays and (channels.has_scale or low is not None):
+    if "actions" in arrays and (channels.action_low is not None or low is not None):
         actions = layout.numbers(where, "actions", arrays["actions"])
         if low is not None and high is not None:
             channels = ranged(low, high, actions.shape[-1] if actions.ndim > 1 else 1).or_else(channels)
@@ -193,9 +193,11 @@ def from_arrays(
 
 def on_unit_scale(where: str, actions: np.ndarray, channels: Channels) -> np.ndarray:
     """Actions that came on the field's scale, [n, act], in [-1, 1]; a range says that a single column is a number."""
-    if not channels.has_scale:
+    if channels.action_low is None:
         return actions
     actions = actions[:, None] if actions.ndim == 1 else actions
+    if not channels.has_scale:
+        return actions if actions.dtype.kind == "f" else actions.astype(np.float32)
     try:
         return channels.from_field(actions)
     except ConfigError as error:

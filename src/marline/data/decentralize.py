@@ -178,6 +178,8 @@ class _Agent:
         columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
         self._notes += [note for note in notes if note not in self._notes]
         self._learn(spec, columns)
+        if spec.discrete and self._share.action_names is None and len(self.channels.action_names or ()) == 1:
+            self.channels = dataclasses.replace(self.channels, action_names=None)  # its column's, and no choice's
         if not spec.discrete:
             self.channels.require_fit(self._where, spec)  # of choices more may be seen
             reach = Reach.of(columns["actions"])
@@ -212,14 +214,10 @@ class _Agent:
             self._notes.append(layout.rows_were_completed(self._where, dropped))
 
     def _require_numbers(self, reach: Reach) -> None:
-        unclippable = reach.unclippable()
-        if unclippable is not None and self.channels.has_scale:
-            raise DataError(
-                f"{self._where} hold actions mostly beyond {self.channels.scale()}, which were not clipped: correct "
-                "low and high, the ends of what the agent can do"
-            )
+        unclippable = reach.unclippable(self.channels)
         if unclippable is not None:
-            raise DataError(f"{self._where} hold actions beyond [-1, 1], which were not clipped: {unclippable}")
+            scale = self.channels.scale()
+            raise DataError(f"{self._where} hold actions beyond {scale}, which were not clipped: {unclippable}")
         if self._declared or self._share.continuous or self.channels.has_scale:
             return
         if self._one_hot:

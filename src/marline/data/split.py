@@ -12,7 +12,7 @@ import numpy as np
 
 from marline.data.channels import LARGEST, Channels, ranged
 from marline.data.files import open_regular
-from marline.data.layout import Columns
+from marline.data.layout import Columns, is_one_hot
 from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
@@ -54,7 +54,14 @@ class Share:
                 own[key] = _columns(own[key], self.observations, key)
         own["actions"] = _columns(own["actions"], self.actions, "actions")
         if self.num_actions is not None:
-            own["actions"] = own["actions"].reshape(len(own["actions"]), -1)[:, 0]
+            own["actions"] = own["actions"].reshape(len(own["actions"]), -1)
+            if (size := own["actions"].shape[1]) != 1:
+                one_hot = size == self.num_actions and is_one_hot(own["actions"])
+                fix = "store the index of each, as integers [n]" if one_hot else 'say which one: "actions": [COLUMN]'
+                raise DataError(
+                    f"choices are one column, but there are {size} of actions{', one-hot' if one_hot else ''}; {fix}"
+                )
+            own["actions"] = own["actions"][:, 0]
         elif self.continuous or self.low is not None:
             own["actions"] = own["actions"].reshape(len(own["actions"]), -1).astype(np.float64)
         return own
@@ -164,6 +171,8 @@ def read_split(path: Path) -> dict[AgentID, Share]:
     agents = document.get("agents") if isinstance(document, dict) else None
     if not isinstance(agents, dict) or not agents:
         raise ConfigError(f'{path} names no agents; write {{"agents": {{NAME: {{...}}}}}}')
+    for key in document:
+        require(key == "agents", f'{path}: {key[:40]!r} stands beside "agents"; write it for each of them, within')
     shares = {agent: _share(entry, f"{path}: agent {agent[:40]!r}") for agent, entry in agents.items()}
     owners: dict[int, AgentID] = {}
     for agent, share in shares.items():
@@ -208,7 +217,7 @@ def _range(low: Any, high: Any, where: str) -> tuple[Any, Any]:
     size = len(lists[0]) if lists else 1
     bounds = [bound if isinstance(bound, list) else [bound] * size for bound in (low, high)]
     numbers = all(type(bound) in (int, float) and abs(bound) <= LARGEST for bound in bounds[0] + bounds[1])
-    shown = ", ".join(str(bound)[:40] for bound in (low, high))
+    shown = ", ".join(repr(bound)[:40] for bound in (low, high))
     require(
         numbers and size > 0 and all(least < most for least, most in zip(*bounds, strict=False)),
         f"{where}: [low, high] is [{shown}]; give two numbers, the lower first, or a list with one for each action",
@@ -257,5 +266,6 @@ def _chosen(value: Any, what: str) -> tuple[int, ...] | None:
         if colon and start.isdigit() and stop.isdigit() and int(start) < int(stop) <= 1_000_000:
             return tuple(range(int(start), int(stop)))
     elif isinstance(value, list) and value and all(type(column) is int and column >= 0 for column in value):
+        require(len(set(value)) == len(value), f"{what} name a column twice; name each once")
         return tuple(value)
     raise ConfigError(f'{what} are {str(value)[:40]!r}; give a list of columns counted from 0, or "start:stop"')

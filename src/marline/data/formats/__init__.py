@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,19 +89,23 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
     def blocks() -> Iterator[Block]:
         for block in table_blocks(files, columns, notes, found):
             for agent, sources in found.items():
-                channels[agent] = recorded.get(agent, Channels()).or_else(_named(sources, columns))
+                channels[agent] = recorded.get(agent, Channels()).or_else(_named(sources, columns, str(path), notes))
             yield block
 
     return Log(path, "table", blocks, notes=notes, columns=found, channels=channels)
 
 
-def _named(sources: Mapping[str, Sequence[str]], columns: Mapping[str, str]) -> Channels:
-    """Names of entries: those of the columns that the user named; a single action may be a choice among several."""
-    seen, done = (tuple(sources.get(key, ())) if key in columns else () for key in ("observations", "actions"))
-    try:
-        return Channels(observation_names=seen or None, action_names=done if len(done) > 1 else None)
-    except ConfigError:  # such as two of one name in different tables
-        return Channels()
+def _named(sources: Mapping[str, Sequence[str]], columns: Mapping[str, str], where: str, notes: list[str]) -> Channels:
+    """Names of entries: those of the columns that the user named; `notes` is told where they cannot be names."""
+    named = Channels()
+    for key, field in (("observations", "observation_names"), ("actions", "action_names")):
+        if key in columns and sources.get(key):
+            try:
+                named = dataclasses.replace(named, **{field: sources[key]})
+            except ConfigError as error:
+                note = f"{where}: the columns of the {key} give them no names: {error}"
+                notes += [note] if note not in notes else []
+    return named
 
 
 def _each(
