@@ -615,6 +615,7 @@ def test_a_range_with_names_and_units_is_kept_shown_and_given_back(
         ({"a": {"actions": [0], "discrete": 2, "continuous": True}}, "an action is either discrete or continuous"),
         ({"a": {"continuous": False, "low": 0, "high": 9}}, "only continuous actions have a low and a high"),
         ({"a": {"actions": [9]}}, "actions have 2 columns, so there is no column 9; count them from 0"),
+        ({"a": {"discrete": 3}}, "choices are one column, but there are 2 of actions; say which one"),
     ],
 )
 def test_splits_that_are_refused(agents: object, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -624,6 +625,14 @@ def test_splits_that_are_refused(agents: object, told: str, tmp_path: Path, caps
     status, text = run(capsys, "import", tmp_path / "joint.npz", "--spec", split, "--out", tmp_path / "out")
     assert status == 2 and told in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_range_beside_the_agents_of_a_split_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "split.json").write_text(json.dumps({"agents": {"a": {}}, "low": 5, "high": 60}))
+    status, text = run(capsys, "import", tmp_path, "--spec", tmp_path / "split.json", "--out", tmp_path / "out")
+    assert status == 2 and "'low' stands beside \"agents\"; write it for each of them, within" in text
 
 
 @pytest.mark.parametrize(("name", "copied"), [("my logs", "'my logs'"), ("-x", "./-x"), ("it's", "'it'\"'\"'s'")])

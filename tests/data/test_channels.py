@@ -150,10 +150,14 @@ def test_ranges_in_python() -> None:
     # a range says that a single column of whole numbers is a number
     whole = from_arrays("a", arrays() | {"actions": np.arange(20)}, low=0, high=40)
     assert whole.spec == Spec(3, 1) and whole.actions[10].tolist() == [-0.5]
+    # [-1, 1] is a range, too
+    signs = from_arrays("a", arrays() | {"actions": np.arange(20) % 3 - 1}, low=-1, high=1)
+    assert signs.spec == Spec(3, 1) and signs.actions[:3].tolist() == [[-1], [0], [1]]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"low": 1}, "only one of low and high"),
         ({"low": 0, "high": [1, 2, 3]}, "high has 3 entries for 2 actions"),
         ({"low": 3, "high": 0}, "give the lower bound first"),
+        ({"low": 1e6, "high": 1e6 + 1}, "float32 tells only 16 values apart"),
         ({"channels": Channels(action_low=[0], action_high=[1])}, "actions have 2 columns, but there are ranges of 1"),
         ({"channels": Channels(observation_names=["a"])}, "there are 1 observation_names for 3 columns"),
     ]
@@ -241,6 +245,9 @@ def test_a_spec_tells_ranges_names_and_units(tmp_path: Path) -> None:
         ({"low": [0, 0], "high": [1]}, "low and high are lists of unequal length"),
         ({"low": [0, 0], "high": [1, 0]}, "give two numbers, the lower first"),
         ({"low": [], "high": []}, "give two numbers"),
+        ({"low": "0", "high": "1"}, r"\[low, high\] is \['0', '1'\]; give two numbers"),
+        ({"actions": [0, 1, 0]}, "actions name a column twice"),
+        ({"observations": [2, 2]}, "observations name a column twice"),
         ({"low": 0, "high": 1e39}, "give two numbers"),
         ({"low": 1e6, "high": 1e6 + 1}, "float32 tells only 16 values apart; log it without its offset"),
         ({"names": "valve"}, "names of actions are 'valve'; give a list"),

@@ -376,6 +376,10 @@ def test_code_is_imported_only_when_trusted(
     assert "unknown name in their_module 'eggs'" in refused(
         capsys, "run", "--run", "r", "--trust", "--task", "their_module:eggs"
     )
+    of_data = (("make", "their_module:ham/random"), ("import", "log.npz", "--task", "their_module:ham"))
+    for command in of_data:
+        told = refused(capsys, "data", *command, "--out", "data", "--trust")
+        assert "ham() must make it without arguments" in told
     assert "call marline where no_such_module.py is" in refused(
         capsys, "run", "--run", "r", "--trust", "--task", "no_such_module:x"
     )

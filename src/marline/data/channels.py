@@ -164,7 +164,11 @@ class Channels:
         return Channels(**{key: chosen(key) for key in KEYS})
 
     def require_fit(self, where: str, spec: Spec) -> None:
-        """Raise `DataError` unless there is an entry for each column of an agent with this spec."""
+        """Raise `DataError` unless there is an entry for each column of an agent with this spec, in a usable range."""
+        try:
+            self.require_resolution(where)
+        except ConfigError as error:
+            raise DataError(str(error)) from None
         for key in KEYS:
             values = getattr(self, key)
             size = spec.observation_size if key.startswith("observation") else spec.action_size

@@ -351,6 +351,30 @@ def test_a_name_that_is_nearly_a_key_is_said_to_be_left_out(team: dict[str, Arra
     ]
 
 
+@pytest.mark.parametrize("kind", [int, np.float32, bool])
+def test_one_hot_rows_are_not_cut_down_to_their_first_column(
+    team: dict[str, Arrays], tmp_path: Path, kind: type
+) -> None:
+    write_npz(tmp_path / "logs.npz", team["a"] | {"actions": np.eye(3, dtype=kind)[np.arange(50) % 3]})
+    with pytest.raises(DataError, match="choices are one column, but there are 3 of actions, one-hot; store the index"):
+        import_log(open_log(tmp_path / "logs.npz"), tmp_path / "out", split={"a": Share(num_actions=3)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_numbers_in_a_range_are_cut_to_it(team: dict[str, Arrays], tmp_path: Path) -> None:
+    actions = np.arange(50) % 3
+    actions[7] = 9  # half of [0, 2] are whole numbers in [-1, 1], too
+    write_npz(tmp_path / "logs.npz", team["a"] | {"actions": actions})
+    split = {"a": Share(low=0.0, high=2.0)}
+    with pytest.raises(DataError, match=r"hold 9 as action 0, beyond its range of \[0, 2\].* or pass --clip-actions"):
+        import_log(open_log(tmp_path / "logs.npz"), tmp_path / "out", split=split)
+    import_log(open_log(tmp_path / "logs.npz"), tmp_path / "out", split=split, clip_actions=True)
+    assert load(tmp_path / "out")["a"].actions[6:9, 0].tolist() == [-1, 1, 1]
+    write_npz(tmp_path / "logs.npz", team["a"] | {"actions": 3 + np.arange(50) % 3})
+    with pytest.raises(DataError, match=r"action 0 mostly is, so the range of \[0, 2\] is another; correct low and high"):
+        import_log(open_log(tmp_path / "logs.npz"), tmp_path / "other", split=split, clip_actions=True)
+
+
 def test_what_cutting_would_destroy_is_not_cut(team: dict[str, Arrays], tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     path = tmp_path / "logs" / "a.npz"

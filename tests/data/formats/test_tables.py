@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline.data.dataset import Dataset, describe, from_arrays, load
+from marline.data.dataset import Dataset, channels_of, describe, from_arrays, load
 from marline.data.decentralize import import_log
 from marline.data.export import export_parquet
 from marline.data.formats import open_log
@@ -307,6 +307,39 @@ def test_seconds_in_whole_numbers_are_declared_continuous(team: dict[str, Arrays
     found = load(tmp_path / "out")["a"]
     assert found.spec == Spec(4, 1)
     np.testing.assert_allclose(found.actions[:9, 0], np.arange(9) / 27.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_named_column_names_a_number_and_never_a_choice(joint: Arrays, tmp_path: Path, name: str) -> None:
+    table = columns_of("", joint | {"actions": np.zeros((50, 0))})
+    del table["agent"]
+    WRITERS[name](tmp_path / name, table | {"green": 5 + np.arange(50) % 56, "gear": np.arange(50) % 3})
+    split = {"light": Share(actions=(0,), low=5.0, high=60.0), "box": Share(actions=(1,), num_actions=3)}
+    log = open_log(tmp_path / name, {"actions": "green,gear"})
+    import_log(log, tmp_path / "out", split=split)
+    found = channels_of(tmp_path / "out")
+    assert found["light"].action_names == ("green",) and found["box"].action_names is None
+    # alone, it is the one or the other
+    log = open_log(tmp_path / name, {"actions": "green"})
+    import_log(log, tmp_path / "alone", split={"light": Share(low=5.0, high=60.0)})
+    assert channels_of(tmp_path / "alone")["light"].action_names == ("green",)
+    log = open_log(tmp_path / name, {"actions": "gear"})
+    import_log(log, tmp_path / "choice", split={"box": Share()})
+    assert load(tmp_path / "choice")["box"].spec.action_size == 3
+    assert channels_of(tmp_path / "choice")["box"].action_names is None
+
+
+def test_columns_that_cannot_be_names_are_told_and_take_no_others_with_them(joint: Arrays, tmp_path: Path) -> None:
+    table = columns_of("", joint | {"actions": np.zeros((50, 0))})
+    for taken in ("agent", *(f"obs_{i}" for i in range(4))):
+        del table[taken]
+    write_csv(tmp_path / "a.csv", table | {"v" * 120: np.arange(50.0), "green": np.linspace(5, 60, 50)})
+    log = open_log(tmp_path / "a.csv", {"observations": "v*", "actions": "green"})
+    imported = import_log(log, tmp_path / "out", split={"a": Share(low=5.0, high=60.0)})
+    told = [note for note in imported.notes if "the columns of the observations give them no names" in note]
+    assert len(told) == 1 and "must be 1 to 100 printable letters" in told[0]
+    found = channels_of(tmp_path / "out")["a"]
+    assert found.observation_names is None and found.action_names == ("green",)
 
 
 @pytest.mark.parametrize("name", WRITERS)
