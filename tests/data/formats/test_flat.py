@@ -371,7 +371,9 @@ def test_whole_numbers_in_a_range_are_cut_to_it(team: dict[str, Arrays], tmp_pat
     import_log(open_log(tmp_path / "logs.npz"), tmp_path / "out", split=split, clip_actions=True)
     assert load(tmp_path / "out")["a"].actions[6:9, 0].tolist() == [-1, 1, 1]
     write_npz(tmp_path / "logs.npz", team["a"] | {"actions": 3 + np.arange(50) % 3})
-    with pytest.raises(DataError, match=r"action 0 mostly is, so the range of \[0, 2\] is another; correct low and high"):
+    with pytest.raises(
+        DataError, match=r"action 0 mostly is, so the range of \[0, 2\] is another; correct low and high"
+    ):
         import_log(open_log(tmp_path / "logs.npz"), tmp_path / "other", split=split, clip_actions=True)
 
 
