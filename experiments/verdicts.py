@@ -28,11 +28,13 @@ from typing import Any
 import parity_table
 import refresh
 
+from marline.configuration import describe
 from marline.report.comparison import compare, last_deployment
 from marline.report.records import Run, sampler_record
 from marline.report.statements import finding_text, interval
 from marline.report.svg import draw, only
 from marline.report.tables import markdown, standings_table
+from marline.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- from (?P<file>[\w.-]+): (?P<what>[^>]*?) -->)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
@@ -45,13 +47,6 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
         "cooperative-navigation-4-small-moving.csv",
         ("uniform", "otc-value", "online-matched-otc-value"),
     ),
-}
-KINDS = {
-    "uniform": {"type": "Uniform"},
-    "offline-only": {"type": "Uniform", "rows": "offline"},
-    "online-only": {"type": "Uniform", "rows": "online"},
-    "balanced": {"type": "BalancedReplay"},
-    "classifier-ratio": {"type": "ClassifierRatio"},
 }
 
 
@@ -79,11 +74,12 @@ def read_table(path: Path) -> Run:
     )
 
 
-def _options(name: str) -> dict[str, str]:
-    """What a sampler of this name is, which a table does not say."""
-    if name.startswith("shuffled-"):
-        return {"type": "Shuffled"}
-    return KINDS.get(name, {"type": "OnlineMatched"} if name.startswith("online-matched-") else {"type": "OTC"})
+def _options(name: str) -> dict[str, Any]:
+    """What a sampler of this name is, which a table does not say; other names are those of variants of OTC."""
+    for prefix, kind in (("shuffled-", "Shuffled"), ("online-matched-", "OnlineMatched")):
+        if name.startswith(prefix):
+            return {"type": kind}
+    return describe(SAMPLERS[name]) if name in SAMPLERS else {"type": "OTC"}
 
 
 def derive(path: Path, what: str) -> str:

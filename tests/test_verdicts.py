@@ -10,6 +10,11 @@ from types import ModuleType
 
 import pytest
 
+from marline.algorithms import TD3BC
+from marline.configuration import RunConfig
+from marline.report.records import sampler_record
+from marline.selection import select_samplers
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
 MARKED = re.compile(r"<!-- from [^>]*? -->(.*?)<!-- end -->", re.DOTALL)
@@ -38,6 +43,19 @@ def test_a_number_or_a_word_that_is_not_from_the_table_is_found(verdicts: Module
     found = verdicts.outdated(tmp_path)
     assert sorted(found) == [tmp_path / name for name in ("README.md", "docs/performance.md", "results/refresh.md")]
     assert found[tmp_path / "README.md"] == readme
+
+
+def test_a_table_is_read_as_the_run_that_it_is_of(verdicts: ModuleType, tmp_path: Path) -> None:
+    names = ("uniform", "frozen", "offline-only", "balanced", "classifier-ratio", "otc-value", "shuffled")
+    samplers, matches = select_samplers((*names, "cut=otc-value(alpha=2)", "online-matched"))
+    run = RunConfig(task="a", algorithm=TD3BC(), samplers=samplers, matches=matches).to_json()
+    rows = "".join(f"a,TD3BC,{name},0,{number},{number}\n" for name in samplers for number in (0, 1))
+    (tmp_path / "run.csv").write_text("task,algorithm,sampler,seed,deployment,return\n" + rows, "utf-8")
+    found = verdicts.read_table(tmp_path / "run.csv")
+    described = {one.name: (one.kind, one.matches) for one in found.samplers}
+    told = {name: sampler_record(name, its, run["samplers"]) for name, its in run["samplers"].items()}
+    assert described == {name: (one.kind, one.matches) for name, one in told.items()}
+    assert described["frozen"] == ("other", None), "it prefers no rows: nothing of it is judged beside the methods"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

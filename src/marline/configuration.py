@@ -198,6 +198,14 @@ class RunConfig:
             raise ConfigError("; ".join(different))
         return whole
 
+    def added_to(self, path: Path) -> dict[str, Any]:
+        """`to_json` of a run that was `extended`, where all that the file says stays as it was written.
+
+        Checkpoints are sealed with that, and an earlier marline may have written it with fewer options spelled out.
+        """
+        there, whole = _object_in(path), self.to_json()
+        return {**there, "seeds": whole["seeds"], "samplers": {**whole["samplers"], **there["samplers"]}}
+
 
 def _object_in(path: Path) -> dict[str, Any]:
     try:

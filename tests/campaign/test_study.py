@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from marline.algorithms import TD3BC
 from marline.campaign import study
 from marline.campaign.engine import make_engine
+from marline.campaign.verify import verify
 from marline.configuration import RunConfig
-from marline.errors import ConfigError
+from marline.errors import ConfigError, CorruptionError
 from marline.selection import select_samplers
 
 HIDDEN = (4,)
@@ -70,6 +72,52 @@ def test_a_run_that_grew_is_the_run_that_was_planned_whole(whole: Path, tmp_path
     for seed in (0, 1):
         for name in ("offline", *grown.samplers):
             assert records(folder, seed, name) == records(whole, seed, name), (seed, name)
+
+
+def test_seeds_that_a_run_gains_undo_nothing_that_others_have(tmp_path: Path) -> None:
+    # side by side in one process, as on an accelerator
+    folder = tmp_path / "run"
+    finish(folder, config("uniform"))
+    before = {path: path.stat().st_ino for path in folder.glob("seed-0/**/*")}
+    grown = study.create(folder, config("uniform", seeds=(0, 1, 2)))
+    experiences = study.place_data(grown, study.prepare_data(folder, grown))
+    list(study.run_seeds(folder, grown, experiences, grown.seeds))
+    assert {path: path.stat().st_ino for path in folder.glob("seed-0/**/*")} == before
+    assert [len(records(folder, seed, "uniform")) for seed in grown.seeds] == [3, 3, 3]
+    assert verify(folder).problems == ()
+
+
+def test_a_run_of_an_earlier_marline_may_grow_after_it_went_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    earlier = config("uniform", evaluation_seed=None)
+    document = {key: value for key, value in earlier.to_json().items() if key != "evaluation_seed"}
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(document), "utf-8")
+    finish(folder, earlier)
+    grown = study.create(folder, config("uniform", "frozen", seeds=(0, 1)))
+    assert (
+        grown
+        == RunConfig.read(folder / "run.json")
+        == dataclasses.replace(earlier, samplers=grown.samplers, seeds=(0, 1))
+    )
+    assert verify(folder).problems == (), "the checkpoints were made with what run.json said of them before"
+
+
+def test_an_older_configuration_hides_no_team(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    document = json.loads((folder / "run.json").read_text("utf-8"))
+    document["seeds"].remove(1)
+    del document["samplers"]["frozen"]
+    (folder / "run.json").write_text(json.dumps(document), "utf-8")
+    hidden = [folder / "seed-0" / "frozen", *sorted(folder.glob("seed-1/*"))]
+    sentence = "{} is of a seed or sampler that {} does not name"
+    problems = verify(folder).problems
+    assert len(problems) == len(hidden) == 7
+    for home, problem in zip(hidden, problems, strict=True):
+        assert problem.startswith(sentence.format(home, folder / "run.json"))
+    with pytest.raises(CorruptionError, match="of a seed or sampler that"):
+        study.plan(folder, config("uniform"))
 
 
 def test_a_frozen_team_is_the_offline_team_in_the_world_of_each_deployment(whole: Path) -> None:

@@ -45,7 +45,7 @@ KINDS = [link_to_file, link_to_folder, dangling_link, pipe, listening_socket]
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize(
-    "place", ["run.lock", "report.html", "data", "seed-3", "seed-0/otc/metrics.jsonl", "data/a.h5"]
+    "place", ["run.lock", "provenance.jsonl", "report.html", "data", "seed-3", "seed-0/otc/metrics.jsonl", "data/a.h5"]
 )
 def test_what_is_no_plain_file_or_folder_is_named(
     make: Callable[[Path, Path], None], place: str, tmp_path: Path

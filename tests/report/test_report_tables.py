@@ -85,6 +85,13 @@ def test_markdown_says_what_happened_with_intervals(write_run: WriteRun, tmp_pat
     assert "| OTC (value) | freshness | +" in text and "nan" not in text
 
 
+def test_one_seed_has_no_spread(write_run: WriteRun, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{num}", seeds=range(num), deployments=1) for num in (1, 2)]
+    tables = [write_summary([run], tmp_path / "summary.md").read_text("utf-8") for run in runs]
+    rows = [[line for line in table.splitlines() if line.startswith("| uniform replay |")] for table in tables]
+    assert [[row.count("±") for row in found] for found in rows] == [[0], [2]]
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from marline.campaign.history import OFFLINE, History, identity, list_sha256
 from marline.campaign.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
-from marline.campaign.run_directory import configuration_sha256, decisive_sha256
+from marline.campaign.run_directory import configuration_sha256, decisive_sha256, known_places
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
 from marline.data.provenance import recorded_configurations
@@ -57,7 +57,15 @@ def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
     for home, wanted in known_folders(folder, events):
         if home not in identities and wanted != _list_sha256(home):
             problems += _if_sound(home, _UNKNOWN.format(home))
+    known = _known_places(folder)
     for history in histories(folder):
+        # seeds and samplers only come: what an older configuration leaves out would be missing from every table
+        if known is not None and history.place not in known and history.steps():
+            problems.append(
+                f"{history.folder} is of a seed or sampler that {folder / 'run.json'} does not name: that was altered, "
+                "or is an older one, or the folder is of another run"
+            )
+            continue
         for step in history.steps():
             checkpoint = history.checkpoint(step)
             try:
@@ -177,6 +185,14 @@ def _of_other_starts(folder: Path) -> Iterator[str]:
     known = recorded_configurations(folder)
     if known and configuration_sha256(folder / "run.json") not in known:
         yield f"{folder / 'run.json'} is none by which this run was ever started: it was altered, or is of another run"
+
+
+def _known_places(folder: Path) -> set[str] | None:
+    """Where the teams of the configuration lie; None where it is damaged."""
+    try:
+        return known_places(folder / "run.json")
+    except MarlineError:
+        return None
 
 
 def _of_other_policies(folder: Path, history: History) -> Iterator[str]:

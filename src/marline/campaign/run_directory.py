@@ -49,6 +49,19 @@ def configuration_sha256(path: Path) -> str:
     return hashlib.sha256(read_regular(path, LARGEST_CONFIGURATION)).hexdigest()
 
 
+def known_places(path: Path) -> set[str]:
+    """Where the teams that a configuration file names lie in its run directory, as "seed-0/offline".
+
+    Raises:
+        CorruptionError: there is none, or no plain one, or it names none.
+    """
+    try:
+        document = json.loads(read_regular(path, LARGEST_CONFIGURATION))
+        return {f"seed-{seed}/{name}" for seed in document["seeds"] for name in ("offline", *document["samplers"])}
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CorruptionError(f"{path} is not the configuration of a run; restore a copy") from error
+
+
 def decisive_sha256(path: Path, sampler: str | None = None) -> str:
     """SHA-256 of what in a configuration file decides the numbers of one team, in hexadecimal.
 

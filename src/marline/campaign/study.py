@@ -81,10 +81,10 @@ def create(folder: Path, config: RunConfig) -> RunConfig:
         ConfigError: see `plan`; nothing is changed.
     """
     whole, path = plan(folder, config), folder / "run.json"
-    document = whole.to_json()
     if not path.exists():
-        atomic_json(path, document)
+        atomic_json(path, whole.to_json())
     elif RunConfig.read(path) != whole:
+        document = whole.added_to(path)
         record_start(folder, json_sha256(document))  # first, or a kill in between would leave one that is not known
         atomic_json(path, document)
     return whole
@@ -153,10 +153,11 @@ def run_seeds(
     folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
 ) -> Iterator[Step]:
     """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
-    study = _Study(folder, config, experiences, tuple(seeds))
-    team = yield from study.offline()
-    for name in config.samplers:
-        yield from study.tune(team, name)
+    for group in _abreast(folder, config, seeds):
+        study = _Study(folder, config, experiences, group)
+        team = yield from study.offline()
+        for name in config.samplers:
+            yield from study.tune(team, name)
 
 
 def run_part(
@@ -476,6 +477,30 @@ def _restore(team: Team, histories: Mapping[int, History], step: int) -> Team:
 def memory_template(experience: Experience, sampler: Sampler[Any]) -> PyTree:
     """Shapes of a sampler's memory, without the work of fitting it."""
     return jax.eval_shape(lambda experience, key: sampler.init(experience, key=key), experience, jax.random.key(0))
+
+
+def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    """Divide seeds into groups that have come equally far: those that a run gained are not to hold up, or undo, others.
+
+    A kill between the checkpoints of two seeds leaves them one deployment apart; they go on together.
+    """
+
+    def last_step(seed: int, name: str) -> int:
+        return max(History(folder / f"seed-{seed}" / name).steps(), default=0)
+
+    def are_abreast(one: int, other: int) -> bool:
+        return last_step(one, OFFLINE) == last_step(other, OFFLINE) and all(
+            abs(last_step(one, name) - last_step(other, name)) <= 1 for name in config.samplers
+        )
+
+    groups: list[list[int]] = []
+    for seed in seeds:
+        group = next((group for group in groups if are_abreast(group[0], seed)), None)
+        if group is None:
+            groups.append([seed])
+        else:
+            group.append(seed)
+    return [tuple(group) for group in groups]
 
 
 def _common_step(histories: Mapping[int, History]) -> int | None:

@@ -15,7 +15,7 @@ from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError
 
 # what marline reads and writes in a run directory; whatever else its user keeps there is none of our business
-OWN = ("run.json", "run.lock", "run.pid", "ledger.*", "report.html", "data", "seed-*")
+OWN = ("run.json", "run.lock", "run.pid", "ledger.*", "provenance.jsonl", "report.html", "data", "seed-*")
 
 
 def require_plain_run(folder: Path) -> None:

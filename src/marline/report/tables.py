@@ -296,7 +296,8 @@ def decomposition_table(run: Run) -> list[str]:
 def _spread(values: Sequence[float], decimals: int) -> str:
     if not values:
         return "–"
-    return f"{number(float(np.mean(values)), decimals)} ± {number(float(np.std(values)), decimals)}"
+    mean = number(float(np.mean(values)), decimals)
+    return f"{mean} ± {number(float(np.std(values)), decimals)}" if len(values) > 1 else mean
 
 
 def _comparison(comparison: Comparison | None, run: Run) -> str:
