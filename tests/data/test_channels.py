@@ -204,6 +204,42 @@ def test_exports_are_on_the_fields_scale_and_say_so(kind: str, tmp_path: Path) -
             open_log(tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["folder", *EXPORTS])
+def test_what_an_action_is_comes_back_from_an_export_even_where_its_values_do_not_tell(
+    kind: str, tmp_path: Path
+) -> None:
+    choices = Channels(action_names=["off", "low", "high"])
+    never = arrays() | {"actions": np.zeros(20, int)}  # only the first of three choices
+    one_hot = arrays() | {"actions": np.eye(2)[np.arange(20) % 2]}  # numbers that look like choices
+    team = {
+        "named": from_arrays("named", never, spec=Spec(3, 3, discrete=True), channels=choices),
+        "plain": from_arrays("plain", never, spec=Spec(3, 4, discrete=True)),
+        "numbers": from_arrays("numbers", one_hot, spec=Spec(3, 2)),
+    }
+    dataset.save(tmp_path / "folder", team)
+    if kind != "folder":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        EXPORTS[kind](team, tmp_path / kind)
+    import_log(open_log(tmp_path / kind), tmp_path / "back")
+    back = dataset.load(tmp_path / "back")
+    for agent, logs in team.items():
+        assert (back[agent].spec, back[agent].channels) == (logs.spec, logs.channels)
+        np.testing.assert_array_equal(back[agent].actions, logs.actions)
+
+
+def test_sizes_of_a_table_that_was_changed_since_are_not_believed(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    logs = from_arrays("a", arrays() | {"actions": np.arange(20) % 2}, spec=Spec(3, 2, discrete=True))
+    EXPORTS["parquet"]({"a": logs}, tmp_path / "tables")
+    path = tmp_path / "tables" / "a.parquet"
+    table = parquet.read_table(path)
+    place = table.schema.get_field_index("action")
+    parquet.write_table(table.set_column(place, "action", arrow.array(np.linspace(-1, 1, 20))), path)
+    import_log(open_log(tmp_path / "tables"), tmp_path / "out")
+    assert dataset.load(tmp_path / "out")["a"].spec == Spec(3, 1)
+
+
 def test_a_dataset_folder_is_imported_with_its_scale(tmp_path: Path) -> None:
     dataset.save(tmp_path / "data", {"plant": logs()})
     import_log(open_log(tmp_path / "data"), tmp_path / "back")

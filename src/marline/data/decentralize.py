@@ -70,7 +70,8 @@ def import_log(
                     require_file_name(name, f"{log.source}: agent", DataError)
                     where = layout.logs_of(name, str(log.source))
                     known = (channels or {}).get(name, Channels())
-                    agents[name] = _Agent(name, where, share, (specs or {}).get(name), known, clip_actions, notes)
+                    spec = (specs or {}).get(name) or (_told(log, block) if split is None else None)
+                    agents[name] = _Agent(name, where, share, spec, known, clip_actions, notes)
                 recorded = [log.channels.get(whose, Channels()) for whose in (block.agent, None)]
                 for rows in agents[name].add(columns, recorded[0].or_else(recorded[1])):
                     writer.append(name, agents[name].known_spec, rows)
@@ -128,6 +129,15 @@ def _shares(
     yield agent, block.columns
 
 
+def _told(log: Log, block: Block) -> Spec | None:
+    """What the source says of an agent's sizes, unless its columns have been changed since."""
+    spec, actions = log.specs.get(block.agent), block.columns["actions"]
+    if spec is None or block.columns["observations"].shape[1:] != (spec.observation_size,):
+        return None
+    whole = actions.ndim == 1 and actions.dtype.kind in "iu" and actions.max(initial=0) < spec.action_size
+    return spec if (whole if spec.discrete else actions.shape[1:] == (spec.action_size,)) else None
+
+
 class _Agent:
     """One agent's rows on their way from the log to its file."""
 
@@ -178,7 +188,8 @@ class _Agent:
         columns, spec = layout.convert(self._where, own, spec, notes, first=self._num_read)
         self._notes += [note for note in notes if note not in self._notes]
         self._learn(spec, columns)
-        if spec.discrete and self._share.action_names is None and len(self.channels.action_names or ()) == 1:
+        lone = self._share.action_names is None and len(self.channels.action_names or ()) == 1
+        if spec.discrete and lone and not (self._declared and spec.action_size == 1):
             self.channels = dataclasses.replace(self.channels, action_names=None)  # its column's, and no choice's
         if not spec.discrete:
             self.channels.require_fit(self._where, spec)  # of choices more may be seen

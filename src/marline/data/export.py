@@ -5,6 +5,7 @@ Both are written so that other readers open them, and `formats` reads the same r
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 from marline.data.dataset import Dataset
 from marline.data.files import publish_directory
 from marline.data.formats.optional import require_package
-from marline.data.formats.recorded import RECORD
+from marline.data.formats.recorded import RECORD, SIZES
 from marline.data.layout import logs_of
 from marline.errors import DataError
 from marline.types import AgentID
@@ -63,6 +64,7 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
                 "action_space": json.dumps(action_space),
                 "minari_version": "0.5.3",
                 **({RECORD: {agent: dataset.channels.to_json()}} if dataset.channels.to_json() else {}),
+                SIZES: {agent: dataclasses.asdict(spec)},
             }
             (data / "metadata.json").write_text(json.dumps(metadata))
 
@@ -85,7 +87,8 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
     with publish_directory(directory) as folder:
         for agent, dataset in datasets.items():
             channels = dataset.channels.to_json()
-            metadata = {RECORD: json.dumps({agent: channels})} if channels else None
+            metadata = {SIZES: json.dumps({agent: dataclasses.asdict(dataset.spec)})}
+            metadata |= {RECORD: json.dumps({agent: channels})} if channels else {}
             table = arrow.table(_table(agent, dataset), metadata=metadata)
             parquet.write_table(table, folder / f"{agent}.parquet")
 

@@ -12,7 +12,7 @@ from marline.data.formats.flat import hdf5_blocks, npz_blocks
 from marline.data.formats.log import Block, Log
 from marline.data.formats.minari import METADATA, is_minari, minari_blocks
 from marline.data.formats.optional import require_package
-from marline.data.formats.recorded import of_minari, of_tables, on_field_scale
+from marline.data.formats.recorded import of_minari, of_tables, on_field_scale, spec_of_minari, specs_of_tables
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
 from marline.errors import ConfigError, DataError, require
@@ -64,7 +64,9 @@ def _open_folder(path: Path, columns: Mapping[str, str]) -> Log:
     datasets = {_without_version(p.name): p for p in members if is_minari(p)}
     if datasets:
         recorded = {agent: of_minari(folder, METADATA) for agent, folder in datasets.items()}
-        return _each("minari", minari_blocks, path, {**datasets}, {**recorded})
+        specs = {agent: spec for agent, folder in datasets.items() if (spec := spec_of_minari(folder, METADATA))}
+        log = _each("minari", minari_blocks, path, {**datasets}, {**recorded})
+        return dataclasses.replace(log, specs={**specs})
     tables = [p for p in members if p.suffix in _TABLES]
     flat = [p for p in members if p.suffix in _FLAT]
     if len({p.suffix for p in (*tables, *flat)}) > 1:
@@ -92,7 +94,7 @@ def _tables(path: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Lo
                 channels[agent] = recorded.get(agent, Channels()).or_else(_named(sources, columns, str(path), notes))
             yield block
 
-    return Log(path, "table", blocks, notes=notes, columns=found, channels=channels)
+    return Log(path, "table", blocks, notes=notes, columns=found, channels=channels, specs=specs_of_tables(files))
 
 
 def _named(sources: Mapping[str, Sequence[str]], columns: Mapping[str, str], where: str, notes: list[str]) -> Channels:

@@ -12,7 +12,7 @@ import numpy as np
 from marline.data.channels import Channels
 from marline.data.layout import Columns
 from marline.errors import DataError
-from marline.types import AgentID
+from marline.types import AgentID, Spec
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 1 << 28
@@ -45,6 +45,7 @@ class Log:
             meanwhile. Under None where every row holds the observation and the action of all.
         channels: what the source itself says of its columns, by agent; under None, of those of all agents. A range
             must be there before the first block, names and units may come while reading.
+        specs: sizes, and whether actions are choices, of agents of which the source tells it.
     """
 
     source: Path
@@ -54,6 +55,7 @@ class Log:
     notes: list[str] = dataclasses.field(default_factory=list)
     columns: dict[AgentID | None, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     channels: dict[AgentID | None, Channels] = dataclasses.field(default_factory=dict)
+    specs: dict[AgentID | None, Spec] = dataclasses.field(default_factory=dict)
 
 
 def block_rows(where: str, row_bytes: int, most: int = BLOCK_ROWS) -> int:
