@@ -20,7 +20,7 @@ from rich.table import Table
 import marline
 from marline import film
 from marline.algorithms import ALGORITHMS
-from marline.campaign.belonging import require_belonging
+from marline.campaign.belonging import require_belonging, require_measured
 from marline.campaign.diverging import sentence, stops
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.history import History
@@ -272,12 +272,16 @@ def report(options: cli.Report) -> int:
 
 
 def _events(run: Path) -> list[Event]:
-    """What happened in a campaign, nothing in a study; `CorruptionError` if the parts do not belong together."""
+    """What happened in a campaign, nothing in a study; `CorruptionError` if the parts do not belong together.
+
+    That is what a report tells, so lines of measurements must be those of the checkpoints, too.
+    """
     if not os.path.lexists(run / "run.json"):
         return []  # what reads it next says so
     require_run(run)
     events = Ledger(run).events()
     require_belonging(run)
+    require_measured(run)
     return events
 
 

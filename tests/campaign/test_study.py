@@ -13,8 +13,11 @@ import pytest
 
 from marline.algorithms import TD3BC
 from marline.campaign import study
+from marline.campaign.belonging import require_measured
 from marline.campaign.engine import make_engine
+from marline.campaign.studies import Study
 from marline.campaign.verify import verify
+from marline.cli import main
 from marline.configuration import RunConfig
 from marline.errors import ConfigError, CorruptionError
 from marline.selection import select_samplers
@@ -118,6 +121,24 @@ def test_an_older_configuration_hides_no_team(whole: Path, tmp_path: Path) -> No
         assert problem.startswith(sentence.format(home, folder / "run.json"))
     with pytest.raises(CorruptionError, match="of a seed or sampler that"):
         study.plan(folder, config("uniform"))
+
+
+def test_measurements_of_another_team_are_not_told(whole: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    require_measured(folder)
+    metrics = folder / "seed-0" / "uniform" / "metrics.jsonl"
+    lines = metrics.read_text("utf-8").splitlines(keepends=True)
+    metrics.write_text("".join(lines[:2]), "utf-8")  # the last was lost to a kill
+    require_measured(folder)
+    shutil.copy(folder / "seed-1" / "uniform" / "metrics.jsonl", metrics)
+    for tell in (lambda: Study.open(folder).returns, lambda: Study.open(folder).report(tmp_path / "a.html")):
+        with pytest.raises(CorruptionError, match="metrics.jsonl says of deployment 0 what the last checkpoint"):
+            tell()
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(folder), "-o", str(tmp_path / "a.html")])
+    assert stop.value.code == 3 and "of another team" in capsys.readouterr().err
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_a_frozen_team_is_the_offline_team_in_the_world_of_each_deployment(whole: Path) -> None:

@@ -49,6 +49,26 @@ def require_belonging(folder: Path) -> None:
     raise CorruptionError(next(iter(problems)))
 
 
+def require_measured(folder: Path) -> None:
+    """Raise `CorruptionError` for the first metrics.jsonl with a line that is another in the last checkpoint.
+
+    Lines that a kill kept from being written are no matter, nor are damaged files: whoever reads those says so.
+    """
+    for history in histories(folder):
+        try:
+            lines = history.records()
+            sealed = {its["deployment"]: its for step in history.steps()[-1:] for its in history.records_at(step)}
+        except MarlineError:
+            continue
+        for line in lines:
+            if sealed.get(line["deployment"], line) != line:
+                raise CorruptionError(
+                    f"{history.folder / 'metrics.jsonl'} says of deployment {line['deployment']} what the last "
+                    "checkpoint does not: it was altered, or is of another team; the next command "
+                    "that goes on writes it anew"
+                )
+
+
 def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
     """Compare the parts of a run directory with what they say of each other, and with what the ledger says of them."""
     problems: list[str] = []

@@ -13,7 +13,7 @@ import numpy as np
 from marline import plugins
 from marline.arguments import checked_arguments
 from marline.campaign import study
-from marline.campaign.belonging import require_belonging
+from marline.campaign.belonging import require_belonging, require_measured
 from marline.campaign.engine import Engine, make_engine
 from marline.campaign.lock import writing
 from marline.campaign.room import require_room
@@ -188,6 +188,7 @@ class Study:
     @property
     def records(self) -> Run:
         """All that was measured so far, as the report reads it."""
+        require_measured(self.folder)
         return read_run(self.folder)
 
     @property
@@ -239,6 +240,7 @@ class Study:
     @checked_arguments
     def report(self, output: str | Path | None = None) -> Path:
         """Write the study as one page; report.html in the run directory unless told otherwise."""
+        require_measured(self.folder)
         return write_report([self.folder], self.folder / "report.html" if output is None else Path(output))
 
     def __repr__(self) -> str:
