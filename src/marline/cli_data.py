@@ -22,7 +22,9 @@ class Import:
     out: Path
     """Dataset folder to make."""
     task: str | None = None
-    """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
+    """Task that the log comes from: says which agents there are, and their columns in order."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
     spec: Path | None = None
     """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
     of an agent's one action column "discrete": 5 says that it holds choices, "continuous": true that whole numbers are
@@ -69,6 +71,8 @@ class Check:
     """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
     task: str | None = None
     """Also check agents and sizes against this task."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
     html: Path | None = None
     """Write a page with tables, histograms and what the data cover."""
     clip_actions: bool = False
