@@ -77,7 +77,10 @@ class Learns(TD3BC):
         return state if self.kind == "one" else (state, {"loss": "low"} if self.kind == "words" else {})
 
     def policy(self, state: Any) -> Any:
-        return None if self.kind == "policy" else super().policy(state)
+        def wide(observation: Any, *, key: Any, action_mask: Any = None) -> Any:
+            return jnp.zeros(SPEC.action_size + 1)
+
+        return {"policy": None, "wide": wide, "blind": lambda: None}.get(self.kind, super().policy(state))
 
 
 def rehearse(algorithm: Any, sampler: Any) -> None:
@@ -114,6 +117,8 @@ def test_a_sampler_that_replies_in_another_form_is_told(kind: str, told: str) ->
         ("one", r"Learns.update returns .*, but must return \(learner, metrics\)"),
         ("words", "Learns.update returns as metric 'loss' 'low'"),
         ("policy", "Learns.policy returns None, but must return a function"),
+        ("wide", r"the policy of Learns gives float32\[3\] for one observation; let it give float32\[2\]"),
+        ("blind", r"the policy of Learns\(\) failed with TypeError"),
     ],
 )
 def test_an_algorithm_that_replies_in_another_form_is_told(kind: str, told: str) -> None:

@@ -17,7 +17,7 @@ from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.errors import ConfigError, MarlineError
 from marline.samplers import Sampler
-from marline.types import Critic
+from marline.types import Critic, Spec
 from marline.users_code import require_theirs, told, users_code
 
 _OURS = __name__.partition(".")[0]
@@ -77,7 +77,19 @@ def require_algorithm(algorithm: Algorithm[Any], experience: Experience, key: An
         policy = _ask(f"{what}.policy", lambda: algorithm.policy(learner))
         if not callable(policy):
             raise ConfigError(f"{what}.policy returns {_shown(policy)}, but must return a function of observations")
-        _ask(f"{what}.critic", lambda: algorithm.critic(learner))
+        row = jax.tree.map(lambda leaf: leaf[0], batch)
+        action = _ask(f"the policy of {what}", lambda: policy(row.observation, key=key, action_mask=row.action_mask))
+        _action(action, experience.spec, f"the policy of {what}")
+        critic = _ask(f"{what}.critic", lambda: algorithm.critic(learner))
+        if critic is None:
+            return
+        values = {
+            "q": _ask(f"the q of {what}", lambda: critic.q(row.observation, row.action)),
+            "v": _ask(f"the v of {what}", lambda: critic.v(row.observation, key=key, action_mask=row.action_mask)),
+        }
+        for name, value in values.items():
+            if _form(value)[0] != () or _form(value)[1] is None:
+                raise ConfigError(f"the {name} of {what} gives {_shown(value)} for one example; let it give one number")
 
     jax.eval_shape(ask, experience, key)
 
@@ -135,6 +147,14 @@ def _same_form(before: Any, after: Any, what: str) -> None:
         raise ConfigError(
             f"{what} makes {_shown(after)} of {_shown(before)}; state must keep its form, for loops are compiled"
         )
+
+
+def _action(action: Any, spec: Spec, what: str) -> None:
+    wanted, kinds = ((), "iu") if spec.discrete else ((spec.action_size,), "f")
+    shape, kind = _form(action)
+    if shape != wanted or kind is None or kind.kind not in kinds:
+        told = "the number of a choice, int32[]" if spec.discrete else f"float32[{spec.action_size}]"
+        raise ConfigError(f"{what} gives {_shown(action)} for one observation; let it give {told}")
 
 
 def _metrics(metrics: Any, what: str, *, scalars: bool) -> None:
