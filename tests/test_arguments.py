@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,7 @@ class Place(NamedTuple):
         ({"x": np.int64(1)}, Mapping[str, int], {"x": 1}),
         (Place("a", np.int64(1)), Place, Place("a", 1)),  # pyright: ignore[reportArgumentType]
         (object, Any, object),
+        ([Place], Sequence[type], [Place]),
     ],
 )
 def test_what_loses_nothing_is_converted(value: Any, hint: Any, expected: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -529,6 +530,21 @@ def test_wrong_options_are_named(
     status, text = run(capsys, *arguments)
     assert status == 2 and told in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_are_made_in_an_environment_that_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gymnasium")
+    (tmp_path / "carts.py").write_text("import gymnasium\ndef make(): return gymnasium.make('CartPole-v1')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    status, text = run(capsys, "make", "carts:make(max_steps=9)/random", "--trust", "--size", "20", "--out", "a b")
+    assert status == 0, text
+    assert "marline run --task 'carts:make(max_steps=9)' --trust --data 'a b' --run runs/first" in text
+    assert {agent: len(log) for agent, log in load("a b").items()} == {"agent_0": 20}
+    status, text = run(capsys, "check", "a b", "--task", "carts:make(max_steps=9)", "--trust")
+    assert status == 0, text
 
 
 def test_a_joint_log_is_split_by_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from marline import plugins
 from marline.algorithms import TD3BC
+from marline.campaign.verify import verify
 from marline.configuration import RunConfig, require_recordable
 from marline.envs import CooperativeNavigation, ParallelTask, make_task, name_task
 from marline.errors import ConfigError, CorruptionError
@@ -159,6 +160,29 @@ def test_what_cannot_be_recorded_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="move it to the top of its module"):
         require_recordable(Inner(), "it")
+    with pytest.raises(ConfigError, match="has a field .'matches'., a word that run.json needs itself"):
+        require_recordable(Matching(), "it")
+
+
+def test_code_of_a_script_is_not_looked_for_elsewhere() -> None:
+    plugins.trust(["__main__:Mine"])
+    with pytest.raises(ConfigError, match="is of a script or notebook, where no other process finds it"):
+        plugins.find_type("__main__:Mine")
+
+
+def test_untrusted_code_is_no_damage(module: str, tmp_path: Path) -> None:
+    plugins.trust([f"{module}:Recent"])
+    mine = select_samplers((f"mine={module}:Recent",)).samplers["mine"]
+    (tmp_path / "run.json").write_text(json.dumps(config(mine=mine).to_json()))
+    plugins._trusted.clear()
+    plugins._types.clear()
+    with pytest.raises(ConfigError, match="add --trust"):
+        verify(tmp_path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching(Uniform):
+    matches: str = "much"
 
 
 def make_env() -> Any:

@@ -109,6 +109,10 @@ def test_a_control_of_one_sampler_alone_and_of_what_a_run_has_already() -> None:
         (("otc-value(alpha=1, alpha=2)",), "sets an option twice"),
         (("otc-value(alpha=much)",), "must be a finite number"),
         (("otc-value(alpha=1",), "is not NAME"),
+        (("otc-value(alpha=1))",), "is not NAME"),
+        (("otc-value(alpha=1](",), "is not NAME"),
+        (("=otc-value",), "is not NAME"),
+        (("shuffled(otc-value)",), "no sampler 'otc-value' to control for"),
         (("a=otc-value", "a=uniform"), "names 'a' twice"),
         (("mine=shuffled", "otc-value"), "a control is named after its sampler"),
         (("otc-value", "shuffled-otc-value=uniform", "shuffled"), "two samplers would be called 'shuffled-otc-value'"),
@@ -117,6 +121,15 @@ def test_a_control_of_one_sampler_alone_and_of_what_a_run_has_already() -> None:
 def test_what_cannot_be_meant_is_refused(texts: tuple[str, ...], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         select_samplers(texts)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [({"a": "b=uniform"}, "one name is enough"), ({"a": "shuffled", "b": "otc-value"}, "named after its sampler")],
+)
+def test_a_name_given_is_never_lost_to_another(named: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        select_samplers(named)
 
 
 def test_shared_options_that_nobody_takes_are_refused() -> None:

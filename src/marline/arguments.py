@@ -108,7 +108,7 @@ def fit(value: Any, hint: Any, what: str) -> Any:
     if not _is_checkable(origin):
         return value
     # a class has what a protocol asks of its instances
-    require(isinstance(value, origin) and not isinstance(value, type), _told(value, hint, what))
+    require(isinstance(value, origin) and (origin is type or not isinstance(value, type)), _told(value, hint, what))
     if hasattr(origin, "_fields"):  # a named tuple
         named: Any = value
         hints = _hints(origin)

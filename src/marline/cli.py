@@ -291,9 +291,7 @@ def _run(arguments: list[str] | None) -> int:
         description=__import__("marline").__doc__,
         args=arguments,
     )
-    command = getattr(command, "command", command)  # of `marline data`
-    if getattr(command, "trust", False):
-        _trust(command)
+    _trust(command.command if isinstance(command, Data) else command)
     try:
         return command()
     except MarlineError as error:
@@ -311,7 +309,9 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _trust(command: Any) -> None:
-    """Let this process import the code that a command and the run that it is about name."""
+    """Let this process import the code that a command and the run that it is about name, if it says --trust."""
+    if not getattr(command, "trust", False):
+        return
     from marline import plugins
 
     for field in dataclasses.fields(command):

@@ -22,7 +22,9 @@ class Import:
     out: Path
     """Dataset folder to make."""
     task: str | None = None
-    """Task of the catalogue that the log comes from: says which agents there are, and their columns in order."""
+    """Task that the log comes from: says which agents there are, and their columns in order."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
     spec: Path | None = None
     """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
     of an agent's one action column "discrete": 5 says that it holds choices, "continuous": true that whole numbers are
@@ -37,8 +39,6 @@ class Import:
     where it would change most of them."""
     replace: bool = False
     """Replace a dataset that is there already."""
-    trust: bool = False
-    """Import and run the code that --task names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_data
@@ -71,14 +71,14 @@ class Check:
     """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
     task: str | None = None
     """Also check agents and sizes against this task."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
     html: Path | None = None
     """Write a page with tables, histograms and what the data cover."""
     clip_actions: bool = False
     """Only warn of continuous actions outside their range."""
     json: bool = False
     """Print as JSON."""
-    trust: bool = False
-    """Import and run the code that --task names, as MODULE:NAME."""
 
     def __call__(self) -> int:
         from marline import commands_data

@@ -265,7 +265,7 @@ def verify(options: cli_campaign.Verify) -> int:
     config = RunConfig.read(options.run / "run.json")
     if config.task is not None:
         status = _replay_study(options, config) if options.replay else 0
-        say(f"  next: marline report {options.run}")
+        say(f"  next: {command('report', options.run)}")
         return status
     if options.replay:
         campaign = _open(options.run)

@@ -259,6 +259,8 @@ def require_recordable(value: Any, what: str) -> None:
     """
     members = list(value.values() if isinstance(value, Mapping) else (value,))
     for part in (*members, *_parts(value)):
+        words = {"type", "matches"} & {field.name for field in _fields(part)}
+        require(not words, f"{what} has a field {sorted(words)[:1]}, a word that run.json needs itself; rename it")
         if BUILT_IN.get(type(part).__name__) is not type(part):
             plugins.register(type(part))
     try:
@@ -270,6 +272,10 @@ def require_recordable(value: Any, what: str) -> None:
             "dataclasses of those"
         ) from error
     require(same, f"{what} is not what is made again of its fields, {document}; a run could not go on with it")
+
+
+def _fields(part: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
 
 
 def _parts(value: Any) -> Iterator[Any]:

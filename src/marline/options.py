@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from marline.arguments import fit
-from marline.errors import require, require_name
+from marline.errors import ConfigError, require, require_name
+from marline.users_code import users_code
 
 _WRITTEN = re.compile(r"(?:(?P<name>[^=()]*)=)?(?P<kind>[^=()]+)(?:\((?P<options>.*)\))?", re.DOTALL)
-_BETWEEN_OPTIONS = re.compile(r",(?![^(\[]*[)\]])")  # a comma that no bracket holds
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_PLAIN = re.compile(r"[^\s'\"()\[\]{},=]+")  # needs no quotes
+_BRACKETS = {")": "(", "]": "[", "}": "{"}
 
 
 class Written(NamedTuple):
@@ -31,13 +34,31 @@ def read_written(text: str, what: str) -> Written:
         ConfigError: it is something else.
     """
     match = _WRITTEN.fullmatch(text.strip())
-    require(match is not None, f"{what} {text!r} is not NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...)")
-    assert match is not None
-    written = match["options"]
-    parts = [part.strip() for part in _BETWEEN_OPTIONS.split(written)] if written and written.strip() else []
+    parts = None if match is None else _split(match["options"] or "")
+    words = () if match is None else (match["name"], match["kind"])
+    if match is None or parts is None or any(word is not None and not word.strip() for word in words):
+        raise ConfigError(f"{what} {text!r} is not NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...)")
     options = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
     require(len(options) == len(parts), f"{what} {text!r} sets an option twice")
     return Written(match["name"] and match["name"].strip(), match["kind"].strip(), options)
+
+
+def _split(text: str) -> list[str] | None:
+    """Options between the commas that no bracket and no quotes hold; None where brackets do not match."""
+    hidden = _QUOTED.sub(lambda quoted: "'" * len(quoted[0]), text)
+    opened: list[str] = []
+    cuts = [-1]
+    for place, letter in enumerate(hidden):
+        if letter in _BRACKETS.values():
+            opened.append(letter)
+        elif letter in _BRACKETS and (not opened or opened.pop() != _BRACKETS[letter]):
+            return None
+        elif letter == "," and not opened:
+            cuts.append(place)
+    parts = [text[cut + 1 : end].strip() for cut, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+    if not parts[-1]:  # as in Python, a comma may follow the last one
+        parts.pop()
+    return None if opened else parts
 
 
 def read_values(options: Mapping[str, str], kind: str) -> dict[str, Any]:
@@ -69,7 +90,9 @@ def read_value(text: str) -> Any:
 
 
 def write_value(value: Any) -> str:
-    """The inverse of `read_value`."""
+    """The inverse of `read_value`, as part of something written."""
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and read_value(value) == value else repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -82,7 +105,8 @@ def write_difference(kind: str, usual: Any, value: Any) -> str:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     changed = {name: its for name, its in fields.items() if getattr(usual, name) != its}
     for name, its in changed.items():
-        require(read_value(write_value(its)) == its, f"{kind}: {name} is {its!r}, which a run cannot record")
+        is_same = read_values(read_written(f"x(y={write_value(its)})", name).options, kind) == {"y": its}
+        require(is_same, f"{kind}: {name} is {its!r}, which a run cannot record")
     return f"{kind}({', '.join(f'{name}={write_value(its)}' for name, its in changed.items())})" if changed else kind
 
 
@@ -92,7 +116,8 @@ def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
     Raises:
         ConfigError: an unknown field, or a value of the wrong type or out of range.
     """
-    hints = get_type_hints(type(value))
+    with users_code(f"{kind}: reading the types of its fields"):
+        hints = get_type_hints(type(value))
     own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     parts = {name: part for name, part in own.items() if dataclasses.is_dataclass(part)}
     for name in options:
@@ -102,7 +127,8 @@ def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
         its = {key: option for key, option in options.items() if key not in own and key in option_names(part)}
         if its:
             changed[name] = with_options(part, its, kind)
-    return dataclasses.replace(value, **changed)
+    with users_code(f"{kind}: making it with {', '.join(changed) or 'its fields'}"):
+        return dataclasses.replace(value, **changed)
 
 
 def option_names(value: Any) -> list[str]:

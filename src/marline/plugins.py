@@ -103,6 +103,11 @@ def load(name: str, what: str) -> Any:
     if name not in _trusted and name not in installed_values():
         raise ConfigError(f"{what} {name!r} is code that will be imported and run; add --trust if you trust it")
     module_name, _, attribute = name.partition(":")
+    if module_name == "__main__" and not hasattr(sys.modules["__main__"], attribute):
+        raise ConfigError(
+            f"{what} {name!r} is of a script or notebook, where no other process finds it; go on there, or move "
+            f"{attribute} to a module before a run is begun"
+        )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

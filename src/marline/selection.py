@@ -16,6 +16,7 @@ from marline.samplers import OTC, SAMPLERS, OnlineMatched, Sampler, Shuffled, pr
 from marline.samplers.distances import DISTANCES, Distance
 from marline.tuning import Algorithms
 from marline.types import AgentID
+from marline.users_code import users_code
 
 SHUFFLED, MATCHED = "shuffled", "online-matched"
 CONTROLS = (SHUFFLED, MATCHED)  # in the order in which they follow what they are the controls of
@@ -68,10 +69,10 @@ def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) 
         require_name(name, [*presets, *packaged], what)
     found = plugins.load(packaged.get(name, name), what)
     if isinstance(found, type):
-        try:
+        with users_code(
+            f"{what} {name!r}: {found.__name__}() must make one without arguments (give every field a default), and"
+        ):
             found = found()
-        except TypeError as error:
-            raise ConfigError(f"{what} {name!r}: {error}; give every field of {found.__name__} a default") from error
     require(
         isinstance(found, protocol),
         f"{what} {name!r} is {found!r}, but must be a {what}: see marline.testing.check_{what}",
@@ -127,10 +128,14 @@ def select_samplers(
         written = read_written(item, "--sampler")
         kind = written.kind
         if kind in CONTROLS:
-            require(written.name is None, f"--sampler {item!r}: a control is named after its sampler; write {kind}")
+            named_so = written.name is not None or given not in (None, kind)
+            require(not named_so, f"--sampler {item!r}: a control is named after its sampler; name it {kind}")
             of = controls.setdefault(kind, set())
             controls[kind] = None if of is None or not written.options else of | written.options.keys()
             continue
+        require(
+            written.name is None or given in (None, written.name), f"sampler {given!r} is {item!r}: one name is enough"
+        )
         name = written.name or given or _default_name(kind, written.options)
         require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={item}")
         preset = find(kind, {name: SAMPLERS[name] for name in SAMPLERS if name not in CONTROLS}, "sampler", Sampler)
@@ -186,7 +191,9 @@ def _with_controls(
     sources = [name for name, sampler in (present | samplers).items() if prefers_rows(sampler)]
     for kind, of in controls.items():
         for name in of or ():
-            require_name(name, [*present, *samplers], f"sampler to be {kind}")
+            known = [*present, *samplers]
+            require(bool(known), f"{kind}({name}): there is no sampler {name!r} to control for; add it to --sampler")
+            require_name(name, known, f"sampler to be {kind}")
             require(name in sources, f"{kind}({name}): {name} prefers no rows, so there is nothing to control for")
         require(
             bool(sources),

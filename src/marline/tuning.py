@@ -22,6 +22,7 @@ from marline.divergence import Divergence, batches, first_divergence
 from marline.errors import ConfigError, require
 from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
+from marline.trial import is_theirs, require_algorithm, require_sampler, trying
 from marline.types import AgentID, Policy, Transition
 
 LearnerID = tuple[int, AgentID]
@@ -117,18 +118,22 @@ def rehearse(
     key = jax.eval_shape(lambda: jax.random.key(0))
     kinds = {(algorithm_of(algorithm, agent), it.spec, it.num_offline): it for agent, it in outlines.items()}
     for (member, *_), experience in kinds.items():
-        programs.append(_init_learner.trace(experience, key, algorithm=member))
+        with trying(member):
+            require_algorithm(member, experience, key)
+            programs.append(_init_learner.trace(experience, key, algorithm=member))
         learner = programs[-1].out_info
         names = {OFFLINE_SAMPLER: "offline training"} | {sampler: name for name, sampler in samplers.items()}
         for sampler, name in names.items():
-            programs.append(compiled(_init_sampler, {"sampler": sampler}).trace(experience, key))
-            state = AgentState(learner, programs[-1].out_info, experience)
             static = {"algorithm": member, "sampler": sampler}
             try:
-                programs += [
-                    compiled(begin_deployment, static).trace(state, key),
-                    compiled(tune, {**static, "num_updates": num_updates}).trace(state, key, key, jnp.int32(0)),
-                ]
+                with trying(member, sampler):
+                    require_sampler(sampler, member.critic, learner, experience, key)
+                    programs.append(compiled(_init_sampler, {"sampler": sampler}).trace(experience, key))
+                    state = AgentState(learner, programs[-1].out_info, experience)
+                    programs += [
+                        compiled(begin_deployment, static).trace(state, key),
+                        compiled(tune, {**static, "num_updates": num_updates}).trace(state, key, key, jnp.int32(0)),
+                    ]
             except ConfigError as error:
                 raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
     return programs
@@ -260,6 +265,8 @@ def _tune(
     )
     tuned, summary, diverged = dict(team), {}, {}
     for learner, result in results.items():
+        if is_theirs(sampler):
+            _require_logged(result.rows, team[learner].experience, sampler, learner)
         metrics = {name: np.asarray(values, np.float64) for name, values in result.metrics.items()}
         found = first_divergence(metrics, is_finite=bool(result.is_finite))
         if found is None:
@@ -272,6 +279,17 @@ def _tune(
         diverged[learner] = Divergence(first_update + place, reason, first_update, batch)
         summary[learner] = summarise({name: values[:place] for name, values in metrics.items()}) if place else {}
     return tuned, summary, diverged
+
+
+def _require_logged(rows: Any, experience: Experience, sampler: Sampler[Any], learner: LearnerID) -> None:
+    """Refuse rows that are not there, in place of which JAX takes others without a word."""
+    rows, size = np.asarray(rows), int(experience.size)
+    missing = rows[(rows < 0) | (rows >= size)]
+    if len(missing):
+        raise ConfigError(
+            f"{type(sampler).__name__}.sample drew row {missing[0]} for agent {learner[1]!r} under seed {learner[0]}, "
+            f"who has rows 0 to {size - 1}; draw from 0 on and below experience.size"
+        )
 
 
 def _map_learners(

@@ -30,7 +30,7 @@ def verify(folder: Path) -> Verified:
     """Check every file of a campaign or a study, and that they belong together; nothing is changed.
 
     Raises:
-        ConfigError: there is no run in the folder.
+        ConfigError: there is no run in the folder, or it names code that is not trusted or not there.
         CorruptionError: a link, a pipe or a device is in it.
     """
     path = require_run(folder)
@@ -47,7 +47,11 @@ def verify(folder: Path) -> Verified:
             problems.append(str(error))
             return None
 
-    config = attempt(lambda: RunConfig.read(path))
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.read(path)
+    except CorruptionError as error:  # but code that nobody said to trust is no damage
+        problems.append(str(error))
     ledger = Ledger(folder)
     if ledger.path.exists():
         num_files += 1
