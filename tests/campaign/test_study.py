@@ -106,6 +106,21 @@ def test_a_run_of_an_earlier_marline_may_grow_after_it_went_on(tmp_path: Path) -
     assert verify(folder).problems == (), "the checkpoints were made with what run.json said of them before"
 
 
+def test_verify_tells_what_a_study_lacks(whole: Path, tmp_path: Path) -> None:
+    assert verify(whole).notes == ()
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "seed-1" / "frozen")
+    assert verify(folder).notes == ("of 10 parts, 1 did not reach the last deployment (frozen of seed 1)",)
+
+
+def test_a_study_without_its_configuration_is_told_of_nothing_else(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "run.json").write_text("{", "utf-8")
+    assert not [problem for problem in verify(folder).problems if "ledger" in problem]
+
+
 def test_an_older_configuration_hides_no_team(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)

@@ -342,30 +342,37 @@ class _Study:
                 stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
             measured = self._evaluate(team, number, metrics, time.monotonic() - began, stopped)
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            policies = tuning.policies(team, config.algorithm)
-            for seed, history in histories.items():
-                history.save_policies(number, _of_seed(policies, seed))
-                if number == config.deployments:
-                    self._save_trajectories(start, team, seed, history)
-            self._save(team, histories, number, records)
-            mean = np.mean([record["return"] for record in measured.values()])
-            yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
+            yield self._publish(start, team, name, number, histories, records)
 
     def _leave_alone(self, team: Team, name: str, histories: Mapping[int, History], done: int) -> Iterator[Step]:
         """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
-        config, policies = self.config, tuning.policies(team, self.config.algorithm)
+        config = self.config
         so_far = histories if done else {seed: self._history(seed, OFFLINE) for seed in self.seeds}
         records = {seed: its.records_at(done or config.offline_updates) for seed, its in so_far.items()}
         for number in range(done + 1, config.deployments + 1):
             measured = self._evaluate(team, number, {}, 0.0, {seed: {} for seed in self.seeds})
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            for seed, history in histories.items():
-                history.save_policies(number, _of_seed(policies, seed))
-                if number == config.deployments:
-                    self._save_trajectories(team, team, seed, history)
-            self._save(team, histories, number, records)
-            mean = np.mean([record["return"] for record in measured.values()])
-            yield f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
+            yield self._publish(team, team, name, number, histories, records)
+
+    def _publish(
+        self,
+        start: Team,
+        team: Team,
+        name: str,
+        number: int,
+        histories: Mapping[int, History],
+        records: Mapping[int, list[Record]],
+    ) -> Step:
+        """Write what a deployment serves, and its checkpoint last; the step that this was."""
+        config = self.config
+        policies = tuning.policies(team, config.algorithm)
+        for seed, history in histories.items():
+            history.save_policies(number, _of_seed(policies, seed))
+            if number == config.deployments:
+                self._save_trajectories(start, team, seed, history)
+        self._save(team, histories, number, records)
+        mean = np.mean([its[-1]["return"] for its in records.values()])
+        return f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
     def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
         num_rows, epsilon = self.config.rows_per_deployment, self.config.sequential_exploration

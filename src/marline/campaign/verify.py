@@ -16,6 +16,8 @@ from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.errors import CorruptionError, MarlineError
 
+MOST_NAMED = 6  # parts in a note
+
 
 class Verified(NamedTuple):
     """What was looked at, what is wrong with it, and what cannot be told, one sentence each."""
@@ -61,7 +63,7 @@ def verify(folder: Path) -> Verified:
             problems.append(f"{ledger.path} holds no event; restore a copy, or the next command enters what files tell")
         if not ledger.is_anchored:
             notes.append(f"no {HEAD} is beside {ledger.path}, so an older ledger that was put back would not be told")
-    elif config is None or config.task is None:
+    elif config is not None and config.task is None:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
     if attempt(lambda: require_well_formed(folder, events) or True) is None:
         events = []  # which do not tell what to compare with
@@ -91,7 +93,24 @@ def verify(folder: Path) -> Verified:
                 f"{history.folder / 'metrics.jsonl'} does not say what the last checkpoint does; the next "
                 "command that goes on with the campaign writes it anew"
             )
+    notes += _unfinished(folder, config) if config is not None and config.task is not None else []
     return Verified(num_files, len(events), tuple(dict.fromkeys(problems)), tuple(notes))
+
+
+def _unfinished(folder: Path, config: RunConfig) -> list[str]:
+    """What a study still lacks: nothing in its files tells a part that was lost from one not computed yet."""
+    parts = [
+        f"{name} of seed {seed}"
+        for seed in config.seeds
+        for name in config.samplers
+        if max(History(folder / f"seed-{seed}" / name).steps(), default=0) < config.deployments
+    ]
+    if not parts:
+        return []
+    few = ", ".join(parts[:MOST_NAMED]) + (f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
+    return [
+        f"of {len(config.samplers) * len(config.seeds)} parts, {len(parts)} did not reach the last deployment ({few})"
+    ]
 
 
 def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manifest]]]:
