@@ -19,9 +19,9 @@ import interleave
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
-from marline.campaign.history import History
-from marline.collection import collect_random
 from marline.envs import CooperativeNavigation
+from marline.rollouts.collection import collect_random
+from marline.runs.history import History
 from marline.samplers import OTC
 
 

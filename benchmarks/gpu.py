@@ -15,8 +15,8 @@ import jax
 
 from marline import tuning
 from marline.algorithms import TD3BC
-from marline.collection import collect_random
 from marline.envs import CooperativeNavigation
+from marline.rollouts.collection import collect_random
 from marline.samplers import SAMPLERS
 
 AGENT = "agent_0"
@@ -49,14 +49,14 @@ def run(name: str, num_learners: int, options: argparse.Namespace) -> list[float
     algorithm = TD3BC(hidden=tuple(options.hidden))
     offline = collect_random(task, options.offline_rows, seed=0)
     online = collect_random(task, options.online_rows, seed=1)
-    team = tuning.recruit(
+    team = tuning.init_team(
         {AGENT: offline[AGENT]},
         algorithm,
         seeds=range(num_learners),
         num_deployments=1,
         rows_per_deployment=options.online_rows,
     )
-    team = tuning.equip(team, sampler)
+    team = tuning.init_samplers(team, sampler)
     team = tuning.merge(team, dict.fromkeys(team, online[AGENT]), 1, algorithm)
     times = []
     for _ in range(1 + WHOLE_RUNS):

@@ -17,11 +17,13 @@ from pathlib import Path
 import interleave
 
 from marline.algorithms import TD3BC
-from marline.campaign import cluster, study
-from marline.campaign.engine import make_engine
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
+from marline.runs.creation import start_run
+from marline.runs.offline_logs import prepare_data
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, Uniform
+from marline.study import ray_cluster as cluster
+from marline.study.engine import make_engine
 
 ray = cluster.require_ray()
 CALLS = 200
@@ -52,8 +54,8 @@ def start(num_cpus: int) -> None:
 def seconds_of(engine: str, shares: list[list[int]], config: RunConfig) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch, "run")
-        study.create(run, config)
-        study.prepare_data(run, config)
+        start_run(run, config)
+        prepare_data(run, config)
         began = time.perf_counter()
         make_engine(engine).run(run, config, shares, lambda *_: None)
         return time.perf_counter() - began

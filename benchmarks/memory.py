@@ -19,9 +19,9 @@ from pathlib import Path
 import interleave
 from processes import family
 
-from marline.collection import collect_random
 from marline.data import dataset
 from marline.envs import make_task
+from marline.rollouts.collection import collect_random
 
 TASK = "cooperative-navigation-2"
 MIB = 2**20

@@ -25,12 +25,12 @@ import jax.numpy as jnp
 
 from marline.agent import AgentState, begin_deployment, tune
 from marline.algorithms import BCQ, TD3BC, Algorithm
-from marline.collection import collect_random
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
 from marline.ops.matching import best_match_scalar
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.population import map_learners
+from marline.rollouts.collection import collect_random
 from marline.samplers import OTC, SAMPLERS, ClassifierRatio, EmbeddingDistance, OnlineMatched, Sampler
 from marline.samplers.distances import EmbeddingState
 

@@ -23,11 +23,11 @@ import numpy as np
 
 from marline import tuning
 from marline.algorithms import TD3BC
-from marline.collection import collect, collect_random
 from marline.data.dataset import Dataset
 from marline.envs import MultiAgentMujoco, make_task
 from marline.policy import RandomPolicy
-from marline.rollout import Policies
+from marline.rollouts.collection import collect, collect_random
+from marline.rollouts.rollout import Policies
 
 KEY = jax.random.key(0)
 TRAINING_ROWS = 5000
@@ -42,7 +42,7 @@ def trained_team(task: MultiAgentMujoco, hidden: tuple[int, ...], num_updates: i
     """Actors that imitate random play; what matters here is what they compute, and that they do not fall at once."""
     algorithm = TD3BC(hidden=hidden)
     logs = collect_random(task, TRAINING_ROWS, seed=0)
-    untrained = tuning.recruit(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
+    untrained = tuning.init_team(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
     team = next(tuning.pretrain(untrained, algorithm, num_updates=num_updates, chunk=num_updates))[1]
     return {agent: policy for (_, agent), policy in tuning.policies(team, algorithm).items()}
 

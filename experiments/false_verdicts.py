@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from marline.evaluation import equality, paired_difference, sign_flip_p
+from marline.statistics.intervals import equality, paired_difference, sign_flip_p
 
 SEEDS = (3, 5, 10, 20)
 NUM_REPLICATES = 2000

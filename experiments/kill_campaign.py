@@ -37,16 +37,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import marline
-import marline.campaign.exporting  # these are loaded late otherwise, in every process anew
-import marline.campaign.workers
-import marline.commands
+import marline.cli.commands.study
 import marline.report
+import marline.runs.export  # these are loaded late otherwise, in every process anew
+import marline.study.local_engine
 from marline import cli
-from marline.campaign import ledger
 from marline.campaign.campaign import Campaign
-from marline.campaign.verify import verify
 from marline.data import files
 from marline.data.scratch import is_scratch
+from marline.runs import ledger
+from marline.runs.verify import verify
 from marline.runtime import set_up_jax
 
 SIZES = {"arm": (3, 2), "cart": (5, 1)}

@@ -12,12 +12,12 @@ import pytest
 
 from marline import plugins
 from marline.algorithms import TD3BC
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig, require_recordable
+from marline.configuration.run_config import RunConfig, require_recordable
+from marline.configuration.selection import select_algorithm, select_samplers
 from marline.envs import CooperativeNavigation, ParallelTask, make_task, name_task
 from marline.errors import ConfigError, CorruptionError
+from marline.runs.verify import verify
 from marline.samplers import OTC, Shuffled, Uniform
-from marline.selection import select_algorithm, select_samplers
 
 MODULE = """
 import dataclasses

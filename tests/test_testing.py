@@ -14,7 +14,7 @@ import pytest
 
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.envs import CooperativeNavigation
-from marline.options import option_names, with_options
+from marline.inputs.options import option_names, with_options
 from marline.samplers import OTC, SAMPLERS, Shuffled, Uniform
 from marline.testing import check_algorithm, check_sampler, check_task
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from marline.errors import ConfigError, MarlineError, require, require_name
-from marline.users_code import require_theirs, told
+from marline.inputs.users_code import require_theirs, told
 
 MOST_BYTES = 2**24  # of a configuration
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")

@@ -54,7 +54,7 @@ class Deployment(NamedTuple):
     diverged: Diverged
 
 
-def recruit(
+def init_team(
     data: Mapping[AgentID, Dataset],
     algorithm: Algorithms,
     *,
@@ -63,11 +63,11 @@ def recruit(
     rows_per_deployment: int,
 ) -> Team:
     """Untrained learners, one per seed and agent, each with its own offline rows."""
-    experiences = place(data, algorithm, num_deployments=num_deployments, rows_per_deployment=rows_per_deployment)
-    return recruit_on(experiences, algorithm, seeds=seeds)
+    experiences = to_device(data, algorithm, num_deployments=num_deployments, rows_per_deployment=rows_per_deployment)
+    return init_team_on(experiences, algorithm, seeds=seeds)
 
 
-def place(
+def to_device(
     data: Mapping[AgentID, Dataset], algorithm: Algorithms, *, num_deployments: int, rows_per_deployment: int
 ) -> dict[AgentID, Experience]:
     """Each agent's offline rows on the device, with room for every deployment: what all seeds may share."""
@@ -82,7 +82,7 @@ def place(
     }
 
 
-def recruit_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
+def init_team_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
     """Untrained learners, one per seed and agent, on rows that are on the device already."""
     team: dict[LearnerID, AgentState] = {}
     for seed in seeds:
@@ -93,7 +93,7 @@ def recruit_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms,
     return team
 
 
-def rehearse(
+def check_compatible(
     algorithm: Algorithms,
     samplers: Mapping[str, Sampler[Any]],
     outlines: Mapping[AgentID, Experience],
@@ -173,7 +173,7 @@ def pretrain(
         yield Trained(done, team, metrics, diverged)
 
 
-def equip(team: Team, sampler: Sampler[Any]) -> Team:
+def init_samplers(team: Team, sampler: Sampler[Any]) -> Team:
     """Give every learner the memory of a sampler, fitted on its own B^0."""
     keys = {learner: stream(*learner, "sampler") for learner in team}
     experiences = {learner: state.experience for learner, state in team.items()}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from worlds import Study, World, chain, matrix_game, matrix_game_paid_later
 
-from marline.evaluation import paired_difference
 from marline.samplers import OTC, Uniform
+from marline.statistics.intervals import paired_difference
 
 SEEDS = range(5)
 FEW_SEEDS = range(3)  # where every seed must give the same number, to the last digit

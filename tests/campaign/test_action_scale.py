@@ -15,8 +15,7 @@ from field import act
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign, simulate
-from marline.campaign.receiving import read_logs
-from marline.collection import collect_random
+from marline.campaign.read_logs import read_logs
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset, from_arrays
@@ -25,6 +24,7 @@ from marline.data.team import on_task_scale
 from marline.envs import ParallelTask
 from marline.errors import DataError
 from marline.policy import NumpyPolicy
+from marline.rollouts.collection import collect_random
 from marline.samplers import Uniform
 
 gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")

@@ -22,17 +22,18 @@ from processes import PATIENCE, finished, started
 from safetensors.numpy import load_file
 
 from marline import cli
-from marline.campaign import room, study
 from marline.campaign.campaign import Campaign
-from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
-from marline.campaign.room import estimate_bytes
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError, to_json
 from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
+from marline.runs import disk_space as room
+from marline.runs.creation import start_run
+from marline.runs.disk_space import estimate_bytes
+from marline.runs.history import History
+from marline.runs.ledger import Ledger
+from marline.runs.verify import verify
 
 
 def test_one_altered_bit_in_any_file_is_found_and_the_file_named(
@@ -346,11 +347,11 @@ def test_what_killed_writers_left_is_nothing_and_goes(world: Path, tmp_path: Pat
 def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Path) -> None:
     config = RunConfig.read(world / "run" / "run.json")
     (tmp_path / ".run.json.0123456789abcdef.partial").mkdir()
-    study.create(tmp_path, config)
+    start_run(tmp_path, config)
     assert RunConfig.read(tmp_path / "run.json") == config
     (tmp_path / "run.json").rename(tmp_path / "notes.txt")
     with pytest.raises(ConfigError, match="is not empty and not a run directory"):
-        study.create(tmp_path, config)
+        start_run(tmp_path, config)
 
 
 def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone() -> None:

@@ -12,11 +12,11 @@ from field import ROWS, SIZES, STEPS, act, contents, copy, policies
 
 from marline import cli
 from marline.campaign.campaign import Campaign
-from marline.campaign.lineage import exported_policies
-from marline.campaign.receiving import read_logs
+from marline.campaign.read_logs import read_logs
 from marline.campaign.status import status
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
+from marline.runs.lineage import exported_policies
 
 
 def kinds(run: Path) -> list[str]:

@@ -17,13 +17,13 @@ import pytest
 from processes import PATIENCE, started
 
 from marline import cli
-from marline.campaign import study
-from marline.campaign.exporting import export
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import CorruptionError
+from marline.runs.export import export
+from marline.runs.verify import verify
+from marline.study import execution as study
 
 OPTIONS = (
     "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "

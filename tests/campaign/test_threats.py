@@ -23,13 +23,9 @@ from field import SIZES, STEPS, act, contents, copy, offline_logs
 import marline
 from marline import cli
 from marline.campaign.campaign import Campaign
-from marline.campaign.exporting import export
-from marline.campaign.ledger import Ledger
-from marline.campaign.lock import writing
-from marline.campaign.receiving import read_logs
+from marline.campaign.read_logs import read_logs
 from marline.campaign.status import status
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.decentralize import import_log
 from marline.data.files import atomic_bytes
@@ -38,6 +34,10 @@ from marline.data.manifest import RESERVED, read_sealed, record_file, write_seal
 from marline.errors import MarlineError
 from marline.export.bundle import KIND
 from marline.report import write_report, write_tensorboard
+from marline.runs.export import export
+from marline.runs.ledger import Ledger
+from marline.runs.lock import writing
+from marline.runs.verify import verify
 
 SOURCES = sorted(Path(marline.__file__).parent.rglob("*.py"))
 UNPICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml"}

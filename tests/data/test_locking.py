@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from processes import started
 
-from marline.campaign.lock import writing
 from marline.data.files import StorageError
 from marline.data.locking import HeldError, locked
 from marline.errors import ConfigError, CorruptionError
+from marline.runs.lock import writing
 
 
 def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:

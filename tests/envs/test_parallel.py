@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline import cli, envs, simulation
-from marline.collection import collect_random
+from marline import cli, envs
 from marline.data.channels import Channels
 from marline.envs import ParallelTask, Simulator, make_task
 from marline.envs.parallel import RunningEnvironment
 from marline.errors import ConfigError
+from marline.rollouts import simulation
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")

@@ -18,12 +18,12 @@ from random_policies import CONTINUOUS, DISCRETE, policy_of, seen
 from marline import cli
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
-from marline.campaign.exporting import export
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import RESERVED, read_sealed, verify_files, write_sealed
 from marline.errors import ConfigError, CorruptionError
 from marline.export.bundle import FILES, KIND, make_bundle, write_bundle
 from marline.policy import NumpyPolicy
+from marline.runs.export import export
 from marline.samplers import Uniform
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import tyro
 
-from marline import cli
-from marline.campaign import study
-from marline.commands import configure
-from marline.configuration import RunConfig
+from marline.cli.commands.study import configure
+from marline.cli.options.study import Run
+from marline.configuration.run_config import RunConfig
 from marline.report.records import read_run
 from marline.report.reproduction import command
+from marline.runs.creation import start_run
 
 
 def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
-    config = configure(tyro.cli(cli.Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
-    study.create(tmp_path / "run", config)
+    config = configure(tyro.cli(Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
+    start_run(tmp_path / "run", config)
     return tmp_path / "run", config
 
 
@@ -47,7 +47,7 @@ def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) 
     folder, config = run_of(tmp_path, arguments)
     shown = command(read_run(folder))
     assert shown is not None and shown.startswith("marline run --run runs/again ")
-    assert configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
+    assert configure(tyro.cli(Run, args=shlex.split(shown)[2:])) == config
 
 
 @pytest.mark.parametrize(

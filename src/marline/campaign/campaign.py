@@ -13,24 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 
 from marline import tuning
-from marline.arguments import checked_arguments, fit
-from marline.campaign import study
-from marline.campaign.belonging import require_belonging
-from marline.campaign.diverging import Stop, sentence, stops
-from marline.campaign.foresight import Foresight, foresee
-from marline.campaign.history import History, Record
-from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
-from marline.campaign.ledger import Event, Ledger, told
-from marline.campaign.lineage import exported_policies, lineage
-from marline.campaign.lock import writing
-from marline.campaign.looking import look
-from marline.campaign.receiving import Received, read_logs
-from marline.campaign.reconciling import due_events, team_returns, tuned_body
-from marline.campaign.room import require_room
-from marline.campaign.run_directory import require_run
+from marline.campaign.off_policy_evaluation import Foresight, foresee
+from marline.campaign.policies_at_rows import look
+from marline.campaign.read_logs import Received, read_logs
+from marline.campaign.reconcile import due_events, team_returns, tuned_body
+from marline.campaign.require_logs import Ingested, describe, require_fitting, require_stamps
 from marline.campaign.timeline import timeline
-from marline.collection import collect
-from marline.configuration import RunConfig
+from marline.configuration.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
+from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.check import check
@@ -39,18 +29,31 @@ from marline.data.dataset import Dataset, from_arrays
 from marline.data.layout import logs_of
 from marline.data.manifest import FileRecord, require_file_name
 from marline.data.team import on_task_scale, require_agents, require_sizes
+from marline.display.notebook import html_table
+from marline.display.shell import command
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
-from marline.notebook import html_table
-from marline.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
+from marline.inputs.arguments import checked_arguments, fit
 from marline.policy import NumpyPolicy
+from marline.rollouts.collection import collect
+from marline.runs.creation import resume_command, start_run
+from marline.runs.disk_space import require_room
+from marline.runs.divergences import Stop, sentence, stops
+from marline.runs.driver import OFFLINE_CHECKPOINT, memory_template, world_key
+from marline.runs.history import History, Record
+from marline.runs.integrity import require_belonging
+from marline.runs.layout import require_run
+from marline.runs.ledger import Event, Ledger, told
+from marline.runs.lineage import exported_policies, lineage
+from marline.runs.lock import writing
+from marline.runs.offline_logs import keep_data, prepare_data
+from marline.runs.policies import read_policies
 from marline.samplers import Sampler
-from marline.shell import command
 from marline.tuning import Team
 from marline.types import AgentID, Policy
 
 if TYPE_CHECKING:
-    from marline.campaign.exporting import Exported
+    from marline.runs.export import Exported
 
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
@@ -83,7 +86,7 @@ class Campaign:
         self._history = History(folder / f"seed-{self.seed}" / self.sampler_name)
         self._specs = {agent: log.spec for agent, log in data.items()}
         self.channels = {agent: log.channels for agent, log in data.items()}
-        self._untrained = tuning.recruit(
+        self._untrained = tuning.init_team(
             data,
             config.algorithm,
             seeds=config.seeds,
@@ -154,9 +157,9 @@ class Campaign:
         folder = Path(folder)
         if not (folder / "run.json").exists():
             require_room(folder, config, sizes)
-        study.create(folder, config)
+        start_run(folder, config)
         with writing(folder):
-            study.keep_data(folder, logs, source)
+            keep_data(folder, logs, source)
         return Campaign.open(folder)
 
     @staticmethod
@@ -175,9 +178,9 @@ class Campaign:
         config = RunConfig.read(path)
         require(
             len(config.samplers) == 1 and len(config.seeds) == 1,
-            f"{folder} compares several samplers or seeds; go on with it by: {study.resume_command(folder, config)}",
+            f"{folder} compares several samplers or seeds; go on with it by: {resume_command(folder, config)}",
         )
-        campaign = Campaign(folder, config, study.prepare_data(folder, config))
+        campaign = Campaign(folder, config, prepare_data(folder, config))
         told = f"{folder} was made with {'; '.join(campaign._other_versions)}; {NOT_IDENTICAL}"
         require(not (strict and campaign._other_versions), told)
         campaign.notes += (told,) if campaign._other_versions else ()
@@ -260,7 +263,7 @@ class Campaign:
                     stopped = {**stopped, **self._kept(0, step.diverged)}
                     if progress is not None:
                         progress(step.updates)
-                    if step.updates - saved >= study.OFFLINE_CHECKPOINT and step.updates < updates:
+                    if step.updates - saved >= OFFLINE_CHECKPOINT and step.updates < updates:
                         saved = step.updates
                         self._offline.save(saved, self._members(step.team), [], stopped, ledger=self._ledger(0))
             except (KeyboardInterrupt, SystemExit):
@@ -270,7 +273,7 @@ class Campaign:
                 raise
             record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
             self._offline.save(updates, self._members(step.team), [record], ledger=self._ledger(0))
-            self._team = tuning.equip(step.team, self.sampler)
+            self._team = tuning.init_samplers(step.team, self.sampler)
         self._warn_of_divergence(0)
 
     @checked_arguments
@@ -293,26 +296,33 @@ class Campaign:
         return returned
 
     @checked_arguments
-    def export(self, out: str | Path | None = None, agents: Collection[AgentID] = ()) -> Exported:
-        """Write the policies to deploy now as bundles, for robots without JAX.
+    def export(
+        self, out: str | Path | None = None, agents: Collection[AgentID] = (), *, deployment: int | None = None
+    ) -> Exported:
+        """Write policies as bundles, for robots without JAX; the ledger knows of them before they are there.
 
         Args:
             out: gets one folder per agent; `bundles` beside the policies in the run directory if None.
             agents: whose bundles; everyone's if empty.
+            deployment: the last one that the policies were tuned on, 0 for the offline ones; the policies to deploy
+                now if None.
+
+        Raises:
+            ConfigError: there is no such policy, or it cannot be exported; nothing is written.
         """
-        from marline.campaign.exporting import bundle_team
+        from marline.runs.export import bundle_team  # ONNX, which only an export needs
 
         self._require_agents(agents)
-        policies = {agent: policy for agent, policy in self._policies().items() if not agents or agent in agents}
-        self._require_learned(policies)
-        tuned_on = self.tuned_on
-        home = self._history.deployment(self._number) if self._number else self._offline.folder
+        number, policies, tuned_on = self._deployable(deployment)
+        chosen = {agent: policy for agent, policy in policies.items() if not agents or agent in agents}
+        self._require_learned(chosen)
+        home = self._history.deployment(number) if number else self._offline.folder
         exported = bundle_team(
             self.folder,
             self.config,
-            policies,
+            chosen,
             tuned_on=tuned_on,
-            logs_of=self._number + 1,
+            logs_of=number + 1,
             provenance={"task": self.config.task, "seed": self.seed, "sampler": self.sampler_name},
             out=home / "bundles" if out is None else Path(out),
         )
@@ -330,6 +340,28 @@ class Campaign:
                 self.ledger.append("exported", exported.deployment, body)
             exported.write()
         return exported
+
+    def _deployable(self, deployment: int | None) -> tuple[int, Mapping[AgentID, Policy], Mapping[AgentID, int]]:
+        """The deployment that a team came out of, its policies, and the last deployment that each was tuned on."""
+        if deployment is None:
+            return self._number, self._policies(), self.tuned_on
+        self._trained()
+        past = lineage(self.agents, self._records(), self.ledger.events())
+        require(
+            0 <= deployment <= self._number,
+            f"the team in {self.folder} was tuned on deployments up to {self._number}, not on {deployment}",
+        )
+        if deployment == self._number:
+            require(
+                past[-2] == past[-1],
+                f"agents of the team in {self.folder} were rolled back since deployment {deployment}; what it deploys "
+                "now is exported without --deployment",
+            )
+            return deployment, self._policies(), past[-1]
+        sizes = dataset.outline(self.folder / "data")
+        home = self.folder / f"seed-{self.seed}"
+        _, _, policies = read_policies(home, self.config, sizes, self.sampler_name, deployment)
+        return deployment, policies, past[deployment]
 
     def foresee(self) -> dict[AgentID, Foresight]:
         """Compare the policies to deploy now with those of the last deployment, on the logs of it.
@@ -672,10 +704,10 @@ class Campaign:
         """The team as the next deployment finds it: checkpoint, rows, and the rollbacks that were decided since."""
         if number == 0:
             members = self._offline.load(self.config.offline_updates, self._members(self._untrained))
-            team = tuning.equip(self._seeded(members), self.sampler)
+            team = tuning.init_samplers(self._seeded(members), self.sampler)
         else:
             team = {
-                learner: state._replace(sampler=study.memory_template(state.experience, self.sampler))
+                learner: state._replace(sampler=memory_template(state.experience, self.sampler))
                 for learner, state in self._untrained.items()
             }
             for earlier in range(1, number + 1):
@@ -833,7 +865,7 @@ def simulate(
 
     `channels` are those of the offline logs, on whose scale these are, too: a task that tells another is refused.
     """
-    key = jax.random.fold_in(study.world_key(seed, "collection"), number)
+    key = jax.random.fold_in(world_key(seed, "collection"), number)
     logs = collect(task, policies, num_rows, key=key, deployment=number)
     for agent, log in logs.items():
         on_task_scale(agent, log, channels[agent])

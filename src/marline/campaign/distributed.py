@@ -14,19 +14,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.arguments import checked_arguments
-from marline.campaign import cluster
 from marline.campaign.campaign import Arrays, Campaign, Robots, simulate
-from marline.campaign.diverging import sentence
-from marline.campaign.teams import read_policies
+from marline.configuration.planning import plan_campaign
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.checkpoints import versions
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.errors import DivergenceWarning, MarlineError, require, require_name
-from marline.planning import plan_campaign
+from marline.inputs.arguments import checked_arguments
 from marline.policy import NumpyPolicy
+from marline.runs.divergences import sentence
+from marline.runs.policies import read_policies
+from marline.study import ray_cluster as cluster
 from marline.types import AgentID, Policy
 
 Report = dict[str, Any]  # what was measured of one agent

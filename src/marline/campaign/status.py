@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.diverging import Stop, stops
-from marline.campaign.ledger import Event, Ledger, require_same_configuration, require_well_formed
-from marline.campaign.lineage import exported_policies, lineage
-from marline.campaign.measurements import require_records
-from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps, require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import read_sealed, require_file_name
+from marline.display.shell import command
 from marline.errors import CorruptionError, require
-from marline.shell import command
+from marline.runs.divergences import Stop, stops
+from marline.runs.layout import checkpoint_folder, checkpoint_steps, require_run
+from marline.runs.ledger import Event, Ledger, require_same_configuration, require_well_formed
+from marline.runs.lineage import exported_policies, lineage
+from marline.runs.records import require_records
 
 if TYPE_CHECKING:  # it would import JAX
     from marline.types import AgentID

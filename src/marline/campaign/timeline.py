@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.gates import read_change
-from marline.campaign.ledger import Event
-from marline.evaluation import Interval
+from marline.campaign.regression import read_change
+from marline.runs.ledger import Event
+from marline.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from marline.types import AgentID

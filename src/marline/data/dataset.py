@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marline.arguments import checked, checked_arguments
 from marline.data import layout
 from marline.data.channels import Bound, Channels, ranged
 from marline.data.clipping import Reach
@@ -29,8 +28,9 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
+from marline.display.notebook import html_table
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
-from marline.notebook import html_table
+from marline.inputs.arguments import checked, checked_arguments
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"

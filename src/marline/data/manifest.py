@@ -17,7 +17,7 @@ from typing import Any
 from marline.data.files import open_regular, read_regular, sha256_file, to_json
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
-from marline.memory import physical_memory
+from marline.runtime import physical_memory
 
 Manifest = dict[str, Any]
 FileRecord = dict[str, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from marline import plugins
-from marline.arguments import checked_arguments
 from marline.data.channels import Channels
 from marline.envs import user_tasks
 from marline.envs.cooperative_navigation import CooperativeNavigation
@@ -15,9 +14,10 @@ from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.task import Actions, Drifting, Environment, Rendering, Scaled, Simulator, Task, TimeStep, World
 from marline.errors import require, require_name
-from marline.options import read_values, read_written, with_options, write_difference
+from marline.inputs.arguments import checked_arguments
+from marline.inputs.options import read_values, read_written, with_options, write_difference
+from marline.inputs.users_code import called
 from marline.types import AgentID
-from marline.users_code import called
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 

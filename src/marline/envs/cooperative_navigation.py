@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.arguments import checked
+from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 MOVES = ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))  # of discrete actions: stay, then both axes

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.arguments import checked
+from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 SAME_PLACE = 1e-6  # what rounding leaves between a predator that went where the prey was, and a prey that stayed

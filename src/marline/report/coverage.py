@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from marline.configuration.selection import SHUFFLED
+from marline.display.shell import command
 from marline.report.appearance import Look, join, plural, shorten
 from marline.report.records import Run
-from marline.selection import SHUFFLED
-from marline.shell import command
 
 UNTOLD = "correction cannot be told apart from freshness and diversity"
 MIN_ACTIVE_UNITS = 2
