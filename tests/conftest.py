@@ -52,7 +52,7 @@ def jit_for_users() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign: `run` is trained and exported, `sent` its bundles, `logs` what they logged; `tuned` came after that."""
+    """`run` is a campaign, trained and exported, `sent` its bundles, `logs` what they logged; `tuned` came after."""
     from field import ROWS, SIZES, act, copy, create  # only here: most tests need none of it
 
     from marline.campaign.campaign import Campaign
