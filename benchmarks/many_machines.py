@@ -23,7 +23,7 @@ from marline.runs.offline_logs import prepare_data
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, Uniform
 from marline.study import ray_cluster as cluster
-from marline.study.engine import make_engine
+from marline.study.engines import make_engine
 
 ray = cluster.require_ray()
 CALLS = 200

@@ -30,7 +30,7 @@ from marline.runs.creation import start_run
 from marline.samplers import OTC, OnlineMatched
 from marline.study import ray_cluster as cluster
 from marline.study import ray_engine
-from marline.study.engine import make_engine
+from marline.study.engines import make_engine
 
 ray = pytest.importorskip("ray", reason="many machines need: pip install 'marline[ray]'")
 

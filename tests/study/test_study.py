@@ -22,7 +22,7 @@ from marline.runs.integrity import require_measured
 from marline.runs.offline_logs import prepare_data
 from marline.runs.verify import verify
 from marline.study import execution as study
-from marline.study.engine import make_engine
+from marline.study.engines import make_engine
 from marline.study.study import Study
 
 HIDDEN = (4,)

@@ -1,4 +1,4 @@
-"""Where the parts of a study are computed: in processes of this machine, or over a Ray cluster."""
+"""What computes the parts of a study, wherever that is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from marline.configuration.run_config import RunConfig
-from marline.errors import require, require_name
 
-ENGINES = ("local", "ray")
 Progress = Callable[[int, str, int], None]  # number of the share, what is going on, updates just done
 
 
@@ -28,21 +26,3 @@ class Engine(Protocol):
             MarlineError: what went wrong with a part, after the others were stopped; the run can be resumed.
         """
         ...
-
-
-def make_engine(name: str, address: str | None = None) -> Engine:
-    """An engine by its name; `ConfigError` where what it needs is not installed or does not answer.
-
-    Args:
-        name: `local` or `ray`.
-        address: of the Ray cluster, see `ray.connected`.
-    """
-    require_name(name, ENGINES, "engine")
-    if name == "ray":
-        from marline.study.ray_engine import RayEngine
-
-        return RayEngine(address)
-    require(address is None, "--address is that of a Ray cluster; add --engine ray")
-    from marline.study.local_engine import LocalEngine
-
-    return LocalEngine()

@@ -35,7 +35,8 @@ from marline.runs.integrity import require_belonging, require_measured
 from marline.runs.layout import configuration_sha256, require_run
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, keep_play, random_play
-from marline.study.engine import Engine, make_engine
+from marline.study.engine import Engine
+from marline.study.engines import make_engine
 from marline.types import AgentID, Spec
 
 Table = Any  # pandas.DataFrame where pandas is installed, a NumPy record array otherwise

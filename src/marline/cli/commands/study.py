@@ -24,7 +24,8 @@ from marline.runs.creation import resume_command
 from marline.runs.divergences import sentence, stops
 from marline.runs.history import History
 from marline.runtime import set_up_jax
-from marline.study.engine import Engine, make_engine
+from marline.study.engine import Engine
+from marline.study.engines import make_engine
 from marline.study.study import Study
 from marline.types import AgentID
 
