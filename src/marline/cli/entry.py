@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import importlib
+import operator
 import signal
 import sys
 from collections.abc import Callable
@@ -14,55 +16,38 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
+import marline
 from marline.cli.options.campaign import Ingest, Rollback, Status, Train, Tune, Verify
 from marline.cli.options.data import Check, Data, Import, Make
 from marline.cli.options.data import Export as ExportData
 from marline.cli.options.installation import Doctor, List
 from marline.cli.options.study import Demo, Export, Play, Report, Resume, Run
 from marline.display.streams import lasting_streams
-from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, MarlineError
+from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, MarlineError, require_name
 from marline.study.forking import begin_importing
 
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
-# the function in cli/commands that carries out what the options say
-COMMANDS = {
-    Demo: "study:demo",
-    Run: "study:run",
-    Resume: "study:resume",
-    Play: "play:play",
-    Report: "report:report",
-    Export: "export:export",
-    Train: "campaign:train",
-    Ingest: "campaign:ingest",
-    Tune: "campaign:tune",
-    Rollback: "campaign:rollback",
-    Status: "status:status",
-    Verify: "verify:verify",
-    Import: "data:import_",
-    ExportData: "data:export",
-    Check: "data:check",
-    Make: "make:make",
-    List: "installation:list_catalogue",
-    Doctor: "installation:doctor",
+# what a command can be told, and the function in cli/commands that carries it out
+COMMANDS: dict[str, tuple[type[Any], str]] = {
+    "demo": (Demo, "study:demo"),
+    "run": (Run, "study:run"),
+    "resume": (Resume, "study:resume"),
+    "play": (Play, "play:play"),
+    "report": (Report, "report:report"),
+    "train": (Train, "campaign:train"),
+    "export": (Export, "export:export"),
+    "ingest": (Ingest, "campaign:ingest"),
+    "tune": (Tune, "campaign:tune"),
+    "status": (Status, "status:status"),
+    "rollback": (Rollback, "campaign:rollback"),
+    "verify": (Verify, "verify:verify"),
+    "data import": (Import, "data:import_"),
+    "data export": (ExportData, "data:export"),
+    "data check": (Check, "data:check"),
+    "data make": (Make, "make:make"),
+    "list": (List, "installation:list_catalogue"),
+    "doctor": (Doctor, "installation:doctor"),
 }
-
-Command = (
-    Annotated[Demo, subcommand("demo")]
-    | Annotated[Run, subcommand("run")]
-    | Annotated[Resume, subcommand("resume")]
-    | Annotated[Play, subcommand("play")]
-    | Annotated[Report, subcommand("report")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[Ingest, subcommand("ingest")]
-    | Annotated[Tune, subcommand("tune")]
-    | Annotated[Status, subcommand("status")]
-    | Annotated[Rollback, subcommand("rollback")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[Data, subcommand("data")]
-    | Annotated[List, subcommand("list")]
-    | Annotated[Doctor, subcommand("doctor")]
-)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -88,17 +73,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     """Run one command; its exit status."""
-    command: Any = tyro.cli(
-        # tyro's marker is used as a generic type, which a type checker cannot follow through a union
-        OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
-        prog="marline",
-        description=__import__("marline").__doc__,
-        args=arguments,
-    )
-    options = command.command if isinstance(command, Data) else command
-    _trust(options)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--version"]:
+        print(f"marline {marline.__version__}")
+        return 0
     try:
-        return _command(options)(options)
+        _require_command(given)
+        command: Any = tyro.cli(
+            OmitSubcommandPrefixes[_subcommands()],
+            prog="marline",
+            description=marline.__doc__,
+            args=[*given, "--help"] if given in ([], ["data"]) else given,
+        )
+        options = command.command if isinstance(command, Data) else command
+        _trust(options)
+        return _function(options)(options)
     except MarlineError as error:
         print(f"marline: {error}", file=sys.stderr)
         return DAMAGED if isinstance(error, CorruptionError) else USAGE_ERROR
@@ -113,11 +102,29 @@ def _run(arguments: list[str] | None) -> int:
         return INTERRUPTED
 
 
-def _command(options: Any) -> Callable[[Any], int]:
+def _subcommands() -> Any:
+    """The type of what is told to any command, in which tyro finds names and options."""
+    single = {name: options for name, (options, _) in COMMANDS.items() if " " not in name}
+    before = [name for name in COMMANDS if " " not in name or name == "data import"]  # where `data` stands among them
+    kinds = [Annotated[single.get(name, Data), subcommand(name.split()[0])] for name in before]
+    return functools.reduce(operator.or_, kinds)
+
+
+def _require_command(arguments: list[str]) -> None:
+    """Raise `ConfigError`, with the nearest name, where none of the commands is meant."""
+    names = [name.split() for name in COMMANDS]
+    if arguments and not arguments[0].startswith("-"):
+        require_name(arguments[0], dict.fromkeys(words[0] for words in names), "command")
+    if len(arguments) > 1 and arguments[0] == "data" and not arguments[1].startswith("-"):
+        require_name(arguments[1], [words[1] for words in names if len(words) > 1], "command of `marline data`")
+
+
+def _function(options: Any) -> Callable[[Any], int]:
     """What carries out a command; only now is imported what it needs."""
     if isinstance(options, Demo) or (isinstance(options, Run) and options.engine == "local" and options.seeds > 1):
         begin_importing()  # which the workers need too, at the same time
-    module, _, function = COMMANDS[type(options)].partition(":")
+    (where,) = {function for kind, function in COMMANDS.values() if kind is type(options)}
+    module, _, function = where.partition(":")
     return getattr(importlib.import_module(f"marline.cli.commands.{module}"), function)
 
 

@@ -29,14 +29,14 @@ from typing import Any
 from jaxtyping import PyTree
 
 from marline.agent import AgentState
-from marline.runs.records import require_records, require_stopped
-from marline.runs.layout import checkpoint_folder, checkpoint_steps, decisive_sha256
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, read_lines, small_sha256, to_json
 from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.layout import checkpoint_folder, checkpoint_steps, decisive_sha256
+from marline.runs.records import require_records, require_stopped
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.runs.history import OFFLINE, History, identity, list_sha256
-from marline.runs.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
-from marline.runs.layout import configuration_sha256, decisive_sha256, known_places
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
 from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.history import OFFLINE, History, identity, list_sha256
+from marline.runs.layout import configuration_sha256, decisive_sha256, known_places
+from marline.runs.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
 
 _UNKNOWN = "{} is not what the ledger knows: it is of another run or was replaced"
 

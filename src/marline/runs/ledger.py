@@ -21,12 +21,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.runs.events import is_well_formed
-from marline.runs.journal import undone
-from marline.runs.layout import configuration_sha256
 from marline.data.files import StorageError, atomic_bytes, atomic_json, read_regular, to_json
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError
+from marline.runs.events import is_well_formed
+from marline.runs.journal import undone
+from marline.runs.layout import configuration_sha256
 
 FILE = "ledger.sqlite"
 HEAD = "ledger.head"

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from marline.algorithms import Algorithm
-from marline.runs.history import History
 from marline.configuration.run_config import RunConfig
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
+from marline.runs.history import History
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy, Spec
 

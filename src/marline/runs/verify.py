@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.runs.integrity import examine, histories, known_folders
-from marline.runs.history import History, list_sha256
-from marline.runs.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
-from marline.runs.layout import require_run
 from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.history import History, list_sha256
+from marline.runs.integrity import examine, histories, known_folders
+from marline.runs.layout import require_run
+from marline.runs.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
 
 MOST_NAMED = 6  # parts in a note
 
