@@ -221,18 +221,18 @@ def test_every_task_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(shown("samplers", "--json")).keys() == {"samplers"}
 
 
-def test_playing_at_random_and_filming(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_playing_at_random_and_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("PIL", reason="moving pictures need: pip install 'marline[video]'")
     task = ["--task", "cooperative-navigation-2", "--episodes", "2", "--json"]
     found = []
-    for video in ([], ["--video", str(tmp_path / "film.webp")]):
+    for video in ([], ["--video", str(tmp_path / "video.webp")]):
         with pytest.raises(SystemExit) as stop:
             cli.main(["play", *task, *video])
         assert stop.value.code == 0
         found.append(json.loads(capsys.readouterr().out))
-    plain, filmed = found
-    assert plain["returns"] == filmed["returns"] and len(plain["returns"]) == 2
-    assert (tmp_path / "film.webp").stat().st_size > 1000
+    plain, recorded = found
+    assert plain["returns"] == recorded["returns"] and len(plain["returns"]) == 2
+    assert (tmp_path / "video.webp").stat().st_size > 1000
     assert "either a run directory or a --task" in refuse(capsys, "play")
     assert "--episodes is 0" in refuse(capsys, "play", "--task", "predator-prey", "--episodes", "0")
 

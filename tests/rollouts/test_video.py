@@ -1,4 +1,4 @@
-"""Moving pictures: what is painted where, the files, and what cannot be filmed."""
+"""Moving pictures: what is painted where, the files, and what cannot be recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marline.envs import Actions, CooperativeNavigation, TimeStep
 from marline.errors import ConfigError
 from marline.policy import RandomPolicy
 from marline.rollouts.collection import rollout
-from marline.rollouts.video import COLOURS, LANDMARK, SIZE, film, paint, save
+from marline.rollouts.video import COLOURS, LANDMARK, SIZE, paint, record, save
 from marline.types import Spec
 
 pillow = pytest.importorskip("PIL.Image", reason="moving pictures need: pip install 'marline[video]'")
@@ -38,19 +38,19 @@ def test_points_are_painted_where_they_are() -> None:
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_files_that_move(suffix: str, tmp_path: Path) -> None:
     frames = [np.full((8, 12, 3), shade, np.uint8) for shade in (0, 100, 200)]
-    save(tmp_path / "new" / f"film{suffix}", iter(frames))
-    with pillow.open(tmp_path / "new" / f"film{suffix}") as image:
+    save(tmp_path / "new" / f"video{suffix}", iter(frames))
+    with pillow.open(tmp_path / "new" / f"video{suffix}") as image:
         assert image.n_frames == 3 and image.size == (12, 8)
         image.seek(1)
         assert np.abs(np.asarray(image.convert("RGB")).astype(int) - 100).max() <= 3
         assert image.info["duration"] == 50
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"film{suffix}"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"video{suffix}"]
 
 
-def test_a_film_of_a_world_is_the_episode_that_is_rolled_out() -> None:
+def test_a_video_of_a_world_is_the_episode_that_is_rolled_out() -> None:
     task = CooperativeNavigation(2, horizon=4)
     team = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
-    shown = film(task, team, key=KEY, episode=3)
+    shown = record(task, team, key=KEY, episode=3)
     played = rollout(task, team, 1, key=KEY, first_episode=3)
     assert shown.total == played.returns[0] and len(shown.frames) == 4
     np.testing.assert_array_equal(np.stack(shown.frames), np.stack(paint(played.drawing)))
@@ -98,22 +98,22 @@ class Counting:
         return self.environment()
 
 
-def test_long_episodes_are_filmed_in_fewer_frames() -> None:
+def test_long_episodes_are_recorded_in_fewer_frames() -> None:
     team = {"a": RandomPolicy(Spec(1, 1))}
-    frames, total = film(Counting(), team, key=KEY)
+    frames, total = record(Counting(), team, key=KEY)
     assert total == 300.0
     assert [int(frame[0, 0, 0]) for frame in frames] == [time % 256 for time in range(0, 301, 2)]
 
 
-def test_what_cannot_be_filmed_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cannot_be_recorded_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     team = {"a": RandomPolicy(Spec(1, 1))}
-    with pytest.raises(ConfigError, match="Counting cannot be filmed: its environments have no render"):
-        film(Counting(environment=Unseen), team, key=KEY)
+    with pytest.raises(ConfigError, match="Counting cannot be recorded: its environments have no render"):
+        record(Counting(environment=Unseen), team, key=KEY)
     with pytest.raises(ConfigError, match=r"Counting: render\(\) gave float64\[2, 2\] in place of an image"):
-        film(Counting(environment=Grey), team, key=KEY)
-    with pytest.raises(ConfigError, match=r"film.mp4 must end in one of .gif, .webp, .png"):
-        save(tmp_path / "film.mp4", iter(()))
+        record(Counting(environment=Grey), team, key=KEY)
+    with pytest.raises(ConfigError, match=r"video.mp4 must end in one of .gif, .webp, .png"):
+        save(tmp_path / "video.mp4", iter(()))
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ConfigError, match=r"pip install 'marline\[video\]'"):
-        save(tmp_path / "film.gif", iter(()))
+        save(tmp_path / "video.gif", iter(()))
     assert list(tmp_path.iterdir()) == []

@@ -31,14 +31,14 @@ COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 
 Frame = UInt8[np.ndarray, "height width 3"]
 
 
-class Film(NamedTuple):
+class Video(NamedTuple):
     """One episode: its frames and its return."""
 
     frames: list[Frame]
     total: float
 
 
-def film(task: Task, policies: Policies, *, key: PRNGKeyArray, episode: int = 0, deployment: int = 0) -> Film:
+def record(task: Task, policies: Policies, *, key: PRNGKeyArray, episode: int = 0, deployment: int = 0) -> Video:
     """Play an episode and look at it; the episode is that of `collection.rollout` with this key and number.
 
     Raises:
@@ -47,7 +47,7 @@ def film(task: Task, policies: Policies, *, key: PRNGKeyArray, episode: int = 0,
     if not isinstance(task, Simulator):
         played = rollout(task, policies, 1, key=key, first_episode=episode, deployment=deployment)
         require(bool(played.drawing), f"{type(task).__name__} draws nothing; let its drawing() return points")
-        return Film(paint(played.drawing), float(played.returns[0]))
+        return Video(paint(played.drawing), float(played.returns[0]))
     frames: list[Frame] = []
     every = -(-task.horizon // MAX_FRAMES)
     moments = itertools.count()
@@ -55,12 +55,12 @@ def film(task: Task, policies: Policies, *, key: PRNGKeyArray, episode: int = 0,
     def watch(environment: Environment) -> None:
         if next(moments) % every == 0:
             if not isinstance(environment, Rendering):
-                raise ConfigError(f"{type(task).__name__} cannot be filmed: its environments have no render()")
+                raise ConfigError(f"{type(task).__name__} cannot be recorded: its environments have no render()")
             with users_code(f"{type(task).__name__}: render()"):
                 frames.append(_frame(environment.render(), task))
 
     played = simulation.play(task, policies, 1, key=key, first_episode=episode, watch=watch)
-    return Film(frames, float(played.returns[0]))
+    return Video(frames, float(played.returns[0]))
 
 
 def _frame(image: object, task: Task) -> Frame:
@@ -88,7 +88,7 @@ def paint(drawing: Mapping[str, np.ndarray]) -> list[Frame]:
     return frames
 
 
-def require_filmable(path: Path) -> None:
+def require_video_format(path: Path) -> None:
     """`ConfigError` unless a moving picture can be written under this name, as far as can be told before."""
     require(path.suffix.lower() in SUFFIXES, f"{path} must end in one of {', '.join(SUFFIXES)}, which all can move")
     _pillow()
@@ -96,7 +96,7 @@ def require_filmable(path: Path) -> None:
 
 def save(path: Path, frames: Iterable[Frame]) -> None:
     """Write an animated GIF, WebP or PNG, which appears as a whole or not at all."""
-    require_filmable(path)
+    require_video_format(path)
     first, *others = map(_pillow().fromarray, frames)
     buffer = io.BytesIO()
     kind = path.suffix.lower().removeprefix(".").upper()

@@ -28,9 +28,9 @@ from marline.runs.history import History
 from marline.runs.offline_logs import prepare_data
 from marline.study import execution as study
 from marline.study import ray_cluster as cluster
-from marline.study import transfer as parcels
+from marline.study import transfer
 from marline.study.engine import Progress
-from marline.study.transfer import Parcel
+from marline.study.transfer import Published
 from marline.types import AgentID
 
 MOST_LOSSES = 3  # of one part, with no news of it in between
@@ -62,7 +62,7 @@ class Order(NamedTuple):
 
     part: Part
     config: RunConfig
-    given: Mapping[str, Sequence[Parcel]]
+    given: Mapping[str, Sequence[Published]]
     pinned: Mapping[str, bytes]
     trusted: Sequence[str]
     versions: cluster.Versions
@@ -79,7 +79,7 @@ class News(NamedTuple):
 
     text: str
     updates: int
-    published: Sequence[Parcel]
+    published: Sequence[Published]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Run:
         return {Part(part.seed, name) for name in before}
 
     def _start(self, part: Part) -> None:
-        given = {other.place: parcels.pack(self._history(other.place)) for other in (part, *self._needs(part))}
+        given = {other.place: transfer.pack(self._history(other.place)) for other in (part, *self._needs(part))}
         order = Order(part, self._config, given, self._pinned, self._trusted, versions())
         # no retries of Ray's own: it would begin with what was given at first, we begin with what came back since
         work = self._ray.remote(_stream).options(
@@ -175,7 +175,7 @@ class _Run:
             self._start(part)
         else:
             self._losses[part] = 0
-            parcels.unpack(self._history(part.place), news.published)
+            transfer.unpack(self._history(part.place), news.published)
             self._tell(part, news.text, news.updates - self._updates[part])
             self._updates[part] = news.updates
 
@@ -201,8 +201,8 @@ def _work(order: Order, data: Mapping[AgentID, Dataset]) -> Iterator[News]:
         for place, content in order.pinned.items():
             atomic_bytes(scratch / place, content)
         for place, given in order.given.items():
-            parcels.unpack(History(scratch / place), given)
-        outbox = parcels.Outbox(History(scratch / order.part.place))
+            transfer.unpack(History(scratch / place), given)
+        outbox = transfer.Outbox(History(scratch / order.part.place))
         text, updates = "", 0
         for text, done in study.run_part(scratch, order.config, data, *order.part):
             updates += done

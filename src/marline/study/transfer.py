@@ -1,4 +1,4 @@
-"""A history as parcels of bytes, between the machine that has the run directory and one that works on a part of it."""
+"""A history as bytes, between the machine that has the run directory and one that works on a part of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marline.data.files import atomic_bytes, publish_directory
 from marline.runs.history import History
 
 
-class Parcel(NamedTuple):
+class Published(NamedTuple):
     """What a history published by one rename: a folder with its files, or one file.
 
     Attributes:
@@ -29,8 +29,8 @@ class Outbox:
         self._history = history
         self._sent = self._stamps()
 
-    def collect(self) -> list[Parcel]:
-        """The parcels, in the order in which they are to be unpacked."""
+    def collect(self) -> list[Published]:
+        """What was published, in the order in which it is to be unpacked."""
         now = self._stamps()
         news = [path for path, stamp in now.items() if self._sent.get(path) != stamp]
         self._sent = now
@@ -42,30 +42,30 @@ class Outbox:
         return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
 
 
-def pack(history: History) -> list[Parcel]:
+def pack(history: History) -> list[Published]:
     """All of a history."""
     return [_pack(history.folder, path) for path in history.published()]
 
 
-def unpack(history: History, parcels: Iterable[Parcel]) -> None:
-    """Publish parcels in another history, one by one: after a crash between two, it is as if those after it never came.
+def unpack(history: History, parts: Iterable[Published]) -> None:
+    """Publish parts in another history, one by one: after a crash between two, it is as if those after it never came.
 
     What is in place already is replaced, and checkpoints beyond those kept go.
     """
-    for parcel in parcels:
-        path = history.folder / parcel.place
-        if "" in parcel.files:
-            atomic_bytes(path, parcel.files[""])
+    for part in parts:
+        path = history.folder / part.place
+        if "" in part.files:
+            atomic_bytes(path, part.files[""])
             continue
-        num_bytes = sum(map(len, parcel.files.values()))
+        num_bytes = sum(map(len, part.files.values()))
         with publish_directory(path, replaces=("*",), num_bytes=num_bytes) as folder:
-            for name, data in parcel.files.items():
+            for name, data in part.files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data)
     history.forget()
 
 
-def _pack(home: Path, path: Path) -> Parcel:
+def _pack(home: Path, path: Path) -> Published:
     files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
     contents = {"" if file == path else str(file.relative_to(path)): file.read_bytes() for file in files}
-    return Parcel(str(path.relative_to(home)), contents)
+    return Published(str(path.relative_to(home)), contents)

@@ -11,7 +11,7 @@ from marline.display.console import say, say_json
 from marline.envs import make_task
 from marline.errors import require
 from marline.policy import RandomPolicy
-from marline.rollouts import video as film
+from marline.rollouts import video
 from marline.rollouts.collection import rollout
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import evaluation_key, world_key
@@ -29,7 +29,7 @@ def play(options: Play) -> int:
     )
     require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
     if options.video is not None:
-        film.require_filmable(options.video)
+        video.require_video_format(options.video)
     config = None
     if options.run is not None:
         config = RunConfig.read(require_run(options.run))
@@ -54,15 +54,15 @@ def play(options: Play) -> int:
     returns: list[float] = []
     say(f"{name}: {who}, seed {seed}", quiet=options.json)
 
-    def episodes() -> Iterator[film.Frame]:
+    def episodes() -> Iterator[video.Frame]:
         for number in range(options.episodes):
-            frames, total = film.film(task, team, key=key, episode=number, deployment=deployment)
+            frames, total = video.record(task, team, key=key, episode=number, deployment=deployment)
             returns.append(total)
             say(f"  episode {number}: return {total:.2f}, {len(frames)} frames", quiet=options.json)
             yield from frames
 
     if options.video is not None:
-        film.save(options.video, episodes())
+        video.save(options.video, episodes())
         say(f"  video: {options.video}", quiet=options.json)
     else:
         played = rollout(task, team, options.episodes, key=key, deployment=deployment)
@@ -70,6 +70,6 @@ def play(options: Play) -> int:
         for number, total in enumerate(returns):
             say(f"  episode {number}: return {total:.2f}", quiet=options.json)
     if options.json:
-        video = None if options.video is None else str(options.video)
-        say_json({"task": name, "team": who, "seed": seed, "returns": returns, "video": video})
+        path = None if options.video is None else str(options.video)
+        say_json({"task": name, "team": who, "seed": seed, "returns": returns, "video": path})
     return 0

@@ -97,7 +97,7 @@ class Resume:
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Play episodes with a team of a run, or at random, and film them."""
+    """Play episodes with a team of a run, or at random, and record them."""
 
     run: Positional[Path | None] = None
     """Run directory; without one, the agents of --task act at random."""
@@ -114,7 +114,7 @@ class Play:
     episodes: int = 3
     """How many episodes."""
     video: Path | None = None
-    """Film them into this .gif, .webp or .png, all of which can move."""
+    """Record them in this .gif, .webp or .png, all of which can move."""
     json: bool = False
     """Print as JSON."""
 
