@@ -7,7 +7,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +130,7 @@ def steps(driver: Driver, sampler: str | None = None) -> dict[int, list[int]]:
     return {seed: history.steps() for seed, history in driver.histories(sampler).items()}
 
 
-def same(first: Mapping[LearnerID, object], second: Mapping[LearnerID, object]) -> bool:
+def same(first: Mapping[Any, object], second: Mapping[Any, object]) -> bool:
     pairs = zip(jax.tree.leaves(dict(first)), jax.tree.leaves(dict(second)), strict=True)
     return all(np.array_equal(np.asarray(one), np.asarray(other)) for one, other in pairs)
 

@@ -13,6 +13,7 @@ from marline.display.shell import command
 from marline.errors import CorruptionError, require
 from marline.runs.divergences import Stop, stops
 from marline.runs.layout import (
+    DATASET,
     LOGS,
     WAITING,
     RunDirectory,
@@ -184,7 +185,7 @@ def _out_since(events: list[Event], number: int) -> str:
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
-    path = folder / "dataset.json"
+    path = folder / DATASET
     listed = read_sealed(path, "marline dataset", 2).get("agents")
     try:
         return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}
