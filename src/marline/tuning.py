@@ -189,22 +189,27 @@ def run(
     *,
     num_updates: int,
     deployments: Iterable[int],
+    frozen: Collection[LearnerID] = (),
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
     Args:
         team: trained offline and equipped with the sampler.
-        deploy: policies in, logs out; a simulator, or a fleet and some days.
+        deploy: policies in, logs out; a simulator, or a fleet and some days. Learners without logs sit the deployment
+            out: they keep policy and rows, and nothing is measured of them.
         algorithm: what learns; for all agents, or by agent.
         sampler: what chooses the rows of each update.
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
+        frozen: see `tune_on`.
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
-        result = tune_on(merge(team, logs, number, algorithm), number, algorithm, sampler, num_updates=num_updates)
-        team = result.team
-        yield result
+        team = merge(team, logs, number, algorithm)
+        there = {learner: state for learner, state in team.items() if learner in logs}
+        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
+        team = {**team, **result.team}
+        yield result._replace(team=team)
 
 
 def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
@@ -221,11 +226,12 @@ def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:
 
 
 def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
-    """B^k = B^(k-1) u D^k for every learner."""
-    merged = {}
+    """B^k = B^(k-1) u D^k for every learner that has logs."""
+    merged = dict(team)
     for learner, state in team.items():
-        rows = _rows(logs[learner], algorithm_of(algorithm, learner[1]))
-        merged[learner] = state._replace(experience=state.experience.merge(rows, number))
+        if learner in logs:
+            rows = _rows(logs[learner], algorithm_of(algorithm, learner[1]))
+            merged[learner] = state._replace(experience=state.experience.merge(rows, number))
     return merged
 
 
@@ -238,14 +244,25 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
-def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
-    """Adapt the sampler to the rows just merged, then tune every learner on B^k.
+def tune_on(
+    team: Team,
+    number: int,
+    algorithm: Algorithms,
+    sampler: Sampler[Any],
+    *,
+    num_updates: int,
+    frozen: Collection[LearnerID] = (),
+) -> Deployment:
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k that is not frozen.
 
-    A learner that diverges stays as it was, with the memory of its sampler adapted; the others go on.
+    The memory of a sampler follows the rows, whether its learner learns from them or not. A learner that diverges
+    stays as it was, with the memory of its sampler adapted; the others go on.
     """
-    team, adapted = adapt(team, number, algorithm, sampler)
-    team, metrics, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number))
-    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team}, diverged)
+    team, metrics = adapt(team, number, algorithm, sampler)
+    moving = {learner: state for learner, state in team.items() if learner not in frozen}
+    moved, measured, diverged = _tune(moving, algorithm, sampler, num_updates, phase=str(number))
+    metrics |= {learner: metrics[learner] | measured[learner] for learner in moved}
+    return Deployment(number, {**team, **moved}, metrics, diverged)
 
 
 def _tune(

@@ -13,6 +13,7 @@ from marline.data.scratch import is_scratch
 from marline.display.shell import command
 from marline.errors import ConfigError
 from marline.runs.integrity import require_belonging
+from marline.runs.layout import RunDirectory
 
 
 def plan_run(folder: Path, config: RunConfig) -> RunConfig:
@@ -21,7 +22,7 @@ def plan_run(folder: Path, config: RunConfig) -> RunConfig:
     Raises:
         ConfigError: the directory holds something else, or another run.
     """
-    path = folder / "run.json"
+    path = RunDirectory(folder).configuration
     if path.exists():
         require_plain_run(folder)
         there = RunConfig.read(path)
@@ -47,7 +48,7 @@ def start_run(folder: Path, config: RunConfig) -> RunConfig:
     Raises:
         ConfigError: see `plan_run`; nothing is changed.
     """
-    whole, path = plan_run(folder, config), folder / "run.json"
+    whole, path = plan_run(folder, config), RunDirectory(folder).configuration
     if not path.exists():
         atomic_json(path, whole.to_json())
     elif RunConfig.read(path) != whole:
