@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from field import contents, copy, flip
 
-from marline.runs.integrity import examine, require_belonging
 from marline.campaign.campaign import Campaign
-from marline.runs.history import History, list_sha256
-from marline.runs.ledger import Ledger
 from marline.campaign.status import status
-from marline.runs.verify import verify
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import CorruptionError
+from marline.runs.history import History, list_sha256
+from marline.runs.integrity import examine, require_belonging
+from marline.runs.ledger import Ledger
+from marline.runs.verify import verify
 
 KIND = "marline checkpoint"
 

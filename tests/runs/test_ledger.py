@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from field import contents
 
-from marline.runs.ledger import Ledger, require_well_formed
 from marline.errors import CorruptionError
+from marline.runs.ledger import Ledger, require_well_formed
 
 
 def ledger_of(folder: Path, *bodies: Mapping[str, Any]) -> Ledger:
