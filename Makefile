@@ -26,7 +26,7 @@ demo: setup ## run marline's demonstration
 	@$(BIN)/marline demo
 
 test: check ## lint, types, layers, then all tests but the slow ones (PYTEST_ARGS="-k name" narrows them)
-	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --durations=15 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal --durations=15 $(PYTEST_ARGS)
 
 test-all: ## the same, and the slow tests
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m '' $(PYTEST_ARGS)"

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import jax
 import pytest
 from field import act, contents, copy, create, flip, offline_logs, policies
-from processes import PATIENCE, finished, started
+from processes import PATIENCE, finished, started, wait_until
 from safetensors.numpy import load_file
 
 from marline import cli
@@ -305,9 +304,7 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
         (signal.SIGINT, 130, [], folder / "run.pid"),  # which a writer leaves behind only if it is killed
     ):
         with started([*command, *arguments]) as process:
-            deadline = time.monotonic() + PATIENCE
-            while not moment.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(moment.exists, process)
             with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
                 Campaign.open(folder).rollback(0)
             last = max(checkpoints(folder))

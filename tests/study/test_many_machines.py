@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from processes import PATIENCE
+from processes import wait_until
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
@@ -205,9 +204,7 @@ def kill_when_there(site: Site, place: str) -> threading.Thread:
     """Kill the actor of a site as soon as it has published something."""
 
     def wait() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not Path(site.run, place).exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
+        wait_until(Path(site.run, place).exists)
         os.kill(int(Path(site.run, "run.pid").read_text()), signal.SIGKILL)
 
     thread = threading.Thread(target=wait)
