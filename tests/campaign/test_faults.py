@@ -351,9 +351,16 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
         start_run(tmp_path, config)
 
 
-def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone() -> None:
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        ("campaign", 2),
+        pytest.param("campaign", 10, marks=pytest.mark.slow),
+        pytest.param("run", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone(what: str, kills: int) -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
-    command = [sys.executable, str(script), "--what", "campaign", "--kills", "5", "--by-time", "0", "--seed", "3"]
-    done = finished(command)
+    done = finished([sys.executable, script, "--what", what, "--kills", kills, "--by-time", "0", "--seed", "3"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 kills in" in done.stdout
+    assert f"{what}: {kills} kills in" in done.stdout
