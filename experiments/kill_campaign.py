@@ -1,7 +1,7 @@
 """Kill a campaign, or `marline run`, at random moments, again and again: does it end as one that was left alone?
 
     python experiments/kill_campaign.py --kills 200
-    python experiments/kill_campaign.py --what campaign --kills 10 --by-time 0 --seed 3      # what the tests do
+    python experiments/kill_campaign.py --what campaign --kills 2 --by-time 0 --seed 3       # what the tests do
 
 A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported; or `marline run` compares OTC,
 uniform replay and the control that matches OTC. The process kills itself by SIGKILL before or after a random one of its

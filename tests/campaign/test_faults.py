@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import jax
 import pytest
 from field import act, contents, copy, create, flip, offline_logs, policies
-from processes import PATIENCE, finished, started
+from processes import PATIENCE, finished, started, wait_until
 from safetensors.numpy import load_file
 
 from marline import cli
@@ -305,9 +304,7 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
         (signal.SIGINT, 130, [], folder / "run.pid"),  # which a writer leaves behind only if it is killed
     ):
         with started([*command, *arguments]) as process:
-            deadline = time.monotonic() + PATIENCE
-            while not moment.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(moment.exists, process)
             with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
                 Campaign.open(folder).rollback(0)
             last = max(checkpoints(folder))
@@ -354,9 +351,16 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
         start_run(tmp_path, config)
 
 
-def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone() -> None:
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        ("campaign", 2),
+        pytest.param("campaign", 10, marks=pytest.mark.slow),
+        pytest.param("run", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone(what: str, kills: int) -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
-    command = [sys.executable, str(script), "--what", "campaign", "--kills", "5", "--by-time", "0", "--seed", "3"]
-    done = finished(command)
+    done = finished([sys.executable, script, "--what", what, "--kills", kills, "--by-time", "0", "--seed", "3"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 kills in" in done.stdout
+    assert f"{what}: {kills} kills in" in done.stdout

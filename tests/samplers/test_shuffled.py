@@ -106,7 +106,10 @@ def source(drawn: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------ what it has in common
 
 
-@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("value", "of highest value") else pytest.mark.slow) for name in INNER],
+)
 def test_shares_and_repetition_are_those_of_the_sampler_inside(name: str) -> None:
     both = both_deployments()
     alone, chosen, measured = jax.device_get(run(INNER[name], both, KEY, 7))

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from processes import wait_until
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
@@ -32,7 +32,10 @@ from marline.study import ray_cluster as cluster
 from marline.study import ray_engine
 from marline.study.engines import make_engine
 
-ray = pytest.importorskip("ray", reason="many machines need: pip install 'marline[ray]'")
+try:
+    ray = cluster.require_ray()
+except ConfigError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 TASK = "cooperative-navigation-2"
 NUM_ROWS = 400
@@ -51,22 +54,16 @@ STUDY = RunConfig(
     updates=10,
     evaluation_episodes=2,
 )
-PATIENCE = 60  # seconds before what does not happen is given up
 
 
 @pytest.fixture(scope="module", autouse=True)
 def two_workers() -> Iterator[str]:
     """The address of a cluster of this machine alone."""
     os.environ.setdefault("RAY_worker_niceness", "0")  # or its workers would yield to all that the machine does
-    options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False}
-    with cluster.undisturbed():
-        try:
-            context = ray.init(**options, logging_level="ERROR")
-        except Exception:  # it waits for 30 s, which is too little on a busy machine
-            ray.shutdown()
-            context = ray.init(**options, logging_level="ERROR")
-    yield context.address_info["address"]
-    ray.shutdown()
+    try:
+        yield cluster.start(num_cpus=2).address_info["address"]
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -207,9 +204,7 @@ def kill_when_there(site: Site, place: str) -> threading.Thread:
     """Kill the actor of a site as soon as it has published something."""
 
     def wait() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not Path(site.run, place).exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
+        wait_until(Path(site.run, place).exists)
         os.kill(int(Path(site.run, "run.pid").read_text()), signal.SIGKILL)
 
     thread = threading.Thread(target=wait)

@@ -17,11 +17,22 @@ from marline.data.checkpoints import versions
 from marline.errors import ConfigError, MarlineError, require
 
 PATIENCE = 5.0  # seconds that a cluster has to answer
+# Ray gives its own processes 5 to 60 s to start and to answer, which is too little on a busy machine.
+PATIENT = {
+    "RAY_gcs_server_port_wait_time_s": "600",
+    "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "60000",
+}
 Versions = dict[str, str]
 
 
 def require_ray() -> Any:
     """The module `ray`; `ConfigError` where it is not installed."""
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)  # some is read as the module is imported, the rest as processes start
     try:
         return importlib.import_module("ray")
     except ImportError as error:
@@ -68,12 +79,8 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     require_answer(address)
-    # a cluster of our own sends no statistics to anyone
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {"include_dashboard": False} if address is None else {}
     try:
-        with undisturbed():
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        start(address)
     except SystemExit as stop:
         # Ray's own handler, while it starts, leaves with the number of the signal; what it had begun ends with us
         raise SystemExit(128 + signal.SIGTERM if stop.code == signal.SIGTERM else stop.code) from None
@@ -83,6 +90,24 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def start(address: str | None = None, **options: Any) -> Any:
+    """`ray.init`, which returns when the cluster answers; one of our own may take its time."""
+    ray = require_ray()
+    # a cluster of our own sends no statistics to anyone
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        with undisturbed():
+            return ray.init(address, **options)
+    options |= {"include_dashboard": False}
+    with undisturbed():
+        try:
+            return ray.init(**options)
+        except Exception:  # of how long it waits for a node, 30 s, nothing can be set
+            ray.shutdown()
+            return ray.init(**options)
 
 
 @contextlib.contextmanager
