@@ -7,9 +7,11 @@ from typing import Any
 from marline.samplers.balanced import BalancedReplay
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
 from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.otc import OTC
+from marline.samplers.return_weighted import ReturnWeighted
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
 from marline.samplers.uniform import Uniform
@@ -29,6 +31,9 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "online-matched": OnlineMatched(),
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
+    "return-weighted": ReturnWeighted(),
+    "fresh-share": FreshShare(0.25),
+    "half-and-half": FreshShare(0.5),
 }
 
 __all__ = [
@@ -37,8 +42,10 @@ __all__ = [
     "BalancedReplay",
     "ClassifierRatio",
     "EmbeddingDistance",
+    "FreshShare",
     "Frozen",
     "OnlineMatched",
+    "ReturnWeighted",
     "Sampler",
     "Shuffled",
     "TwoStageDistance",
