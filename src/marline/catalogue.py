@@ -6,12 +6,17 @@ from typing import Any, NamedTuple
 
 from marline.algorithms import ALGORITHMS, BREMEN
 from marline.envs import (
+    ContinuousSwap,
     CooperativeNavigation,
     DriftingNavigation,
+    MatrixGame,
+    Meet,
     MultiAgentMujoco,
+    Pass,
     PredatorPrey,
     Smax,
     StarCraft,
+    Swap,
     Task,
 )
 from marline.samplers import OTC, SAMPLERS
@@ -95,6 +100,31 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "10 at the landmark, which ends the episode",
         "OTC paper, 4.5, Fig. 6c",
         "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
+    ),
+    MatrixGame: TaskFacts(
+        "of a matrix, by both choices: 0.5 and 0.3 where agent_0 chooses 0, 0 and 1 where it chooses 1",
+        "ours, after the matrix games of the literature on coordination",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Swap: TaskFacts(
+        "1 for a step that ends at place 0, less 0.25 where agent_1 left the step plain",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Pass: TaskFacts(
+        "1 for each agent that is at its own place, less 2 where both are at one place",
+        "ours",
+        "everything; logs of past teams of two conventions by TASK/conventions",
+    ),
+    Meet: TaskFacts(
+        "1 for a step that ends with both at one meeting point",
+        "ours",
+        "everything; logs of past teams, each with a meeting point, by TASK/conventions",
+    ),
+    ContinuousSwap: TaskFacts(
+        "minus the distance to the middle, less 0.25 where agent_1's action is positive",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
     ),
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
