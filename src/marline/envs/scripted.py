@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.types import ActionMask
 
+NOISE = 0.3  # how often members of past teams act at random, so that their logs hold more than one action
+
 
 class Choosing(eqx.Module):
     """Draws a choice by probabilities that depend on what it sees, among the choices allowed.

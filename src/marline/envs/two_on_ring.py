@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from marline.arguments import checked
 from marline.envs.finite import FiniteModel
 from marline.envs.ring import NUM_MOVES, STAY, law_of_moves, moved, on_circle, place_of, short_way
-from marline.envs.scripted import Choosing
+from marline.envs.scripted import NOISE, Choosing
 from marline.types import ActionMask, AgentID, Policy, Spec
 
 AGENTS = ("agent_0", "agent_1")
@@ -42,7 +42,7 @@ class _TwoOnRing:
     num_places: int = 7
     horizon: int = 20
     slip: float = 0.1
-    noise: float = 0.3
+    noise: float = NOISE
 
     @property
     def agents(self) -> tuple[AgentID, ...]:
