@@ -14,6 +14,7 @@ from marline.samplers.otc import OTC
 from marline.samplers.return_weighted import ReturnWeighted
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
+from marline.samplers.two_sided import TwoSided
 from marline.samplers.uniform import Uniform
 
 SAMPLERS: dict[str, Sampler[Any]] = {
@@ -31,6 +32,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "online-matched": OnlineMatched(),
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
+    "two-sided": TwoSided(),
     "return-weighted": ReturnWeighted(),
     "fresh-share": FreshShare(0.25),
     "half-and-half": FreshShare(0.5),
@@ -48,6 +50,7 @@ __all__ = [
     "ReturnWeighted",
     "Sampler",
     "Shuffled",
+    "TwoSided",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
