@@ -30,7 +30,9 @@ def make(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
 
 
 def share_by_episode(log: Dataset, is_random: np.ndarray) -> np.ndarray:
-    return np.array([part.mean() for part in np.split(is_random, np.flatnonzero(log.terminals | log.timeouts)[:-1] + 1)])
+    return np.array(
+        [part.mean() for part in np.split(is_random, np.flatnonzero(log.terminals | log.timeouts)[:-1] + 1)]
+    )
 
 
 def test_every_agent_has_a_skill_of_its_own_in_every_episode() -> None:
@@ -41,7 +43,7 @@ def test_every_agent_has_a_skill_of_its_own_in_every_episode() -> None:
     for share in shares:  # 400 episodes of 50 steps
         assert np.mean(share) == pytest.approx(0.5, abs=0.05)
         assert np.var(share) == pytest.approx(1 / 12 + 1 / 300, abs=0.012)  # of the skill, and of 50 coins
-    assert abs(np.corrcoef(*shares)[0, 1]) < 0.15
+    assert abs(np.corrcoef(np.array(shares))[0, 1]) < 0.15
 
 
 def test_an_episode_is_of_one_team() -> None:
@@ -147,5 +149,3 @@ def test_chasers_and_those_who_wait_come_to_the_prey() -> None:
         return float(np.mean(np.linalg.norm(logs[agent].observations[:, 2:4], axis=1)))
 
     assert nearness("agent_1") < min(nearness("agent_0"), nearness("agent_2"))
-
-

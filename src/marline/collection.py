@@ -115,7 +115,9 @@ def _play_block(
         actions = {}
         for agent in task.agents:
             agent_key = jax.random.fold_in(jax.random.fold_in(play_key, zlib.crc32(agent.encode())), time)
-            actions[agent] = playing(policies[agent], play_key)(observations[agent], key=agent_key, action_mask=masks.get(agent))
+            actions[agent] = playing(policies[agent], play_key)(
+                observations[agent], key=agent_key, action_mask=masks.get(agent)
+            )
         after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
         next_observations, next_masks = task.observe(after), task.action_masks(after)
         discount = 1.0 - terminated.astype(jnp.float32)

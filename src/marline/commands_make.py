@@ -117,9 +117,7 @@ def _learned(task: Task, options: cli_data.Make, kind: str) -> Made:
     return Made(_play(task, policies, options), {"policy": policy})
 
 
-def _learned_policies(
-    task: Task, options: cli_data.Make, kind: str, wanted: str
-) -> tuple[Policies, dict[str, object]]:
+def _learned_policies(task: Task, options: cli_data.Make, kind: str, wanted: str) -> tuple[Policies, dict[str, object]]:
     """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
     robot = _robot(task, wanted)
     training = Training(robot.robot, robot.version, options.training_seed)

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 from numpy import ndarray
 
 from marline.policy import in_episode
-
 from marline.types import AgentID, Policy, Transition
 
 Policies = Mapping[AgentID, Policy]

@@ -11,8 +11,9 @@ from jaxtyping import Array
 from marline.collection import collect, collect_random, evaluate
 from marline.data.dataset import Dataset
 from marline.envs import Conventional, Finite, MatrixGame, Meet, Pass, Swap, World
-from marline.envs.finite import best_response, team_return
+from marline.envs.finite import best_response, law_of_partner, occupancy, team_return, true_ratio
 from marline.envs.scripted import Choosing
+from marline.policy import one_of_teams
 from marline.testing import check_task
 
 KEY = jax.random.key(0)
@@ -65,7 +66,7 @@ def test_the_model_is_what_is_played(world: World) -> None:
     logs = collect_random(world, 40_000, seed=3)
     first, second = (logs[agent] for agent in world.agents)
     states = [world.states_of(log.observations, i) for i, log in enumerate((first, second))]
-    np.testing.assert_array_equal(*states)  # rows of all agents' logs are of the same steps
+    np.testing.assert_array_equal(states[0], states[1])  # rows of all agents' logs are of the same steps
     np.testing.assert_array_equal(first.rewards, second.rewards)
     place = states[0], first.actions, second.actions
     shape = model.reward.shape
@@ -147,3 +148,30 @@ def test_the_matrix_by_hand() -> None:
     log: Dataset = logs["agent_0"]
     assert log.terminals.all() and not log.observations.any()
     np.testing.assert_array_equal(log.next_observations[:, 0], 2 * logs["agent_1"].actions - 1)
+
+
+def test_true_weights_by_hand() -> None:
+    """The partner chose 1 in a tenth of the episodes, and chooses it in nine tenths today."""
+    world = MatrixGame()
+    logs = law_of_partner(world.model(), [(np.full((1, 2), 0.5), np.array([[0.9, 0.1]]))])
+    np.testing.assert_allclose(logs, [[0.9, 0.1]])
+    ratio = true_ratio(np.array([[0.1, 0.9]]), logs, np.zeros(3, int), np.array([0, 1, 1]))
+    np.testing.assert_allclose(ratio, [1 / 9, 9, 9])
+    np.testing.assert_allclose(occupancy(world.model(), np.full((1, 2), 0.5), logs), [1.0])
+
+
+def test_the_partner_in_logs_of_several_teams_is_the_one_computed() -> None:
+    world = Pass()
+    model, teams = world.model(), [tuple(tables(world, team)) for team in world.conventions()]
+    law = law_of_partner(model, teams)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_allclose(law.sum(axis=1), 1)
+    logs = collect(world, one_of_teams(world.conventions()), 40_000, key=KEY)
+    states = world.states_of(logs["agent_0"].observations, 0)
+    counts = np.zeros(law.shape)
+    np.add.at(counts, (states, logs["agent_1"].actions), 1)
+    often = counts.sum(axis=1) > 400
+    found = counts[often] / counts[often].sum(axis=1, keepdims=True)
+    assert np.abs(found - law[often]).max() < 0.15 and np.abs(found - law[often]).mean() < 0.03
+    # weights average to 1 in the logs, whatever today's partner does
+    ratio = true_ratio(tables(world, "on")[1], law, states, logs["agent_1"].actions)
+    assert ratio.mean() == pytest.approx(1, abs=0.05)

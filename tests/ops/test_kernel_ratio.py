@@ -55,14 +55,12 @@ def test_a_law_is_drawn_towards_its_prior_where_little_is_alike() -> None:
 
 
 def test_the_ratio_by_hand() -> None:
-    """Of two outcomes the logs hold nine and one, today two and eight; kernels of far outcomes are 0, and kappa is 5."""
+    """Of two outcomes the logs hold nine and one, today two and eight; kernels between them are 0, kappa is 5."""
     logs, today = [0.0] * 9 + [9.0], [0.0] * 2 + [9.0] * 8
     rows = [0.0, 9.0]
     weights = two_sided_weights(between(rows, logs), between(rows, today), all_of(logs), all_of(today), by(5.0))
     common, rare = 0.9, 0.1  # p_i, which the marginal leaves as they are
-    np.testing.assert_allclose(
-        weights, [(2 + 5 * common) / (15 * common), (8 + 5 * rare) / (15 * rare)], rtol=1e-5
-    )
+    np.testing.assert_allclose(weights, [(2 + 5 * common) / (15 * common), (8 + 5 * rare) / (15 * rare)], rtol=1e-5)
     # what is expected of a row drawn from the logs is today's law drawn towards theirs: it sums to 1
     np.testing.assert_allclose(0.9 * weights[0] + 0.1 * weights[1], 1.0, rtol=1e-5)
 

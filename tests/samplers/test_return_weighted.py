@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from readable_rows import CRITIC, SPEC, many, random_rows
 
 from marline.data.experience import Experience
 from marline.errors import ConfigError
-from marline.samplers import ReturnWeighted, Shuffled
+from marline.samplers import ReturnWeighted, Sampler, Shuffled
 from marline.selection import select_samplers
 from marline.testing import check_sampler
 
@@ -29,7 +31,7 @@ def experience() -> Experience:
     return start.merge(random_rows(2, 1), 1)
 
 
-def counts(sampler: ReturnWeighted | Shuffled, num: int = 4000) -> np.ndarray:
+def counts(sampler: Sampler[Any], num: int = 4000) -> np.ndarray:
     rows = experience()
     state = sampler.init(rows, key=KEY)
     state, _ = sampler.begin_deployment(state, rows, CRITIC, key=KEY)

@@ -56,8 +56,8 @@ class Experience(eqx.Module):
             rows_per_deployment: at most.
             ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
         """
-        rows, ends = jax.device_put((pack(offline, spec), _ends(offline, ends)))
-        return _empty(rows, ends, spec, num_deployments, rows_per_deployment)
+        rows, last = jax.device_put(pack(offline, spec)), jax.device_put(_ends(offline, ends))
+        return _empty(rows, last, spec, num_deployments, rows_per_deployment)
 
     @staticmethod
     def outline(spec: Spec, *, num_offline: int, num_deployments: int, rows_per_deployment: int) -> Experience:

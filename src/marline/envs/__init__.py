@@ -17,7 +17,18 @@ from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.swap import Swap
-from marline.envs.task import Actions, Conventional, Drifting, Environment, Rendering, Scaled, Simulator, Task, TimeStep, World
+from marline.envs.task import (
+    Actions,
+    Conventional,
+    Drifting,
+    Environment,
+    Rendering,
+    Scaled,
+    Simulator,
+    Task,
+    TimeStep,
+    World,
+)
 from marline.envs.two_on_ring import Meet, Pass
 from marline.errors import require, require_name
 from marline.options import read_values, read_written, with_options, write_difference

@@ -112,7 +112,9 @@ class CooperativeNavigation:
     def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
         """Team k sends agent i to landmark i + k; landmarks are alike, so that all earn the same."""
         return {
-            f"shift-{shift}": {agent: self._towards((i + shift) % self.num_agents) for i, agent in enumerate(self.agents)}
+            f"shift-{shift}": {
+                agent: self._towards((i + shift) % self.num_agents) for i, agent in enumerate(self.agents)
+            }
             for shift in range(self.num_agents)
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,15 +59,57 @@ def best_response(
     return float(model.start @ values), np.array(choices[::-1])
 
 
-def team_return(
-    model: FiniteModel, first: Float[np.ndarray, "S A"], second: Float[np.ndarray, "S B"]
-) -> float:
+def team_return(model: FiniteModel, first: Float[np.ndarray, "S A"], second: Float[np.ndarray, "S B"]) -> float:
     """Mean undiscounted return of two policies, given by the probability of each choice in each state."""
     transition, reward = _alone(model, second, 0)
     values = np.zeros(len(model.start))
     for _ in range(model.horizon):
         values = (first * (reward + transition @ values)).sum(axis=1)
     return float(model.start @ values)
+
+
+def occupancy(
+    model: FiniteModel, first: Float[np.ndarray, "S A"], second: Float[np.ndarray, "S B"]
+) -> Float[np.ndarray, " S"]:
+    """How many steps of an episode two policies take in each state, on average."""
+    transition = np.einsum("sabt,sa,sb->st", model.transition, first, second)
+    now, total = model.start, np.zeros(len(model.start))
+    for _ in range(model.horizon):
+        total = total + now
+        now = now @ transition
+    return total
+
+
+def law_of_partner(
+    model: FiniteModel,
+    teams: Sequence[tuple[Float[np.ndarray, "S A"], Float[np.ndarray, "S B"]]],
+    agent: int = 0,
+) -> Float[np.ndarray, "S partner_choices"]:
+    """Probability of each choice of an agent's partner in logs of several teams, all as many episodes.
+
+    A team counts in a state as often as it is there; where none ever is, all count the same.
+    """
+    visits = np.array([occupancy(model, *team) for team in teams])
+    visits = np.where(visits.sum(axis=0) > 0, visits, 1.0)
+    partners = np.array([team[1 - agent] for team in teams])
+    return np.einsum("js,jsb->sb", visits, partners) / visits.sum(axis=0)[:, None]
+
+
+def true_ratio(
+    today: Float[np.ndarray, "S choices"],
+    logs: Float[np.ndarray, "S choices"],
+    states: Int[np.ndarray, " n"],
+    choices: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """P_today(b | s) / P_logs(b | s) of what a partner really did: the true weight of each logged row.
+
+    Args:
+        today: probability of each of the partner's choices in each state.
+        logs: the same in the logs, where everything that is logged has some.
+        states: of the rows.
+        choices: of the partner; from the same rows of its own log.
+    """
+    return today[states, choices] / logs[states, choices]
 
 
 def _alone(model: FiniteModel, partner: np.ndarray, agent: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,7 @@ NUM_MOVES = 3  # back, stay, on
 STAY = 1
 
 
-def moved(
-    place: Int[Array, ""], move: Array, num_places: int, slip: float, *, key: PRNGKeyArray
-) -> Int[Array, ""]:
+def moved(place: Int[Array, ""], move: Array, num_places: int, slip: float, *, key: PRNGKeyArray) -> Int[Array, ""]:
     """Where a move, 0 to 2, leads; with probability `slip` it is any of the three instead."""
     slip_key, move_key = jax.random.split(key)
     strange = jax.random.randint(move_key, (), 0, NUM_MOVES)

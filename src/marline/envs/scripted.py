@@ -38,7 +38,9 @@ class Choosing(eqx.Module):
         self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
     ) -> Array:
         chances = jnp.log(self.probabilities(observation))
-        return jax.random.categorical(key, chances if action_mask is None else jnp.where(action_mask, chances, -jnp.inf))
+        return jax.random.categorical(
+            key, chances if action_mask is None else jnp.where(action_mask, chances, -jnp.inf)
+        )
 
 
 class Moving(eqx.Module):

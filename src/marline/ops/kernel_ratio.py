@@ -1,9 +1,9 @@
 """Ratios of what came after alike steps, today and in the logs, by kernels on both sides; for few dimensions.
 
-Drawing a logged row when its outcome is near one of today replays P_logs(o) P_today(o). Dividing by the logged side gives
-P_today(o) again, which is what these weights do. How wide kernels are, how far the estimate of today's law is drawn
-towards that of the logs, and whether there is a difference at all, is decided by how well whole episodes of today are
-foretold by the others.
+Drawing a logged row when its outcome is near one of today replays P_logs(o) P_today(o). Dividing by the logged side
+gives P_today(o) again, which is what these weights do. How wide kernels are, how far the estimate of today's law is
+drawn towards that of the logs, and whether there is a difference at all, is decided by how well whole episodes of today
+are foretold by the others.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, Valu
 from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
 from marline.samplers.online_matched import OnlineMatched
+from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
 from marline.samplers.return_weighted import ReturnWeighted
 from marline.samplers.sampler import Sampler, prefers_rows, trains
@@ -47,6 +48,7 @@ __all__ = [
     "FreshShare",
     "Frozen",
     "OnlineMatched",
+    "Oracle",
     "ReturnWeighted",
     "Sampler",
     "Shuffled",

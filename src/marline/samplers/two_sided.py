@@ -16,9 +16,9 @@ from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.nn.cvae import one_hot_action
 from marline.ops.episodes import episode_numbers
+from marline.ops.kernel_ratio import Choice, Distances, choose, squared_distances, two_sided_weights
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.row_draws import rows_without_replacement
-from marline.ops.kernel_ratio import Choice, Distances, choose, squared_distances, two_sided_weights
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities, uniform_table
 from marline.samplers.weighted_offline import require_online_share, sample_weighted
 from marline.types import Critic, Metrics, Spec, Transition
@@ -51,12 +51,12 @@ class TwoSided:
     Both laws are sums of Gaussian kernels over references, of D^k and of B^0; today's is drawn towards that of the logs
     where few rows of today are alike. Bandwidths, and how strongly it is drawn there, are those by which every episode
     of D^k is foretold best by its others; where these do not foretell it better than as many more rows of the logs do,
-    by two standard errors, nothing has changed as far as one can tell, and all rows weigh the same. So they do where D^k
-    is a single episode.
+    by two standard errors, nothing has changed as far as one can tell, and all rows weigh the same. So they do where
+    D^k is a single episode.
 
-    Kernels need few dimensions: up to about six of s, a and s' - s together. Beyond, weights are hardly ever far from 1.
-    Everything is standardised by B^0. Rows whose s' is not known count nowhere, and weigh 1. It costs
-    2 * num_references kernels per offline row and deployment, and nothing per update.
+    Kernels need few dimensions: up to about six of s, a and s' - s together. Beyond, weights stay near 1. Everything is
+    standardised by B^0. Rows whose s' is not known count nowhere, and weigh 1. It costs 2 * num_references kernels per
+    offline row and deployment, and nothing per update.
 
     Attributes:
         online_share: of the rows of a batch that are online, or None for their share in all rows, as in uniform replay.
