@@ -23,7 +23,7 @@ from marline.errors import ConfigError, require
 from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
 from marline.trial import is_theirs, require_algorithm, require_sampler, trying
-from marline.types import AgentID, Policy, Transition
+from marline.types import AgentID, Policy
 
 LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
@@ -71,15 +71,17 @@ def to_device(
     data: Mapping[AgentID, Dataset], algorithm: Algorithms, *, num_deployments: int, rows_per_deployment: int
 ) -> dict[AgentID, Experience]:
     """Each agent's offline rows on the device, with room for every deployment: what all seeds may share."""
-    return {
-        agent: Experience.create(
-            _rows(dataset, algorithm_of(algorithm, agent)),
-            dataset.spec,
+    experiences = {}
+    for agent, dataset in data.items():
+        rows = _prepared(dataset, algorithm_of(algorithm, agent))
+        experiences[agent] = Experience.create(
+            rows.transition(),
+            rows.spec,
             num_deployments=num_deployments,
             rows_per_deployment=rows_per_deployment,
+            ends=rows.terminals | rows.timeouts,
         )
-        for agent, dataset in data.items()
-    }
+    return experiences
 
 
 def init_team_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
@@ -230,8 +232,9 @@ def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     merged = dict(team)
     for learner, state in team.items():
         if learner in logs:
-            rows = _rows(logs[learner], algorithm_of(algorithm, learner[1]))
-            merged[learner] = state._replace(experience=state.experience.merge(rows, number))
+            rows = _prepared(logs[learner], algorithm_of(algorithm, learner[1]))
+            ends = rows.terminals | rows.timeouts
+            merged[learner] = state._replace(experience=state.experience.merge(rows.transition(), number, ends=ends))
     return merged
 
 
@@ -322,8 +325,8 @@ def _map_learners(
     return {learner: results[learner] for learner in chosen}
 
 
-def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:
-    return (algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs).transition()
+def _prepared(logs: Dataset, algorithm: Algorithm[Any]) -> Dataset:
+    return algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs
 
 
 @functools.partial(jax.jit, static_argnames="algorithm")

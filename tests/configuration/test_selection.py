@@ -176,4 +176,6 @@ def test_what_prefers_rows_has_controls() -> None:
         "online-only",
         "frozen",
         "online-matched",
+        "fresh-share",
+        "half-and-half",
     ]

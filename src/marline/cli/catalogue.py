@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 from marline.algorithms import ALGORITHMS, BREMEN
 from marline.configuration.selection import CONTROLS
 from marline.envs import (
+    ContinuousSwap,
     CooperativeNavigation,
     DriftingNavigation,
+    MatrixGame,
+    Meet,
     MultiAgentMujoco,
+    Pass,
     PredatorPrey,
     Smax,
     StarCraft,
+    Swap,
     Task,
 )
 from marline.samplers import OTC, SAMPLERS
@@ -54,6 +59,10 @@ SAMPLER_LINES = {
     "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
+    "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
+    "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
+    "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
+    "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
     "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }
@@ -92,6 +101,31 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "10 at the landmark, which ends the episode",
         "OTC paper, 4.5, Fig. 6c",
         "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
+    ),
+    MatrixGame: TaskFacts(
+        "of a matrix, by both choices: 0.5 and 0.3 where agent_0 chooses 0, 0 and 1 where it chooses 1",
+        "ours, after the matrix games of the literature on coordination",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Swap: TaskFacts(
+        "1 for a step that ends at place 0, less 0.25 where agent_1 left the step plain",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Pass: TaskFacts(
+        "1 for each agent that is at its own place, less 2 where both are at one place",
+        "ours",
+        "everything; logs of past teams of two conventions by TASK/conventions",
+    ),
+    Meet: TaskFacts(
+        "1 for a step that ends with both at one meeting point",
+        "ours",
+        "everything; logs of past teams, each with a meeting point, by TASK/conventions",
+    ),
+    ContinuousSwap: TaskFacts(
+        "minus the distance to the middle, less 0.25 where agent_1's action is positive",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
     ),
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",

@@ -20,7 +20,7 @@ from marline.errors import ConfigError, require
 from marline.inputs.arguments import checked_arguments
 from marline.policy import Exploring, RandomPolicy
 from marline.rollouts import simulation
-from marline.rollouts.rollout import Policies, Rollout
+from marline.rollouts.rollout import Policies, Rollout, playing
 from marline.types import AgentID, Spec, Transition
 
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
@@ -115,7 +115,9 @@ def _play_block(
         actions = {}
         for agent in task.agents:
             agent_key = jax.random.fold_in(jax.random.fold_in(play_key, zlib.crc32(agent.encode())), time)
-            actions[agent] = policies[agent](observations[agent], key=agent_key, action_mask=masks.get(agent))
+            actions[agent] = playing(policies[agent], play_key)(
+                observations[agent], key=agent_key, action_mask=masks.get(agent)
+            )
         after, reward, terminated = task.step(state, actions, key=jax.random.fold_in(play_key, time))
         next_observations, next_masks = task.observe(after), task.action_masks(after)
         discount = 1.0 - terminated.astype(jnp.float32)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+import jax
+from jaxtyping import Bool, Float, PRNGKeyArray
 from numpy import ndarray
 
+from marline.policy import in_episode
 from marline.types import AgentID, Policy, Transition
 
 Policies = Mapping[AgentID, Policy]
+
+
+TEAM = zlib.crc32(b"team")  # sets what a team has in common in an episode apart from the streams of its agents
+
+
+def playing(policy: Policy, play_key: PRNGKeyArray) -> Policy:
+    """What acts in an episode, of whose streams `play_key` is the root."""
+    return in_episode(policy, key=jax.random.fold_in(play_key, TEAM))
 
 
 class Rollout(NamedTuple):

@@ -16,7 +16,7 @@ from marline.envs.apart import require_apart, start_of_episode
 from marline.envs.checked import Checked, require_task
 from marline.errors import require
 from marline.inputs.users_code import users_code
-from marline.rollouts.rollout import Policies, Rollout
+from marline.rollouts.rollout import Policies, Rollout, playing
 from marline.types import AgentID, Spec, Transition
 
 
@@ -214,7 +214,9 @@ def _act(
     def act(agent: AgentID, observation: Array, mask: Array | None, episode: Array, time: Array) -> Array:
         _, play_key = jax.random.split(jax.random.fold_in(key, episode))
         agent_key = jax.random.fold_in(play_key, zlib.crc32(agent.encode()))
-        return policies[agent](observation, key=jax.random.fold_in(agent_key, time), action_mask=mask)
+        return playing(policies[agent], play_key)(
+            observation, key=jax.random.fold_in(agent_key, time), action_mask=mask
+        )
 
     actions, start = {}, 0
     for agent, size in sizes:

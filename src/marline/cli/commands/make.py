@@ -21,9 +21,9 @@ from marline.data.dataset import Dataset
 from marline.data.summary import episodes
 from marline.display.console import resumable, say
 from marline.display.shell import command
-from marline.envs import MultiAgentMujoco, Simulator, Task, World, make_task
+from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Task, World, make_task
 from marline.errors import ConfigError, require, require_name
-from marline.policy import RandomPolicy
+from marline.policy import RandomPolicy, of_mixed_skill, one_of_teams
 from marline.rollouts.collection import collect
 from marline.rollouts.rollout import Policies
 from marline.types import AgentID
@@ -84,8 +84,40 @@ def _expert(task: Task, options: Make) -> Made:
     return _learned(task, options, "expert")
 
 
+def _mixed(task: Task, options: Make) -> Made:
+    policies, known = _skilled(task, options)
+    logs = _play(task, of_mixed_skill(policies, task.specs), options)
+    mixed = {"kind": "mixed", "random": "every agent in every episode with a probability of its own, uniform in [0, 1]"}
+    return Made(logs, {"policy": mixed | {"else": known}})
+
+
+def _skilled(task: Task, options: Make) -> tuple[Policies, dict[str, object]]:
+    """A team that is good at a task, and what it is."""
+    if not isinstance(task, Conventional):
+        return _learned_policies(task, options, "medium", "mixed")
+    convention, policies = next(iter(task.conventions().items()))
+    return policies, {"kind": "scripted", "convention": convention}
+
+
+def _conventions(task: Task, options: Make) -> Made:
+    if not isinstance(task, Conventional):
+        raise ConfigError(
+            "conventions data is played by past teams of a task that has some: "
+            + ", ".join(name for name, known in TASKS.items() if isinstance(known, Conventional))
+        )
+    teams = task.conventions()
+    policy = {"kind": "conventions", "teams": list(teams), "episodes": "each of one team, all equally likely"}
+    return Made(_play(task, one_of_teams(teams), options), {"policy": policy})
+
+
 def _learned(task: Task, options: Make, kind: str) -> Made:
-    robot = _robot(task, kind)
+    policies, policy = _learned_policies(task, options, kind, kind)
+    return Made(_play(task, policies, options), {"policy": policy})
+
+
+def _learned_policies(task: Task, options: Make, kind: str, wanted: str) -> tuple[Policies, dict[str, object]]:
+    """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
+    robot = _robot(task, wanted)
     training = Training(robot.robot, robot.version, options.training_seed)
     folder = shipped_policy(robot.robot, robot.version, kind) if options.training is None else None
     if folder is None:
@@ -94,9 +126,8 @@ def _learned(task: Task, options: Make, kind: str) -> Made:
     manifest = read_manifest(folder)
     evaluation = manifest["evaluation"]
     say(f"the policy returned {evaluation['mean_return']:.0f} after {evaluation['num_steps']:,} steps of learning")
-    logs = _play(task, share_out(read_policy(folder, training), task.specs), options)
     policy = {"kind": f"{kind}-like", "training": manifest["training"], "evaluation": evaluation}
-    return Made(logs, {"policy": policy})
+    return share_out(read_policy(folder, training), task.specs), policy
 
 
 def _medium_replay(task: Task, options: Make) -> Made:
@@ -123,6 +154,8 @@ KINDS: Mapping[str, Callable[[Task, Make], Made]] = {
     "medium": _medium,
     "medium-replay": _medium_replay,
     "expert": _expert,
+    "mixed": _mixed,
+    "conventions": _conventions,
 }
 
 
@@ -130,7 +163,7 @@ def _robot(task: Task, kind: str) -> MultiAgentMujoco:
     if not isinstance(task, MultiAgentMujoco):
         raise ConfigError(
             f"{kind} data is made of the robots of MuJoCo, for which an expert's return is known; "
-            "of this task there is random"
+            f"of this task there is random{', mixed and conventions' if isinstance(task, Conventional) else ''}"
         )
     return task
 

@@ -73,11 +73,15 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Make:
-    """Make logs of a task: TASK/random, or TASK/medium, medium-replay and expert of a MuJoCo robot.
+    """Make logs of a task: TASK/random, TASK/mixed or conventions, or TASK/medium, medium-replay and expert of a robot.
 
     Random is uniformly random play. Medium is played by a policy that soft actor-critic had learned when it first
     reached a third of the return that D4RL takes for an expert's, expert by one that reached all of it, and
     medium-replay is all that was played until medium was reached. They are like D4RL's logs and not D4RL's.
+
+    In mixed every agent acts at random with a probability that is drawn for each episode, and otherwise as in medium,
+    or as a past team of the task does. In conventions every episode is of one past team, of several that agreed on
+    something else each: of particle worlds and of matrix, swap, pass, meet and continuous-swap.
     """
 
     name: Positional[str]
