@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from marline.runs.journal import MAGIC, undone
 from marline.errors import CorruptionError
+from marline.runs.journal import MAGIC, undone
 
 
 def interrupted(folder: Path) -> tuple[bytes, bytes, bytes]:

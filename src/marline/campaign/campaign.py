@@ -8,7 +8,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import jax
 
@@ -16,7 +16,7 @@ from marline import tuning
 from marline.campaign.off_policy_evaluation import Foresight, foresee
 from marline.campaign.policies_at_rows import look
 from marline.campaign.read_logs import Received, read_logs
-from marline.campaign.reconcile import due_events, team_returns, tuned_body
+from marline.campaign.reconcile import due_events, team_returns, tuned_event
 from marline.campaign.require_logs import Ingested, describe, require_fitting, require_stamps
 from marline.campaign.timeline import timeline
 from marline.configuration.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
@@ -40,7 +40,8 @@ from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
 from marline.runs.driver import OFFLINE_CHECKPOINT, memory_template, world_key
-from marline.runs.history import History, Record
+from marline.runs.events import C, Exported, Foreseen, RolledBack, Tuned, of_kind
+from marline.runs.history import History
 from marline.runs.integrity import require_belonging
 from marline.runs.layout import require_run
 from marline.runs.ledger import Event, Ledger, told
@@ -48,12 +49,13 @@ from marline.runs.lineage import exported_policies, lineage
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.policies import read_policies
+from marline.runs.records import ForesightRecord, Record, StopRecord
 from marline.samplers import Sampler
 from marline.tuning import Team
 from marline.types import AgentID, Policy
 
 if TYPE_CHECKING:
-    from marline.runs.export import Exported
+    from marline.runs.export import Exported as Bundles
 
 X = TypeVar("X")
 Arrays = Mapping[str, Any]
@@ -271,7 +273,9 @@ class Campaign:
                     stopped = {**stopped, **self._kept(0, step.diverged)}  # the signal may have come just before
                     self._offline.save(step.updates, self._members(step.team), [], stopped, ledger=self._ledger(0))
                 raise
-            record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
+            record: Record = {"deployment": 0, "agents": {}}
+            if stopped:
+                record["diverged"] = stopped
             self._offline.save(updates, self._members(step.team), [record], ledger=self._ledger(0))
             self._team = tuning.init_samplers(step.team, self.sampler)
         self._warn_of_divergence(0)
@@ -298,7 +302,7 @@ class Campaign:
     @checked_arguments
     def export(
         self, out: str | Path | None = None, agents: Collection[AgentID] = (), *, deployment: int | None = None
-    ) -> Exported:
+    ) -> Bundles:
         """Write policies as bundles, for robots without JAX; the ledger knows of them before they are there.
 
         Args:
@@ -326,18 +330,18 @@ class Campaign:
             provenance={"task": self.config.task, "seed": self.seed, "sampler": self.sampler_name},
             out=home / "bundles" if out is None else Path(out),
         )
-        body: dict[str, Any] = {
-            "policies": {agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
-            "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
-            "folder": str(exported.folder),
-        }
+        gone = Exported(
+            policies={agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
+            tuned_on={agent: tuned_on[agent] for agent in exported.bundles},
+            folder=str(exported.folder),
+        )
         exported.require_places()
         with self._writing():
             # before the bundles: none may be out there that the ledger does not know
             known = exported_policies(self.ledger.events(), exported.deployment)  # without those withdrawn since
-            are_out = all(policy in known.get(agent, ()) for agent, policy in body["policies"].items())
-            if not are_out or body not in [event.body for event in self._events_of("exported", exported.deployment)]:
-                self.ledger.append("exported", exported.deployment, body)
+            are_out = all(policy in known.get(agent, ()) for agent, policy in gone.policies.items())
+            if not are_out or gone not in self._told(Exported, exported.deployment):
+                self.ledger.append(exported.deployment, gone)
             exported.write()
         return exported
 
@@ -382,10 +386,10 @@ class Campaign:
             policies = deployed[agent], algorithm.policy(team[self.seed, agent].learner)
             steps, seen = look(policies, experience, log, seed=self.seed)
             found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=self.seed)
-        body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
+        foreseen = Foreseen(agents={agent: cast(ForesightRecord, its._asdict()) for agent, its in found.items()})
         with self._writing():
-            if body not in [event.body for event in self._events_of("foreseen", number + 1)]:
-                self.ledger.append("foreseen", number + 1, body)
+            if foreseen not in self._told(Foreseen, number + 1):
+                self.ledger.append(number + 1, foreseen)
         return found
 
     @checked_arguments
@@ -460,27 +464,30 @@ class Campaign:
                 bring = command("ingest", self.folder, "LOGS")
                 raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
             frozen = {agent for agent in self.agents if agent in freeze or (agents and agent not in agents)}
-            before = self._events_of("tuned", number)
+            before = self._told(Tuned, number)
             if before:  # its checkpoint was lost, and is made again
-                frozen = set(before[-1].body["frozen"])
+                frozen = set(before[-1].frozen)
             team, metrics, diverged = self._tune_on(team, saved, number, frozen)
             # these logs show how the team before this tuning did
             returns = team_returns(saved)
             records = self._records()
-            records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
+            records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
             waived = [agent for agent in self.agents if agent not in saved]
             record: Record = {"deployment": number, "agents": metrics}
-            record |= {"frozen": sorted(frozen)} if frozen else {}
-            record |= {"waived": waived} if waived else {}
-            record |= {"diverged": self._kept(number, diverged)} if diverged else {}
+            if frozen:
+                record["frozen"] = sorted(frozen)
+            if waived:
+                record["waived"] = waived
+            if diverged:
+                record["diverged"] = self._kept(number, diverged)
             members = self._members(team)
             self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
             self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
             self._history.save(number, members, [*records, record], ledger=self._ledger(number))
             if before:
                 self._enter_again(number, before[-1])
-            for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
-                team = self._gone_back(team, event.body)
+            for decided in self._told(RolledBack, number):  # before its checkpoint was lost
+                team = self._gone_back(team, decided)
             self._team, self._number = team, number
         self._warn_of_divergence(number)
         return record
@@ -509,8 +516,9 @@ class Campaign:
                 f"first: {command('ingest', self.folder, '--allow-missing')}",
             )
             chosen = [agent for agent in self.agents if not agents or agent in agents]
-            event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
-            self._team = self._gone_back(self._trained(), event.body)
+            decided = RolledBack(to=to, agents=tuple(chosen))
+            event = self.ledger.append(self._number, decided)
+            self._team = self._gone_back(self._trained(), decided)
         return event
 
     def replay(self) -> dict[AgentID, bool]:
@@ -661,7 +669,7 @@ class Campaign:
         found: dict[AgentID, Mapping[str, float]] = {agent: measured[agent] for agent in self.agents if agent in logs}
         return {**team, **adapted, **result.team}, found, result.diverged
 
-    def _kept(self, number: int, diverged: tuning.Diverged) -> dict[AgentID, Record]:
+    def _kept(self, number: int, diverged: tuning.Diverged) -> dict[AgentID, StopRecord]:
         """Keep the batches of those who diverged; what to remember of each."""
         history, home = self._offline, self._offline.folder
         if number:
@@ -718,19 +726,19 @@ class Campaign:
                     )
                 team = self._merged(team, logs, earlier)
             team = self._seeded(self._history.load(number, self._members(team)))
-        for event in self._events_of("rolled-back", number):
-            team = self._gone_back(team, event.body)
+        for decided in self._told(RolledBack, number):
+            team = self._gone_back(team, decided)
         return team
 
     def _with_learners_after(self, number: int) -> Team:
         """The team of now with the learners that it went into the deployment after `number` with."""
-        team = self._gone_back(self._trained(), {"to": number, "agents": self.agents})
-        for event in self._events_of("rolled-back", number):
-            team = self._gone_back(team, event.body)
+        team = self._gone_back(self._trained(), RolledBack(to=number, agents=self.agents))
+        for decided in self._told(RolledBack, number):
+            team = self._gone_back(team, decided)
         return team
 
-    def _gone_back(self, team: Team, decided: Mapping[str, Any]) -> Team:
-        to, agents = decided["to"], decided["agents"]
+    def _gone_back(self, team: Team, decided: RolledBack) -> Team:
+        to, agents = decided.to, decided.agents
         templates = {agent: team[self.seed, agent].learner for agent in agents}
         if to == 0:
             learners = self._offline.checkpointed_learners(self.config.offline_updates, templates)
@@ -775,10 +783,10 @@ class Campaign:
             self._history.settle(self._number)
         if (self._history.deployment(self._number + 1) / "logs").exists():
             self._history.drop_waiting(self._number + 1)
-        for kind, number, body in due_events(
+        for number, content in due_events(
             self.folder, self.config.offline_updates, self._offline, self._history, self._number
         ):
-            self.ledger.append(kind, number, body)
+            self.ledger.append(number, content)
         self.ledger.anchor(self.ledger.events())
 
     def _ledger(self, number: int) -> dict[str, Any] | None:
@@ -786,17 +794,18 @@ class Campaign:
         events = list(itertools.takewhile(lambda event: not _is_of(event, number), self.ledger.events()))
         return {"number": len(events), "told": told(events)} if events else None
 
-    def _enter_again(self, number: int, before: Event) -> None:
+    def _enter_again(self, number: int, before: Tuned) -> None:
         """A checkpoint that was lost and made again may have come out otherwise, on another machine."""
-        body = tuned_body(self._history, self._offline, self._history.records_at(number), number)
-        if any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity")):
-            self.ledger.append("tuned", number, body)
+        now = tuned_event(self._history, self._offline, self._history.records_at(number), number)
+        if (now.policies, now.learners, now.identity) != (before.policies, before.learners, before.identity):
+            self.ledger.append(number, now)
 
     def _state(self) -> tuple[object, ...]:
         return len(self.ledger.events()), self._offline.steps(), self._history.steps()
 
-    def _events_of(self, kind: str, number: int) -> list[Event]:
-        return [event for event in self.ledger.events(kind) if event.deployment == number]
+    def _told(self, kind: type[C], number: int) -> list[C]:
+        """What the events of a kind say of a deployment."""
+        return [content for _, content in of_kind(kind, self.ledger.events(kind.kind), number)]
 
     def _policies(self) -> dict[AgentID, Policy]:
         return self._members(tuning.policies(self._trained(), self.config.algorithm))

@@ -31,7 +31,8 @@ from marline.errors import ConfigError, CorruptionError
 from marline.rollouts.collection import collect, collect_in_turns, evaluate, trace
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import OFFLINE_CHECKPOINT, evaluation_key, memory_template, place_data, world_key
-from marline.runs.history import TRAJECTORIES, History, Record
+from marline.runs.history import TRAJECTORIES, History
+from marline.runs.records import Record, StopRecord
 from marline.samplers import OnlineMatched, Sampler, trains
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID, Policy
@@ -227,7 +228,7 @@ class _Study:
             yield f"{name}: deployment {number} of {config.deployments}", 0
             began = time.monotonic()
             _, team, metrics, diverged = next(campaign)
-            stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
+            stopped: dict[int, dict[AgentID, StopRecord]] = {seed: {} for seed in self.seeds}
             for (seed, agent), its in diverged.items():
                 home = histories[seed].deployment(number)
                 stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
@@ -262,7 +263,7 @@ class _Study:
             if number == config.deployments:
                 self._save_trajectories(start, team, seed, history)
         self._save(team, histories, number, records)
-        mean = np.mean([its[-1]["return"] for its in records.values()])
+        mean = np.mean([its[-1].get("return", np.nan) for its in records.values()])
         return f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
     def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
@@ -306,7 +307,7 @@ class _Study:
         number: int,
         metrics: tuning.Summary,
         seconds: float,
-        stopped: Mapping[int, Mapping[AgentID, Record]],
+        stopped: Mapping[int, dict[AgentID, StopRecord]],
     ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
         records = {}
@@ -336,7 +337,7 @@ class _Study:
         histories: Mapping[int, History],
         step: int,
         records: Mapping[int, list[Record]],
-        stopped: Mapping[int, Mapping[AgentID, Record]] | None = None,
+        stopped: Mapping[int, dict[AgentID, StopRecord]] | None = None,
     ) -> None:
         for seed, history in histories.items():
             history.save(step, _of_seed(team, seed), records[seed], (stopped or {}).get(seed))
