@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -270,14 +271,23 @@ def rebuild(value: Any, writer: str = "") -> Any:
 
 
 def _require_fields(kind: type[Any], told: Collection[str], what: str, writer: str) -> None:
-    """Every field of a type is told, and no other: a default of today's is not what an old file meant."""
-    known = [field.name for field in dataclasses.fields(kind)]
+    """Every field of a type is told, and no other: a default of today's is not what an old file meant.
+
+    Users answer for the defaults of types of their own.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    is_theirs = plugins.is_code(what)
     for name in told:
-        if name not in known:
+        if name not in fields and is_theirs:
+            raise NewerError(f"{what} has no field {name!r}: another version of that code wrote it; give it back")
+        if name not in fields:
             raise unknown_field(what, name, writer)
-    missing = [name for name in known if name not in told]
-    if missing and (kind is RunConfig or BUILT_IN.get(kind.__name__) is kind):  # users answer for their own defaults
-        raise CorruptionError(f"{what} does not tell its {missing[0]}; restore a copy")
+    for name, field in fields.items():
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if name not in told and is_theirs and not has_default:
+            raise NewerError(f"{what} has a field {name!r}, which the run began without; give it a default")
+        if name not in told and not is_theirs:
+            raise CorruptionError(f"{what} does not tell its {name}; restore a copy")
 
 
 def require_recordable(value: Any, what: str) -> None:
@@ -294,12 +304,15 @@ def require_recordable(value: Any, what: str) -> None:
             plugins.register(type(part))
     try:
         document = json.loads(json.dumps([describe(member) for member in members]))
-        same = [rebuild(part) for part in document] == members
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{what} holds what a run cannot record ({error}); give it fields of numbers, words, tuples, and frozen "
             "dataclasses of those"
         ) from error
+    try:
+        same = [rebuild(part) for part in document] == members
+    except (CorruptionError, NewerError, TypeError, ValueError):
+        same = False
     require(same, f"{what} is not what is made again of its fields, {document}; a run could not go on with it")
 
 
