@@ -27,9 +27,11 @@ from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError, to_json
 from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import CHECKPOINT
 from marline.runs import disk_space as room
 from marline.runs.creation import start_run
 from marline.runs.disk_space import estimate_bytes
+from marline.runs.events import Exported, Later
 from marline.runs.history import History
 from marline.runs.ledger import Ledger
 from marline.runs.verify import verify
@@ -70,8 +72,8 @@ def test_the_ledger_takes_events_and_gives_none_back(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert ledger.events() == []
     for number in range(3):
-        ledger.append("tuned", number, {"alpha": {"arm\n<b>": 0.5 * number}})
-    assert [event.body["alpha"] for event in ledger.events("tuned")] == [{"arm\n<b>": 0.5 * n} for n in range(3)]
+        ledger.append(number, Later("looked-at", {"alpha": {"arm\n<b>": 0.5 * number}}))
+    assert [event.body["alpha"] for event in ledger.events("looked-at")] == [{"arm\n<b>": 0.5 * n} for n in range(3)]
     with closing(sqlite3.connect(ledger.path)) as connection:
         for statement in ("DELETE FROM events", "UPDATE events SET kind = 'x'"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -86,7 +88,7 @@ def test_the_ledger_takes_events_and_gives_none_back(tmp_path: Path) -> None:
 def test_an_altered_byte_of_an_event_is_found(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for number in range(3):
-        ledger.append("exported", number, {"policies": {"arm": "0123456789abcdef" * 4}})
+        ledger.append(number, Exported(policies={"arm": "0123456789abcdef" * 4}))
     content = ledger.path.read_bytes()
     for event in ledger.events():
         for text in (event.time.encode() + b"exported", b'{"policies"', event.seal.encode()):
@@ -270,7 +272,7 @@ def test_another_version_or_device_is_told_and_refused_by_the_strict(
 ) -> None:
     folder = copy(world / "run", tmp_path / "run")
     (manifest,) = folder.glob("seed-0/offline/checkpoint-*/manifest.json")
-    entries = read_sealed(manifest, "marline checkpoint", 1)
+    entries = read_sealed(manifest, CHECKPOINT)
     versions = entries["versions"] | {"jax": "0.4.1", "device": "NVIDIA H200"}
     kept = {key: value for key, value in entries.items() if key not in RESERVED}
     write_sealed(manifest, "marline checkpoint", 1, kept | {"versions": versions}, entries["files"])

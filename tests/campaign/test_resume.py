@@ -20,6 +20,7 @@ from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import CorruptionError
+from marline.migrations import CHECKPOINT
 from marline.runs.export import export
 from marline.runs.verify import verify
 from marline.study import execution as study
@@ -161,7 +162,7 @@ def test_the_parts_of_a_study_are_verified_and_what_is_served_is_computed_again(
     assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": True}
     home, other = (run / "seed-0" / name / "deployment-02" / "policies" for name in (control, "otc-value"))
     shutil.copy(other / "agent_1.safetensors", home / "agent_1.safetensors")
-    entries = read_sealed(home / "manifest.json", "marline checkpoint", 1)
+    entries = read_sealed(home / "manifest.json", CHECKPOINT)
     kept = {key: value for key, value in entries.items() if key not in RESERVED}
     files = {name: record_file(home / name) for name in entries["files"]}
     write_sealed(home / "manifest.json", "marline checkpoint", 1, kept, files)

@@ -14,21 +14,21 @@ from marline.campaign.campaign import Campaign
 from marline.campaign.status import status
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import CorruptionError
+from marline.migrations import CHECKPOINT
+from marline.runs.events import RolledBack, read_content
 from marline.runs.history import History, list_sha256
 from marline.runs.integrity import examine, require_belonging
 from marline.runs.ledger import Ledger
 from marline.runs.verify import verify
 
-KIND = "marline checkpoint"
-
 
 def seal_again(folder: Path, **entries: Any) -> None:
     """Write the list of a checkpoint anew, for the files that are there now; entries that are None go."""
     path = folder / "manifest.json"
-    manifest = read_sealed(path, KIND, 1)
+    manifest = read_sealed(path, CHECKPOINT)
     files = {name: record_file(folder / name) for name in manifest["files"]}
     kept = {key: value for key, value in manifest.items() if key not in RESERVED} | entries
-    write_sealed(path, KIND, 1, {key: value for key, value in kept.items() if value is not None}, files)
+    write_sealed(path, CHECKPOINT.kind, 1, {key: value for key, value in kept.items() if value is not None}, files)
 
 
 def exchange_learner(folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_ledger_and_its_head_from_before_the_last_tuning_are_told(world: Path,
 
 def test_an_older_ledger_does_not_undo_a_rollback_unseen(world: Path, tmp_path: Path) -> None:
     folder = copy(world / "tuned", tmp_path / "run")
-    Ledger(folder).append("rolled-back", 1, {"to": 0, "agents": ["arm"]})
+    Ledger(folder).append(1, RolledBack(to=0, agents=("arm",)))
     assert status(folder).agents["arm"].tuned_on == 0
     shutil.copy(world / "tuned" / "ledger.sqlite", folder / "ledger.sqlite")
     with pytest.raises(CorruptionError, match="an older ledger, or that of another run, was put in its place"):
@@ -129,7 +129,7 @@ def of_an_earlier_marline(folder: Path) -> Path:
         body = {key: value for key, value in event.body.items() if key not in ("identity", "anchored")}
         if event.kind == "trained":
             body["checkpoint"] = list_sha256(checkpoints["offline"])
-        Ledger(folder).append(event.kind, event.deployment, body)
+        Ledger(folder).append(event.deployment, read_content(event.kind, body))
     (folder / "ledger.head").unlink()
     return folder
 

@@ -178,7 +178,7 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
         policies = team.policies
     for agent, site in sites.items():
         assert last_policy(site.run, agent) == last_policy(together.folder, agent)
-        assert reports[agent] == together.records[2]["agents"][agent] | {"return": together.returns[1]}
+        assert reports[agent] == {**together.records[2]["agents"][agent]} | {"return": together.returns[1]}
         assert isinstance(policies[agent], NumpyPolicy)
     # what came here are policies and numbers: less than a quarter of an agent's rows, and nothing as long as they are
     rows = sum(column.nbytes for column in logs["agent_0"].columns().values())

@@ -11,7 +11,12 @@ from marline.campaign import departure, foresight, notebook, rollback, training
 from marline.campaign.ingest import Intake
 from marline.campaign.off_policy_evaluation import Foresight
 from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs
-from marline.campaign.require_logs import Ingested, require_budget, require_everyone, require_fitting
+from marline.campaign.require_logs import (
+    Ingested,
+    require_budget,
+    require_everyone,
+    require_fitting,
+)
 from marline.campaign.robots import Robots, logs_from, robots_of
 from marline.campaign.state import CampaignState
 from marline.campaign.timeline import timeline
@@ -35,11 +40,12 @@ from marline.runs.layout import RunDirectory, require_run
 from marline.runs.ledger import Event
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
+from marline.runs.records import Record
 from marline.samplers import Sampler
 from marline.types import AgentID
 
 if TYPE_CHECKING:
-    from marline.runs.export import Exported
+    from marline.runs.export import Exported as Bundles
 
 
 class Campaign:
@@ -227,7 +233,7 @@ class Campaign:
     @checked_arguments
     def export(
         self, out: str | Path | None = None, agents: Collection[AgentID] = (), *, deployment: int | None = None
-    ) -> Exported:
+    ) -> Bundles:
         """Write policies as bundles, for robots without JAX; the ledger knows of them before they are there.
 
         Args:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marline.campaign.state import CampaignState
 from marline.errors import require
 from marline.runs.divergences import stops
+from marline.runs.events import Exported
 from marline.runs.layout import BUNDLES
 from marline.runs.lineage import exported_policies
 from marline.runs.policies import read_policies
 from marline.types import AgentID, Policy
 
 if TYPE_CHECKING:
-    from marline.runs.export import Exported
+    from marline.runs.export import Exported as Bundles
     from marline.runs.lineage import Lineage
 
 
-def export(state: CampaignState, out: Path | None, agents: Collection[AgentID], deployment: int | None) -> Exported:
+def export(state: CampaignState, out: Path | None, agents: Collection[AgentID], deployment: int | None) -> Bundles:
     """See `Campaign.export`."""
     from marline.runs.export import bundle_team  # ONNX, which only an export needs
 
@@ -37,18 +38,18 @@ def export(state: CampaignState, out: Path | None, agents: Collection[AgentID], 
         provenance={"task": state.config.task, "seed": state.seed, "sampler": state.sampler},
         out=home / BUNDLES if out is None else out,
     )
-    body: dict[str, Any] = {
-        "policies": {agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
-        "tuned_on": {agent: tuned_on[agent] for agent in exported.bundles},
-        "folder": str(exported.folder),
-    }
+    gone = Exported(
+        policies={agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
+        tuned_on={agent: tuned_on[agent] for agent in exported.bundles},
+        folder=str(exported.folder),
+    )
     exported.require_places()
     with state.writing():
         # before the bundles: none may be out there that the ledger does not know
         known = exported_policies(state.ledger.events(), exported.deployment)  # without those withdrawn since
-        are_out = all(policy in known.get(agent, ()) for agent, policy in body["policies"].items())
-        if not are_out or body not in [event.body for event in state.events_of("exported", exported.deployment)]:
-            state.ledger.append("exported", exported.deployment, body)
+        are_out = all(policy in known.get(agent, ()) for agent, policy in gone.policies.items())
+        if not are_out or gone not in state.told(Exported, exported.deployment):
+            state.ledger.append(exported.deployment, gone)
         exported.write()
     return exported
 

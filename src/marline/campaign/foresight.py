@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from marline.campaign.off_policy_evaluation import Foresight, foresee
 from marline.campaign.policies_at_rows import look
 from marline.campaign.rollback import with_learners_of
 from marline.campaign.state import CampaignState
+from marline.runs.events import Foreseen
+from marline.runs.records import ForesightRecord
 from marline.tuning import algorithm_of
 from marline.types import AgentID
 
@@ -25,8 +29,8 @@ def foresights(state: CampaignState) -> dict[AgentID, Foresight]:
         policies = algorithm.policy(deployed[seed, agent].learner), algorithm.policy(its.learner)
         steps, seen = look(policies, its.experience, log, seed=seed)
         found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=seed)
-    body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
+    foreseen = Foreseen(agents={agent: cast(ForesightRecord, its._asdict()) for agent, its in found.items()})
     with state.writing():
-        if body not in [event.body for event in state.events_of("foreseen", number + 1)]:
-            state.ledger.append("foreseen", number + 1, body)
+        if foreseen not in state.told(Foreseen, number + 1):
+            state.ledger.append(number + 1, foreseen)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,26 +16,20 @@ from marline.campaign.regression import compare_returns
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
+from marline.runs.events import Created, Gated, Ingested, Known, Trained, Tuned, Waiting, of_kind
 from marline.runs.history import History, Record, identity, list_sha256
 from marline.runs.layout import LEARNERS, LOGS, POLICIES, RunDirectory, configuration_sha256
-from marline.runs.ledger import ANCHORED, REBUILT, Event, Ledger, told
+from marline.runs.ledger import Event, Ledger, told
 from marline.runs.lineage import lineage
+from marline.runs.records import Record, ShiftRecord
 from marline.types import AgentID
 
-MEASURED = (
-    "alpha",
-    "estimated_distance",
-    "distance_histogram",
-    "effective_sample_size",
-    "share_offline",
-    "share_earlier",
-    "share_current",
-)
-Due = tuple[str, int, dict[str, Any]]
+MEASURED = tuple(ShiftRecord.__annotations__)
+Due = tuple[int, Known]
 
 
 def due_events(folder: Path, offline_updates: int, offline: History, history: History, tuned: int) -> Iterator[Due]:
-    """Kind, deployment and body of every event that the files of a campaign tell and its ledger lacks.
+    """Deployment and content of every event that the files of a campaign tell and its ledger lacks.
 
     Args:
         folder: the run directory.
@@ -46,34 +40,48 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
     """
     events = Ledger(folder).events()
     records = history.records_at(tuned) if tuned else []
-    known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
+    known = {(event.kind, event.deployment) for event in events}
+    waited = {(event.deployment, waiting.waiting) for event, waiting in of_kind(Waiting, events)}
     run = RunDirectory(folder)
-    if ("created", 0, None) not in known:
-        agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(run.data).items()}
-        body = {"run.json": configuration_sha256(run.configuration), "data": list_sha256(run.data)}
-        rebuilt = {REBUILT: True} if tuned or offline.steps() else {}
-        yield "created", 0, {**body, "rows": agents, ANCHORED: True, **rebuilt}
+    if (Created.kind, 0) not in known:
+        yield (
+            0,
+            Created(
+                configuration=configuration_sha256(run.configuration),
+                data=list_sha256(run.data),
+                rows={agent: num_rows for agent, (_, num_rows) in dataset.outline(run.data).items()},
+                anchored=True,
+                rebuilt=bool(tuned or offline.steps()),
+            ),
+        )
     trained = offline.checkpoint(offline_updates)
-    if ("trained", 0, None) not in known and trained.exists():
-        body = {"updates": offline_updates, "checkpoint": list_sha256(trained), "identity": identity(trained)}
-        yield "trained", 0, body | _diverged(offline.records_at(offline_updates)[0])
+    if (Trained.kind, 0) not in known and trained.exists():
+        yield (
+            0,
+            Trained(
+                updates=offline_updates,
+                checkpoint=list_sha256(trained),
+                identity=identity(trained),
+                diverged=offline.records_at(offline_updates)[0].get("diverged"),
+            ),
+        )
     for number in range(1, tuned + 2):
         logs, waiting = history.deployment(number) / LOGS, history.waiting(number)
-        if waiting.exists() and ("waiting", number, list_sha256(waiting)) not in known:
-            yield "waiting", number, {"waiting": list_sha256(waiting), "agents": _provenance(waiting).get("agents", {})}
-        if logs.exists() and ("ingested", number, None) not in known:
+        if waiting.exists() and (number, list_sha256(waiting)) not in waited:
+            yield number, Waiting(waiting=list_sha256(waiting), agents=_provenance(waiting).get("agents", {}))
+        if logs.exists() and (Ingested.kind, number) not in known:
             there = _provenance(logs)
-            body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
-            yield "ingested", number, {"logs": list_sha256(logs), **body}
-        if logs.exists() and ("gated", number, None) not in known and number >= 2:
+            waived = tuple(there.get("waived", ()))
+            yield number, Ingested(logs=list_sha256(logs), agents=there.get("agents", {}), waived=waived)
+        if logs.exists() and (Gated.kind, number) not in known and number >= 2:
             gate = _gate(history, records, number, events)
             if gate is not None:
-                yield "gated", number, gate
-        if number <= tuned and ("tuned", number, None) not in known:
-            yield "tuned", number, tuned_body(history, offline, records, number)
+                yield number, gate
+        if number <= tuned and (Tuned.kind, number) not in known:
+            yield number, tuned_event(history, offline, records, number)
 
 
-def _gate(history: History, records: Sequence[Record], number: int, events: Sequence[Event]) -> dict[str, Any] | None:
+def _gate(history: History, records: Sequence[Record], number: int, events: Sequence[Event]) -> Gated | None:
     """How the deployment went, against the one before it; None where that is not known."""
     before = records[number - 2].get("returns") if len(records) > number - 2 else None
     if before is None:
@@ -82,7 +90,7 @@ def _gate(history: History, records: Sequence[Record], number: int, events: Sequ
     # the team that was deployed before: as it came out of the deployment before that, or was rolled back then
     agents = dataset.outline(history.deployment(number - 1) / LOGS)
     came_from = lineage(agents, records[: number - 1], events)[-1]
-    return {**change._asdict(), "regression": change.is_regression, "came_from": came_from}
+    return Gated(**change._asdict(), regression=change.is_regression, came_from=came_from)
 
 
 def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
@@ -90,41 +98,38 @@ def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
     return np.mean([episodes(log).returns for log in logs.values()], axis=0)
 
 
-def tuned_body(history: History, offline: History, records: Sequence[Record], number: int) -> dict[str, Any]:
+def tuned_event(history: History, offline: History, records: Sequence[Record], number: int) -> Tuned:
     """What tuning on a deployment enters, read off what it wrote."""
     home, checkpoint = history.deployment(number), history.checkpoint(number)
     by_number = {record["deployment"]: record for record in records}
     record, deployed = by_number[number], by_number[number - 1]
-    return {
-        **{kind: list_sha256(home / kind) for kind in (POLICIES, LEARNERS) if (home / kind).exists()},
-        **({"identity": identity(checkpoint)} if checkpoint.exists() else {}),
-        "frozen": record.get("frozen", []),
-        "waived": record.get("waived", []),
-        **_diverged(record),
-        "return_of_deployed": deployed.get("return"),
-        "agents": {
-            agent: {name: measured[name] for name in MEASURED if name in measured}
+    return Tuned(
+        policies=list_sha256(home / POLICIES) if (home / POLICIES).exists() else None,
+        learners=list_sha256(home / LEARNERS) if (home / LEARNERS).exists() else None,
+        identity=identity(checkpoint) if checkpoint.exists() else None,
+        frozen=tuple(record.get("frozen", ())),
+        waived=tuple(record.get("waived", ())),
+        diverged=record.get("diverged"),
+        return_of_deployed=deployed.get("return"),
+        agents={
+            agent: cast(ShiftRecord, {name: measured[name] for name in MEASURED if name in measured})
             for agent, measured in record["agents"].items()
         },
-    }
+    )
 
 
-def tuned_again(history: History, offline: History, number: int, before: Event) -> dict[str, Any] | None:
+def tuned_again(history: History, offline: History, number: int, before: Tuned) -> Tuned | None:
     """What to enter where a checkpoint that was lost and made again came out otherwise, as on another machine."""
-    body = tuned_body(history, offline, history.records_at(number), number)
-    is_other = any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity"))
-    return body if is_other else None
+    now = tuned_event(history, offline, history.records_at(number), number)
+    is_same = (now.policies, now.learners, now.identity) == (before.policies, before.learners, before.identity)
+    return None if is_same else now
 
 
-def builds_on(events: Sequence[Event], number: int) -> Record | None:
+def builds_on(events: Sequence[Event], number: int) -> dict[str, Any] | None:
     """The newest event that the checkpoint of a deployment builds on: the same where it is made a second time."""
-    kind = "tuned" if number else "trained"
+    kind = Tuned.kind if number else Trained.kind
     before = list(itertools.takewhile(lambda event: (event.kind, event.deployment) != (kind, number), events))
     return {"number": len(before), "told": told(before)} if before else None
-
-
-def _diverged(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"diverged": record["diverged"]} if "diverged" in record else {}
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

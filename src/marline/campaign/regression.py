@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from marline.display.shell import command
-from marline.runs.events import MIN_EPISODES, Change
+from marline.runs.events import MIN_EPISODES, Change, Gated
 from marline.statistics.intervals import Interval, welch_interval
 
 LIMIT = (
@@ -31,21 +30,16 @@ def compare_returns(now: Sequence[float], before: Sequence[float]) -> Change:
     return Change(means[0], means[1], means[0] - means[1], *interval, len(now), len(before))
 
 
-def read_change(body: Mapping[str, Any]) -> Change:
-    """The change that an event tells of."""
-    return Change(**{name: body[name] for name in Change._fields if name in body})
-
-
-def describe(body: Mapping[str, Any], folder: Path) -> list[str]:
+def describe(gate: Gated, folder: Path) -> list[str]:
     """What the event of this gate says, and what to do about it."""
-    change = read_change(body)
+    change = gate.change
     lines = [
         f"return per episode {change.now:.4g}, of the team before {change.before:.4g}: "
         f"{change.difference:+.3g} {Interval(change.low, change.high)}"
     ]
     if change.is_lower:
         lines.append(f"this is a REGRESSION; {LIMIT}" if change.is_regression else f"the return fell; {FEW}")
-        lines += [f"  to go back before tuning: {line}" for line in rollback_commands(body["came_from"], folder)]
+        lines += [f"  to go back before tuning: {line}" for line in rollback_commands(gate.came_from or {}, folder)]
     return lines
 
 

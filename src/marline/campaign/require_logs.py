@@ -11,6 +11,7 @@ from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import logs_of
 from marline.errors import DataError, require
+from marline.runs.events import Exported, of_kind
 from marline.runs.ledger import Event
 from marline.runs.lineage import exported_policies
 from marline.types import AgentID, Spec
@@ -89,10 +90,8 @@ def require_stamps(stamps: Mapping[AgentID, Stamp], events: Iterable[Event], dep
 
 def _history(stamp: Stamp, agent: AgentID, events: Iterable[Event]) -> str:
     """What the ledger knows of a policy that was not awaited."""
-    for event in events:
-        if event.kind != "exported":
-            continue
-        for other, policy in event.body["policies"].items():
+    for event, exported in of_kind(Exported, events):
+        for other, policy in exported.policies.items():
             if policy == stamp.policy_sha256 and other != agent:
                 return f"is that of agent {other!r}"
             if policy == stamp.policy_sha256 and event.deployment == stamp.deployment:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from marline.display.shell import command
 from marline.errors import require
 from marline.runs.driver import Driver
+from marline.runs.events import RolledBack, of_kind
 from marline.runs.history import History
 from marline.runs.ledger import Event
 from marline.tuning import Team
@@ -28,16 +29,15 @@ def roll_back(state: CampaignState, to: int, agents: Collection[AgentID]) -> Eve
         f"first: {command('ingest', state.folder, '--allow-missing')}",
     )
     chosen = [agent for agent in state.agents if not agents or agent in agents]
-    event = state.ledger.append("rolled-back", number, {"to": to, "agents": chosen})
+    event = state.ledger.append(number, RolledBack(to=to, agents=tuple(chosen)))
     state.team = with_learners_of(state.driver, state.sampler, team, to, chosen)
     return event
 
 
 def rolled_back(driver: Driver, sampler: str, team: Team, number: int, events: Sequence[Event]) -> Team:
     """The team as it came out of deployment `number`, with the rollbacks that were decided since."""
-    for event in events:
-        if event.kind == "rolled-back" and event.deployment == number:
-            team = with_learners_of(driver, sampler, team, event.body["to"], event.body["agents"])
+    for _, back in of_kind(RolledBack, events, number):
+        team = with_learners_of(driver, sampler, team, back.to, back.agents)
     return team
 
 

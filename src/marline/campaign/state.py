@@ -17,9 +17,10 @@ from marline.data.dataset import Dataset
 from marline.display.shell import command
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.runs.driver import Driver, of_seed, place_data
+from marline.runs.events import C, Ingested, of_kind
 from marline.runs.history import History, Record
 from marline.runs.layout import LOGS, RunDirectory
-from marline.runs.ledger import Event, Ledger
+from marline.runs.ledger import Ledger
 from marline.runs.lineage import lineage
 from marline.runs.lock import writing
 from marline.tuning import LearnerID, Team
@@ -131,9 +132,9 @@ class CampaignState:
         """Agents, as the driver names them."""
         return [(self.seed, agent) for agent in agents]
 
-    def events_of(self, kind: str, number: int) -> list[Event]:
-        """The events of a kind that belong to a deployment."""
-        return [event for event in self.ledger.events(kind) if event.deployment == number]
+    def told(self, kind: type[C], number: int) -> list[C]:
+        """What the events of a kind say of a deployment."""
+        return [content for _, content in of_kind(kind, self.ledger.events(kind.kind), number)]
 
     def builds_on(self, number: int) -> dict[str, Any] | None:
         """See `reconcile.builds_on`."""
@@ -156,7 +157,7 @@ class CampaignState:
         return self.config.offline_updates
 
     def _resume(self) -> None:
-        for event in self.ledger.events("ingested"):
+        for event in self.ledger.events(Ingested.kind):
             folder = self.history.deployment(event.deployment) / LOGS
             if not folder.exists():
                 raise CorruptionError(f"{folder} is missing, and these logs cannot be made again: put them back")
@@ -182,8 +183,8 @@ class CampaignState:
         if (self.history.deployment(self.number + 1) / LOGS).exists():
             self.history.drop_waiting(self.number + 1)
         due = reconcile.due_events(self.folder, self._updates, self.offline, self.history, self.number)
-        for kind, number, body in due:
-            self.ledger.append(kind, number, body)
+        for number, content in due:
+            self.ledger.append(number, content)
         self.ledger.anchor(self.ledger.events())
 
     def _on_disk(self) -> tuple[object, ...]:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from marline.campaign.shift import Shift, shifts
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import read_sealed, require_file_name
+from marline.data.provenance import last_writer
 from marline.display.shell import command
 from marline.errors import CorruptionError, require
+from marline.migrations import CHECKPOINT, migrated_configuration
+from marline.migrations import DATASET as SEALED_DATASET
 from marline.runs.divergences import Stop, stops
+from marline.runs.events import Exported, Gated, of_kind
 from marline.runs.layout import (
     DATASET,
     LOGS,
@@ -22,9 +26,9 @@ from marline.runs.layout import (
     deployment_folder,
     require_run,
 )
-from marline.runs.ledger import Event, Ledger, require_same_configuration, require_well_formed
+from marline.runs.ledger import Event, Ledger, require_same_configuration
 from marline.runs.lineage import exported_policies, lineage
-from marline.runs.records import require_records
+from marline.runs.records import Record, require_records
 
 if TYPE_CHECKING:  # it would import JAX
     from marline.types import AgentID
@@ -81,7 +85,7 @@ class Status(NamedTuple):
     out_since: str | None
     shifts: tuple[Shift, ...]
     diverged: tuple[Stop, ...]
-    gate: dict[str, Any] | None
+    gate: Gated | None
     next: str
 
 
@@ -94,10 +98,10 @@ def status(folder: Path) -> Status:
     """
     path = require_run(folder)
     events = Ledger(folder).events()
-    require_well_formed(folder, events)
     require_same_configuration(path, events)
     try:
-        settings = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
+        document = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
+        settings = migrated_configuration(document, path, last_writer(folder))
         require(
             settings["task"] is None,
             f"{folder} deploys in a simulator; see how it does with: {command('report', folder)}",
@@ -117,7 +121,7 @@ def status(folder: Path) -> Status:
     for number in range(1, done + 1):
         for agent, num_rows in _num_rows(deployment_folder(home, number) / LOGS).items():
             rows[agent] = rows.get(agent, 0) + num_rows
-    records = [{"deployment": 0, "agents": {}}]
+    records: list[Record] = [{"deployment": 0, "agents": {}}]
     if done or trained:
         records = _records(home, done) if done else _records(offline, offline_updates)
     following = deployment_folder(home, done + 1)
@@ -174,19 +178,19 @@ def _next(stage: str, folder: Path) -> str:
     }[stage]
 
 
-def _gate(events: list[Event], number: int) -> dict[str, Any] | None:
-    found = [event.body for event in events if event.kind == "gated" and event.deployment == number]
-    return dict(found[-1]) if found else None
+def _gate(events: list[Event], number: int) -> Gated | None:
+    found = [gate for _, gate in of_kind(Gated, events, number)]
+    return found[-1] if found else None
 
 
 def _out_since(events: list[Event], number: int) -> str:
-    return [event.time for event in events if event.kind == "exported" and event.deployment == number][-1]
+    return [event.time for event, _ in of_kind(Exported, events, number)][-1]
 
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
     path = folder / DATASET
-    listed = read_sealed(path, "marline dataset", 2).get("agents")
+    listed = read_sealed(path, SEALED_DATASET).get("agents")
     try:
         return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}
     except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -197,10 +201,10 @@ def _last_step(folder: Path) -> int:
     return max(checkpoint_steps(folder), default=0)
 
 
-def _records(folder: Path, step: int) -> list[dict[str, Any]]:
+def _records(folder: Path, step: int) -> list[Record]:
     """The measurements that a checkpoint carries."""
     path = checkpoint_folder(folder, step) / "manifest.json"
-    return require_records(path, read_sealed(path, "marline checkpoint", 1).get("records"))
+    return require_records(path, read_sealed(path, CHECKPOINT).get("records"))
 
 
 def _algorithm(described: dict[str, Any]) -> str:

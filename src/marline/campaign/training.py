@@ -8,6 +8,7 @@ from marline.campaign import reconcile
 from marline.campaign.state import CampaignState
 from marline.data.dataset import Dataset
 from marline.runs.driver import of_seed
+from marline.runs.events import Tuned
 from marline.runs.history import Record
 from marline.runs.replay import is_same, train_again, tune_again
 from marline.types import AgentID
@@ -20,7 +21,9 @@ def train(state: CampaignState, progress: Callable[[int], None] | None) -> None:
             if progress is not None:
                 progress(updates)
     stopped = training.stopped[state.seed]
-    record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
+    record: Record = {"deployment": 0, "agents": {}}
+    if stopped:
+        record["diverged"] = stopped
     training.finish({state.seed: [record]})
     state.team = state.driver.begin(state.sampler, training.team)
 
@@ -31,25 +34,28 @@ def tune(state: CampaignState, logs: Mapping[AgentID, Dataset], frozen: Collecti
     Agents without logs are waived. Frozen ones learn nothing from theirs, which are merged all the same.
     """
     number, team, seed = state.number + 1, state.trained(), state.seed
-    before = state.events_of("tuned", number)
+    before = state.told(Tuned, number)
     if before:  # its checkpoint was lost, and is made again
-        frozen = before[-1].body["frozen"]
+        frozen = before[-1].frozen
     deployed = {(seed, agent): log for agent, log in logs.items()}
     (tuned,) = state.driver.tune(state.sampler, team, lambda *_: deployed, [number], frozen=state.learners(frozen))
     returns, records = reconcile.team_returns(logs), state.records
     # these logs show how the team before this tuning did
-    records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
+    records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
     waived, stopped = [agent for agent in state.agents if agent not in logs], tuned.stopped[seed]
     record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, seed)}
-    record |= {"frozen": sorted(frozen)} if frozen else {}
-    record |= {"waived": waived} if waived else {}
-    record |= {"diverged": stopped} if stopped else {}
+    if frozen:
+        record["frozen"] = sorted(frozen)
+    if waived:
+        record["waived"] = waived
+    if stopped:
+        record["diverged"] = stopped
     measured = {seed: [*records, record]}
     state.driver.publish(state.sampler, number, tuned.team, measured, learners=True, ledger=state.builds_on(number))
     if before:
         again = reconcile.tuned_again(state.history, state.offline, number, before[-1])
         if again is not None:
-            state.ledger.append("tuned", number, again)
+            state.ledger.append(number, again)
     # with what was decided before its checkpoint was lost
     state.team, state.number = state.rolled_back(tuned.team, number), number
     return record

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 from marline import plugins
 from marline.algorithms import ALGORITHMS
-from marline.data.files import LARGEST_CONFIGURATION, read_regular
+from marline.data.files import LARGEST_CONFIGURATION, read_regular, small_sha256
 from marline.data.manifest import require_file_name
+from marline.data.provenance import last_writer, recorded_configurations
 from marline.envs import TASKS
-from marline.errors import ConfigError, CorruptionError, require, require_name
+from marline.errors import ConfigError, CorruptionError, MarlineError, NewerError, require
 from marline.inputs.arguments import checked
+from marline.migrations import RUN, migrated_configuration, unknown_field, unknown_type
 from marline.samplers import SAMPLERS, Sampler, Shuffled
 from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
 
-SCHEMA = 1
 # the types that every configuration may name; for others somebody has to say so, see `plugins`
 BUILT_IN: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -108,29 +110,33 @@ class RunConfig:
         for control, source in fields.pop("matches").items():
             described[control]["matches"] = source
         fields |= {"algorithm": describe(self.algorithm), "samplers": described, "seeds": list(self.seeds)}
-        return {"schema": SCHEMA, **fields}
+        return {"schema": RUN.newest, **fields}
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> RunConfig:
-        """The inverse of `to_json`."""
-        fields = dict(document)
-        schema = fields.pop("schema", None)
-        require(
-            schema == SCHEMA, f"its schema is {schema}, but this marline reads {SCHEMA}; use the version that wrote it"
-        )
+    def from_json(document: Mapping[str, Any], path: Path = Path("run.json"), writer: str = "") -> RunConfig:
+        """The inverse of `to_json`, of an earlier marline too.
+
+        Args:
+            document: what a run.json holds.
+            path: where it was read, for messages.
+            writer: the version that worked on the run last, if known.
+        """
+        fields = migrated_configuration(dict(document), path, writer)
+        del fields["schema"]
         samplers = {name: dict(options) for name, options in fields.pop("samplers").items()}
         algorithm = fields.pop("algorithm")
         matches = {name: options.pop("matches") for name, options in samplers.items() if "matches" in options}
-        fields.setdefault("evaluation_seed", None)  # runs of marline 0.1.0
+        seeds = tuple(fields.pop("seeds"))
+        _require_fields(RunConfig, {"algorithm", "samplers", "seeds", "matches", *fields}, "a run", writer)
         return RunConfig(
             algorithm=(
-                rebuild(algorithm)
+                rebuild(algorithm, writer)
                 if "type" in algorithm
-                else {agent: rebuild(options) for agent, options in algorithm.items()}
+                else {agent: rebuild(options, writer) for agent, options in algorithm.items()}
             ),
-            samplers={name: rebuild(options) for name, options in samplers.items()},
+            samplers={name: rebuild(options, writer) for name, options in samplers.items()},
             matches=matches,
-            seeds=tuple(fields.pop("seeds")),
+            seeds=seeds,
             **fields,
         )
 
@@ -147,6 +153,7 @@ class RunConfig:
             CorruptionError: it is none.
             StorageError: it may not be read.
             ConfigError: it names code that nobody said to trust, or that is not there.
+            NewerError: a newer marline wrote it, or it names what this one does not know.
         """
         plugins.register(*types)
         document = _object_in(path)
@@ -156,8 +163,13 @@ class RunConfig:
         for name in foreign:
             plugins.find_type(name)
         try:
-            return RunConfig.from_json(document)
-        except (ConfigError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            return RunConfig.from_json(document, path, last_writer(path.parent))
+        except NewerError as error:
+            known = recorded_configurations(path.parent)
+            if known and small_sha256(path) not in known:
+                raise CorruptionError(f"{path} was altered since the run was started: {_reason(error)}") from error
+            raise NewerError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        except (MarlineError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error
 
     def difference(self, other: RunConfig) -> list[str]:
@@ -239,16 +251,43 @@ def describe(value: Any) -> Any:
     return [describe(part) for part in value] if isinstance(value, tuple) else value
 
 
-def rebuild(value: Any) -> Any:
-    """The inverse of `describe`; `ConfigError` for types that are neither built in nor trusted."""
+def rebuild(value: Any, writer: str = "") -> Any:
+    """The inverse of `describe`; `writer` is the version of marline that wrote it, if known.
+
+    Raises:
+        ConfigError: a type is not trusted.
+        NewerError: a type is not built in, or has not all of the fields.
+        CorruptionError: fields of a type that is built in are not told.
+    """
     if isinstance(value, Mapping):
         fields = dict(value)
         name = fields.pop("type")
-        if not plugins.is_code(name):
-            require_name(name, BUILT_IN, "type")
+        if not plugins.is_code(name) and name not in BUILT_IN:
+            raise unknown_type(name, writer)
         kind = plugins.find_type(name) if plugins.is_code(name) else BUILT_IN[name]
-        return kind(**{name: rebuild(field) for name, field in fields.items()})
-    return tuple(rebuild(part) for part in value) if isinstance(value, list) else value
+        _require_fields(kind, fields, name, writer)
+        return kind(**{name: rebuild(field, writer) for name, field in fields.items()})
+    return tuple(rebuild(part, writer) for part in value) if isinstance(value, list) else value
+
+
+def _require_fields(kind: type[Any], told: Collection[str], what: str, writer: str) -> None:
+    """Every field of a type is told, and no other: a default of today's is not what an old file meant.
+
+    Users answer for the defaults of types of their own.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    is_theirs = plugins.is_code(what)
+    for name in told:
+        if name not in fields and is_theirs:
+            raise NewerError(f"{what} has no field {name!r}: another version of that code wrote it; give it back")
+        if name not in fields:
+            raise unknown_field(what, name, writer)
+    for name, field in fields.items():
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if name not in told and is_theirs and not has_default:
+            raise NewerError(f"{what} has a field {name!r}, which the run began without; give it a default")
+        if name not in told and not is_theirs:
+            raise CorruptionError(f"{what} does not tell its {name}; restore a copy")
 
 
 def require_recordable(value: Any, what: str) -> None:
@@ -265,12 +304,15 @@ def require_recordable(value: Any, what: str) -> None:
             plugins.register(type(part))
     try:
         document = json.loads(json.dumps([describe(member) for member in members]))
-        same = [rebuild(part) for part in document] == members
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{what} holds what a run cannot record ({error}); give it fields of numbers, words, tuples, and frozen "
             "dataclasses of those"
         ) from error
+    try:
+        same = [rebuild(part) for part in document] == members
+    except (CorruptionError, NewerError, TypeError, ValueError):
+        same = False
     require(same, f"{what} is not what is made again of its fields, {document}; a run could not go on with it")
 
 

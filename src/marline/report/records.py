@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from marline.data.files import read_regular
 from marline.data.plain import require_plain_run
-from marline.data.provenance import Start, read_starts
+from marline.data.provenance import Start, last_writer, read_starts
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import migrated_configuration
 from marline.runs.layout import (
     METRICS,
     OFFLINE,
@@ -23,7 +24,6 @@ from marline.runs.layout import (
     deployment_numbers,
 )
 
-SCHEMA = 1
 MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory
 
 FIX = "restore it from a copy, or move its folder out of the run to report the rest"
@@ -60,7 +60,7 @@ class Run:
     """What a run directory holds; a run may be unfinished, so any curve may be short or missing.
 
     Attributes:
-        settings: run.json as written.
+        settings: run.json, as today's marline would have written it.
         lines: of each (sampler, seed) the lines of metrics.jsonl by deployment; 0 is the offline
             team. A line without "return" belongs to a team whose return is not known yet.
         trajectories: of each (sampler, seed) the same episode "before" and "after" tuning.
@@ -159,7 +159,8 @@ def read_run(path: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        ConfigError: there is no run in `path`, or one of a newer marline.
+        ConfigError: there is no run in `path`.
+        NewerError: a newer marline wrote it.
         CorruptionError: a file in it is damaged, or a link, a pipe or a device; the message names it.
     """
     if path.is_dir():
@@ -168,7 +169,7 @@ def read_run(path: Path) -> Run:
     if not run.configuration.is_file():
         problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
-    settings = _read_object(run.configuration)
+    settings = migrated_configuration(_read_object(run.configuration), run.configuration, last_writer(path))
     _check_settings(settings, path)
     options = settings["samplers"]
     samplers = tuple(sampler_record(name, its, options) for name, its in options.items())
@@ -212,11 +213,6 @@ def file_hashes(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     file = RunDirectory(path).configuration
-    if settings.get("schema", SCHEMA) != SCHEMA:
-        raise ConfigError(
-            f"{file} has schema {settings['schema']!r} and this marline reads {SCHEMA}; report it with the marline "
-            f"that wrote it ({settings.get('marline', 'version unknown')})"
-        )
     checks = {
         "task": isinstance(settings.get("task", 0), str | None),
         "samplers": _is_object_of_objects(settings.get("samplers")) and bool(settings["samplers"]),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from marline.runs.records import Record
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID
@@ -36,7 +38,7 @@ class Stop(NamedTuple):
     batch: str
 
 
-def stops(records: Iterable[Mapping[str, Any]]) -> Iterator[Stop]:
+def stops(records: Iterable[Record]) -> Iterator[Stop]:
     """Everybody who diverged, in order, from the records of `History.records`."""
     for record in records:
         for agent, its in record.get("diverged", {}).items():

@@ -21,8 +21,9 @@ from marline.configuration.run_config import RunConfig
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.errors import CorruptionError
-from marline.runs.history import History, Record
+from marline.runs.history import History
 from marline.runs.layout import RunDirectory
+from marline.runs.records import Record, StopRecord
 from marline.runtime import release_memory
 from marline.samplers import Sampler
 from marline.tuning import Deploy, LearnerID, Logs, Team
@@ -32,7 +33,7 @@ OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline ph
 
 X = TypeVar("X")
 Records = Mapping[int, list[Record]]  # of each seed, what was measured up to a checkpoint
-Stopped = Mapping[int, Mapping[AgentID, Record]]  # of each seed, who diverged, as `History.save` takes it
+Stopped = Mapping[int, Mapping[AgentID, StopRecord]]  # of each seed, who diverged, as `History.save` takes it
 
 
 class Tuned(NamedTuple):
@@ -73,7 +74,7 @@ class Driver:
         return tuning.init_team_on(self.experiences, self.config.algorithm, seeds=self.seeds)
 
     @contextmanager
-    def offline(self, *, ledger: Record | None = None) -> Iterator[OfflineTraining]:
+    def offline(self, *, ledger: dict[str, Any] | None = None) -> Iterator[OfflineTraining]:
         """Offline training, from the last checkpoint; what an interruption finds done is kept.
 
         Args:
@@ -160,7 +161,7 @@ class Driver:
         *,
         learners: bool = False,
         trajectories: Mapping[int, Mapping[str, Any]] | None = None,
-        ledger: Record | None = None,
+        ledger: dict[str, Any] | None = None,
     ) -> None:
         """Write what a deployment came to, its checkpoint last.
 
@@ -185,10 +186,10 @@ class Driver:
 
     def keep_batches(
         self, sampler: str | None, number: int, diverged: tuning.Diverged
-    ) -> dict[int, dict[AgentID, Record]]:
+    ) -> dict[int, dict[AgentID, StopRecord]]:
         """Keep the batches of those who diverged; what to remember of each, by seed. Number 0 is offline training."""
         histories = self.histories(sampler)
-        stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
+        stopped: dict[int, dict[AgentID, StopRecord]] = {seed: {} for seed in self.seeds}
         for (seed, agent), its in diverged.items():
             home = histories[seed].deployment(number) if number else histories[seed].folder
             stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
@@ -212,7 +213,7 @@ class OfflineTraining:
         is_over: whether the last checkpoint was there already; if not, `finish` is to be called at the end.
     """
 
-    def __init__(self, driver: Driver, ledger: Record | None) -> None:
+    def __init__(self, driver: Driver, ledger: dict[str, Any] | None) -> None:
         self._driver, self._ledger, self._histories = driver, ledger, driver.histories(None)
         self._total = driver.config.offline_updates
         found = driver.common_step(None)

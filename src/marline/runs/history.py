@@ -51,11 +51,10 @@ from marline.runs.layout import (
     deployment_folder,
     deployment_numbers,
 )
-from marline.runs.records import require_records, require_stopped
+from marline.runs.records import Record, StopRecord, require_records, require_stopped
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
-Record = dict[str, Any]
 Members = Mapping[AgentID, AgentState]
 
 
@@ -79,9 +78,9 @@ class History:
         step: int,
         members: Members,
         records: list[Record],
-        stopped: Mapping[AgentID, Record] | None = None,
+        stopped: Mapping[AgentID, StopRecord] | None = None,
         *,
-        ledger: Record | None = None,
+        ledger: Mapping[str, Any] | None = None,
     ) -> None:
         """Publish checkpoint `step` and the measurements up to it; the oldest checkpoint goes.
 
@@ -125,10 +124,10 @@ class History:
         homes = {kind: self.deployment(number) / kind for kind in (LOGS, POLICIES, LEARNERS)}
         return {kind: list_sha256(home) for kind, home in homes.items() if home.exists()}
 
-    def _made_from(self, step: int) -> Record:
+    def _made_from(self, step: int) -> dict[str, Any]:
         """What checkpoint `step` builds on: configuration, offline logs, the checkpoint before, all deployments."""
         run = RunDirectory(self.folder.parents[1])
-        made: Record = {"place": self.place}
+        made: dict[str, Any] = {"place": self.place}
         if run.configuration.exists():
             made["run.json"] = decisive_sha256(run.configuration, self.sampler)
         if run.data_list.exists():
@@ -137,7 +136,7 @@ class History:
         offline = History(self.folder.parent / OFFLINE)
         if self.sampler is None:  # which earlier checkpoints there are depends on interruptions
             return made
-        known: Record = {}
+        known: dict[str, Any] = {}
         for checkpoint in [*map(offline.checkpoint, offline.steps()[-1:]), *earlier][-1:]:
             with contextlib.suppress(MarlineError):  # damaged: what comes of it is checked by whoever goes on from it
                 its = checkpoints.read_manifest(checkpoint).get("made_from")
@@ -173,7 +172,7 @@ class History:
         folder = self.checkpoint(step)
         return require_records(folder, checkpoints.read_manifest(folder).get("records"))
 
-    def stopped_at(self, step: int) -> dict[AgentID, Record]:
+    def stopped_at(self, step: int) -> dict[AgentID, StopRecord]:
         """The agents that diverged before checkpoint `step`, as they were given to `save`."""
         folder = self.checkpoint(step)
         return require_stopped(folder, checkpoints.read_manifest(folder).get("stopped", {}))
@@ -240,13 +239,15 @@ class History:
         """Publish an episode of the team before the first deployment and after the last."""
         atomic_json(self.folder / TRAJECTORIES, trajectories)
 
-    def save_divergence(self, home: Path, agent: AgentID, divergence: Divergence) -> Record:
+    def save_divergence(self, home: Path, agent: AgentID, divergence: Divergence) -> StopRecord:
         """Keep the batch with which an agent diverged, in the folder of its phase; returns what to remember of it."""
         folder = home / DIVERGED / agent
-        entry = {"update": divergence.update, "reason": divergence.reason, "kept": divergence.kept}
-        checkpoints.save_checkpoint(folder, {"batch": dict(divergence.batch)}, {"agent": agent, **entry})
+        update, reason, kept = divergence.update, divergence.reason, divergence.kept
+        entries = {"agent": agent, "update": update, "reason": reason, "kept": kept}
+        checkpoints.save_checkpoint(folder, {"batch": dict(divergence.batch)}, entries)
         # from the run directory, which may move
-        return {**entry, "batch": str(folder.relative_to(self.folder.parents[1]) / "batch.safetensors")}
+        batch = str(folder.relative_to(self.folder.parents[1]) / "batch.safetensors")
+        return {"update": update, "reason": reason, "kept": kept, "batch": batch}
 
     def deployment(self, number: int) -> Path:
         """The folder of a deployment."""
@@ -281,7 +282,7 @@ def list_sha256(folder: Path) -> str:
 
 def identity(checkpoint: Path) -> str:
     """A hash of all that a checkpoint holds but the versions that made it: the same when it is made a second time."""
-    manifest = checkpoints.read_manifest(checkpoint)
+    manifest = checkpoints.read_manifest(checkpoint, as_written=True)
     entries = {key: value for key, value in manifest.items() if key not in ("versions", "seal")}
     return hashlib.sha256(to_json(entries).encode()).hexdigest()
 

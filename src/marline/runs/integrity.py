@@ -19,7 +19,9 @@ from marline.data.manifest import Manifest, read_sealed
 from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError
-from marline.runs.history import History, identity, list_sha256
+from marline.migrations import BUNDLE
+from marline.runs.events import Created, Ingested, Trained, Tuned
+from marline.runs.history import OFFLINE, History, identity, list_sha256
 from marline.runs.layout import (
     LEARNERS,
     LOGS,
@@ -33,7 +35,7 @@ from marline.runs.layout import (
     deployment_numbers,
     known_places,
 )
-from marline.runs.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
+from marline.runs.ledger import Event, Ledger, require_same_configuration, told
 
 _UNKNOWN = "{} is not what the ledger knows: it is of another run or was replaced"
 
@@ -53,7 +55,6 @@ def require_belonging(folder: Path) -> None:
     problems: tuple[str, ...] = ()
     for _ in range(2):  # a second time, because a writer may have gone on between the reading of two parts
         events = Ledger(folder).events()
-        require_well_formed(folder, events)
         require_same_configuration(RunDirectory(folder).configuration, events)
         problems = examine(folder, events).problems
         if not problems:
@@ -134,16 +135,18 @@ def known_folders(folder: Path, events: Sequence[Event]) -> Iterator[tuple[Path,
     homes = {number: team.deployment(number) for team in teams for number in deployment_numbers(team.folder)}
     for event in events:
         home = homes.get(event.deployment, deployment_folder(folder, event.deployment))
-        if event.kind == "created":
-            found[RunDirectory(folder).data] = event.body["data"]
-        elif event.kind == "trained":
+        content = event.content
+        if isinstance(content, Created):
+            found[RunDirectory(folder).data] = content.data
+        elif isinstance(content, Trained):
             for team in teams:
                 if team.sampler is None:
-                    found[team.checkpoint(event.body["updates"])] = event.body["checkpoint"]
-        elif event.kind == "ingested":
-            found[home / LOGS] = event.body["logs"]
-        elif event.kind == "tuned":
-            found |= {home / name: event.body[name] for name in (POLICIES, LEARNERS) if name in event.body}
+                    found[team.checkpoint(content.updates)] = content.checkpoint
+        elif isinstance(content, Ingested):
+            found[home / LOGS] = content.logs
+        elif isinstance(content, Tuned):
+            hashes = {POLICIES: content.policies, LEARNERS: content.learners}
+            found |= {home / name: sha256 for name, sha256 in hashes.items() if sha256 is not None}
     yield from found.items()
 
 
@@ -151,11 +154,13 @@ def _identities(folder: Path, events: Sequence[Event]) -> dict[Path, str]:
     """What the ledger knows of the checkpoints; of two events the later counts."""
     found: dict[Path, str] = {}
     for history in histories(folder):
+        is_offline = history.folder.name == OFFLINE
         for event in events:
-            is_its = event.kind == ("trained" if history.sampler is None else "tuned")
-            if is_its and "identity" in event.body:
-                step = event.body["updates"] if event.kind == "trained" else event.deployment
-                found[history.checkpoint(step)] = event.body["identity"]
+            content = event.content
+            kind = Trained if history.sampler is None else Tuned
+            if isinstance(content, kind) and content.identity is not None:
+                step = content.updates if isinstance(content, Trained) else event.deployment
+                found[history.checkpoint(step)] = content.identity
     return found
 
 
@@ -191,13 +196,17 @@ def _contradictions(
                 yield f"{home} is missing, and {lost}"
             elif kind in parts and parts[kind] != _list_sha256(home):
                 yield from _if_sound(home, f"{home} is not what {checkpoint} was made with: it is of another run")
-    if "ledger" in made and events and REBUILT not in events[0].body:
+    if "ledger" in made and events and not _is_rebuilt(events[0]):
         number = int(made["ledger"]["number"])
         if len(events) < number or told(events[:number]) != made["ledger"]["told"]:
             yield (
                 f"the ledger of {folder} does not hold the {number} events on which {checkpoint} builds: an older one, "
                 "or that of another run, was put in its place"
             )
+
+
+def _is_rebuilt(first: Event) -> bool:
+    return isinstance(first.content, Created) and first.content.rebuilt
 
 
 def _of_other_logs(folder: Path) -> Iterator[str]:
@@ -231,7 +240,7 @@ def _of_other_policies(folder: Path, history: History) -> Iterator[str]:
     numbers = deployment_numbers(history.folder)
     for contract in contracts(history.folder) + [path for n in numbers for path in contracts(history.deployment(n))]:
         try:
-            made = read_sealed(contract, "marline bundle", 1).get("made_from")
+            made = read_sealed(contract, BUNDLE).get("made_from")
             if made is None:
                 continue
             home = folder / made["policies"]["folder"]

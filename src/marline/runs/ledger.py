@@ -11,28 +11,29 @@ out or put in without breaking the seals that follow.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
+import functools
 import hashlib
 import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from marline.data.files import StorageError, atomic_bytes, atomic_json, read_regular, to_json
+from marline.data.provenance import last_writer
 from marline.data.scratch import sync
-from marline.errors import ConfigError, CorruptionError
-from marline.runs.events import is_well_formed
+from marline.errors import CorruptionError
+from marline.migrations import LEDGER, require_known
+from marline.runs.events import Content, Created, read_content, written
 from marline.runs.journal import undone
 from marline.runs.layout import configuration_sha256
 
 FILE = "ledger.sqlite"
 HEAD = "ledger.head"
-ANCHORED = "anchored"  # in the first event: there is a `ledger.head`
-REBUILT = "rebuilt"  # in the first event: an earlier ledger was lost, and files told what they could
-SCHEMA = 1
 LARGEST = 1 << 30  # bytes: SQLite keeps no larger database in memory
 _TABLE = """
 CREATE TABLE events (
@@ -51,7 +52,8 @@ _APPEND_ONLY = [
 ]
 
 
-class Event(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Event:
     """Something that happened.
 
     Attributes:
@@ -59,7 +61,7 @@ class Event(NamedTuple):
         time: in UTC, ISO 8601.
         kind: created, trained, foreseen, exported, waiting, ingested, gated, tuned or rolled-back.
         deployment: the one that it belongs to; 0 is the offline team.
-        body: what else there is to say.
+        body: what else there is to say, as it is sealed: a JSON object, where the event is well formed.
         seal: over this event and all before it.
     """
 
@@ -67,8 +69,13 @@ class Event(NamedTuple):
     time: str
     kind: str
     deployment: int
-    body: Mapping[str, Any]
+    body: Any
     seal: str
+
+    @functools.cached_property
+    def content(self) -> Content:
+        """What the body says, by name; those that `Ledger.events` gives say it properly."""
+        return read_content(self.kind, self.body)
 
 
 class Ledger:
@@ -89,42 +96,44 @@ class Ledger:
 
         Raises:
             CorruptionError: the file is no ledger, is damaged, or an event was changed, taken out or put in.
-            ConfigError: a newer marline wrote it.
+            NewerError: a newer marline wrote it.
         """
-        events = self._read()[1]
-        return [event for event in events if not kinds or event.kind in kinds]
+        found = self._read()[1]
+        for event in found:
+            self._require_well_formed(event)
+        return [event for event in found if not kinds or event.kind in kinds]
 
-    def append(self, kind: str, deployment: int, body: Mapping[str, Any]) -> Event:
+    def append(self, deployment: int, content: Content) -> Event:
         """Add an event; when this returns, it is on the disk. One writer at a time, see `lock.writing`.
 
         Raises:
             CorruptionError: as of `events`.
             StorageError: the disk is full or the file may not be written; the ledger is as it was.
         """
-        content, events = self._read()
-        number, before = len(events) + 1, events[-1].seal if events else ""
+        image, known = self._read()
+        number, before = len(known) + 1, known[-1].seal if known else ""
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        text = to_json(dict(body))
-        event = Event(number, time, kind, deployment, json.loads(text), "")
-        event = event._replace(seal=_seal(before, number, time, kind, deployment, text))
+        kind, text = content.kind, to_json(written(content))
+        seal = _seal(before, number, time, kind, deployment, text)
+        event = Event(number, time, kind, deployment, json.loads(text), seal)
         if os.path.lexists(self._journal):
             # in this order: played back twice, a journal does no harm, but played back on what follows it would
-            atomic_bytes(self.path, content)
+            atomic_bytes(self.path, image)
             self._journal.unlink()
             sync(self.path.parent)
-        with self._opened(content) as connection:
-            if not content:
-                for statement in (_TABLE, *_APPEND_ONLY, f"PRAGMA user_version = {SCHEMA}"):
+        with self._opened(image) as connection:
+            if not image:
+                for statement in (_TABLE, *_APPEND_ONLY, f"PRAGMA user_version = {LEDGER.newest}"):
                     connection.execute(statement)
             row = (number, time, kind, deployment, text, event.seal)
             connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
-            content = connection.serialize()
-        if len(content) > LARGEST:
+            image = connection.serialize()
+        if len(image) > LARGEST:
             raise StorageError(
-                f"cannot write {self.path}: it would have {len(content)} bytes, and {LARGEST} can be read back"
+                f"cannot write {self.path}: it would have {len(image)} bytes, and {LARGEST} can be read back"
             )
-        atomic_bytes(self.path, content)
-        self.anchor([*events, event])
+        atomic_bytes(self.path, image)
+        self.anchor([*known, event])
         return event
 
     def anchor(self, events: Sequence[Event]) -> None:
@@ -146,6 +155,18 @@ class Ledger:
                 if found != [("ok",)]:
                     raise CorruptionError(f"{self.path} is damaged ({found[0][0]}); restore a copy")
 
+    def _require_well_formed(self, event: Event) -> None:
+        """Raise `CorruptionError` unless an event holds what its readers look for."""
+        try:
+            is_plain = isinstance(event.time, str) and isinstance(event.kind, str)
+            if not (is_plain and type(event.deployment) is int and event.deployment >= 0):
+                raise ValueError("a column is of another type")
+            _ = event.content
+        except ValueError as error:
+            raise CorruptionError(
+                f"{self.path}: event {event.number} is not what marline enters; restore a copy"
+            ) from error
+
     def _read(self) -> tuple[bytes, list[Event]]:
         """The file, as it was before a change that did not come to its end, and its events."""
         anchored = self._anchored()  # first: a writer changes it last
@@ -160,7 +181,7 @@ class Ledger:
                     f"{self.path} does not hold the event that {self._head.name} beside it names as the newest, number "
                     f"{number}: an older ledger, or that of another run, was put in its place; restore the newest copy"
                 )
-        elif len(events) > 1 and ANCHORED in events[0].body:
+        elif len(events) > 1 and _is_anchored(events[0]):
             raise CorruptionError(
                 f"{self._head} is missing, without which an older ledger could not be told from the newest; restore a "
                 "copy of both"
@@ -209,10 +230,9 @@ class Ledger:
             raise CorruptionError(f"{self.path} holds an event that is not JSON ({error}); restore a copy") from error
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
-        """Raise unless there is the table of events and nothing that acts, such as a view or a trigger of others."""
+        """Raise unless it is known, and holds the table of events and nothing that acts, as a view of others does."""
         schema = connection.execute("PRAGMA user_version").fetchone()[0]
-        if schema > SCHEMA:
-            raise ConfigError(f"{self.path} has schema {schema}, this marline knows {SCHEMA}: upgrade marline")
+        require_known(schema, LEDGER, self.path, last_writer(self.path.parent))
         known = {_plain_sql(statement) for statement in (_TABLE, *_APPEND_ONLY)}
         for kind, name, statement in connection.execute("SELECT type, name, sql FROM sqlite_master"):
             is_index = (kind, name, statement) == ("index", "sqlite_autoindex_events_1", None)
@@ -220,6 +240,13 @@ class Ledger:
                 raise CorruptionError(
                     f"{self.path} holds a view, a trigger or a table that marline does not make; restore a copy"
                 )
+
+
+def _is_anchored(first: Event) -> bool:
+    """Whether the first event says that there is a `ledger.head`."""
+    with contextlib.suppress(ValueError):  # of what it is then, whoever reads the events is told
+        return isinstance(first.content, Created) and first.content.anchored
+    return False
 
 
 def told(events: Iterable[Event]) -> str:
@@ -232,17 +259,10 @@ def _plain_sql(statement: str) -> str:
     return " ".join(statement.split())
 
 
-def require_well_formed(folder: Path, events: Iterable[Event]) -> None:
-    """Raise `CorruptionError` unless events hold what their readers look for."""
-    for event in events:
-        if not is_well_formed(event.time, event.kind, event.deployment, event.body):
-            raise CorruptionError(f"{folder / FILE}: event {event.number} is not what marline enters; restore a copy")
-
-
 def require_same_configuration(path: Path, events: Iterable[Event]) -> None:
     """Raise `CorruptionError` unless run.json is what the campaign was started with, as far as its ledger tells."""
     for event in events:
-        if event.kind == "created" and event.body["run.json"] != configuration_sha256(path):
+        if isinstance(event.content, Created) and event.content.configuration != configuration_sha256(path):
             raise CorruptionError(f"{path} is not what the campaign was started with: it was altered; restore a copy")
 
 

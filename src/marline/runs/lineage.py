@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from marline.errors import CorruptionError
+from marline.runs.events import Exported, RolledBack, of_kind
 from marline.runs.ledger import Event
+from marline.runs.records import Record
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID
@@ -14,7 +16,7 @@ if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wa
     Lineage = dict[AgentID, int]
 
 
-def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], events: Iterable[Event]) -> list[Lineage]:
+def lineage(agents: Iterable[AgentID], records: Sequence[Record], events: Iterable[Event]) -> list[Lineage]:
     """The last deployment that each agent's policy was tuned on: as it came out of every deployment, then as it is now.
 
     Args:
@@ -28,19 +30,19 @@ def lineage(agents: Iterable[AgentID], records: Sequence[Mapping[str, Any]], eve
     Raises:
         CorruptionError: a rollback to a deployment or of an agent that there never was.
     """
-    back = [event for event in events if event.kind == "rolled-back"]
+    back = list(of_kind(RolledBack, events))
     now, found = dict.fromkeys(agents, 0), []
     for record in records:
         still = {*record.get("frozen", ()), *record.get("diverged", ())}
         now |= {agent: record["deployment"] for agent in record["agents"] if agent not in still}
         found.append(dict(now))
-        for event in back:
+        for event, decided in back:
             if event.deployment == record["deployment"]:
-                if not (0 <= event.body["to"] < len(found) and now.keys() >= set(event.body["agents"])):
+                if not (0 <= decided.to < len(found) and now.keys() >= set(decided.agents)):
                     raise CorruptionError(
                         f"event {event.number} of the ledger goes back to what there never was; restore a copy"
                     )
-                now |= {agent: found[event.body["to"]][agent] for agent in event.body["agents"]}
+                now |= {agent: found[decided.to][agent] for agent in decided.agents}
     return [*found, dict(now)]
 
 
@@ -48,10 +50,11 @@ def exported_policies(events: Iterable[Event], deployment: int) -> dict[AgentID,
     """The policies that went out for a deployment and were not withdrawn by a rollback since, by agent."""
     out: dict[AgentID, set[str]] = {}
     for event in events:
-        if event.kind == "exported" and event.deployment == deployment:
-            for agent, policy in event.body["policies"].items():
+        content = event.content
+        if isinstance(content, Exported) and event.deployment == deployment:
+            for agent, policy in content.policies.items():
                 out.setdefault(agent, set()).add(policy)
-        elif event.kind == "rolled-back" and event.deployment == deployment - 1:
-            for agent in event.body["agents"]:
+        elif isinstance(content, RolledBack) and event.deployment == deployment - 1:
+            for agent in content.agents:
                 out.pop(agent, None)
     return out

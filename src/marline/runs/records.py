@@ -1,48 +1,85 @@
-"""What a line of measurements must look like, wherever it was read; imports no JAX."""
+"""What a line of measurements says, wherever it was read; imports no JAX."""
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, Required, TypedDict
 
 from marline.errors import CorruptionError
+from marline.runs.typed_json import fits
 
-STOP = {"update": int, "reason": str, "kept": int, "batch": str}
+
+class StopRecord(TypedDict):
+    """Of an agent that diverged; see `divergences.Stop`."""
+
+    update: int
+    reason: str
+    kept: int
+    batch: str
 
 
-def require_records(path: Path, found: object) -> list[dict[str, Any]]:
+class ShiftRecord(TypedDict, total=False):
+    """Of what was measured of an agent, what the ledger keeps; see `shift.Shift`."""
+
+    alpha: float
+    estimated_distance: float
+    distance_histogram: list[int]
+    effective_sample_size: float
+    share_offline: float
+    share_earlier: float
+    share_current: float
+
+
+class LogsRecord(TypedDict):
+    """Of logs that came back: how many rows, a hash of them, and the policy that acted, if they tell."""
+
+    rows: int
+    rows_sha256: NotRequired[str]
+    policy_sha256: NotRequired[str | None]
+
+
+class ForesightRecord(TypedDict):
+    """See `off_policy_evaluation.Foresight`."""
+
+    value_difference: float
+    low: float
+    high: float
+    deviation: float
+    unfamiliar: float
+    unfamiliar_deployed: NotRequired[float]
+
+
+# A line of metrics.jsonl. `deployment` is that after which a team was measured, 0 the offline team; `agents` has what
+# was measured of each while it was tuned; `return` and `returns`, by episode, are those of the team that came out.
+Record = TypedDict(
+    "Record",
+    {
+        "deployment": Required[int],
+        "return": float,
+        "return_in_last_world": float,
+        "returns": list[float],
+        "mean_abs_action": Mapping[str, Any],
+        "seconds": float,
+        "agents": Required[Mapping[str, Mapping[str, Any]]],
+        "frozen": list[str],
+        "waived": list[str],
+        "diverged": Mapping[str, StopRecord],
+    },
+    total=False,
+)
+
+
+def require_records(path: Path, found: object) -> list[Record]:
     """`found` if it is measurements, one per deployment; `CorruptionError` naming the file otherwise."""
-    if not isinstance(found, list) or not all(map(_is_record, found)):
+    if not fits(found, list[Record]):
         raise CorruptionError(f"{path} holds a line that is no measurement; restore a copy")
-    return found
+    return typing.cast(list[Record], found)
 
 
-def require_stopped(path: Path, found: object) -> dict[str, Any]:
+def require_stopped(path: Path, found: object) -> dict[str, StopRecord]:
     """`found` if it tells who diverged, and how; `CorruptionError` naming the file otherwise."""
-    if not _are_stops(found):
+    if not fits(found, dict[str, StopRecord]):
         raise CorruptionError(f"{path} does not tell properly who diverged; restore a copy")
-    assert isinstance(found, dict)
-    return found
-
-
-def _is_record(line: object) -> bool:
-    if not isinstance(line, dict) or type(line.get("deployment")) is not int:
-        return False
-    agents = line.get("agents", {})
-    return (
-        isinstance(agents, dict)
-        and all(isinstance(its, dict) for its in agents.values())
-        and type(line.get("return", 0.0)) in (int, float)
-        and all(
-            isinstance(line.get(key, []), list) and all(isinstance(one, str) for one in line.get(key, []))
-            for key in ("frozen", "waived")
-        )
-        and _are_stops(line.get("diverged", {}))
-    )
-
-
-def _are_stops(found: object) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(its, dict) and all(type(its.get(key)) is kind for key, kind in STOP.items())
-        for its in found.values()
-    )
+    return typing.cast(dict[str, StopRecord], found)

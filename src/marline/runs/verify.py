@@ -10,7 +10,9 @@ from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
-from marline.errors import CorruptionError, MarlineError
+from marline.errors import CorruptionError, MarlineError, NewerError
+from marline.migrations import BUNDLE
+from marline.runs.events import Exported, of_kind
 from marline.runs.history import History, list_sha256
 from marline.runs.integrity import examine, histories, known_folders
 from marline.runs.layout import (
@@ -27,7 +29,7 @@ from marline.runs.layout import (
     divergences,
     require_run,
 )
-from marline.runs.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
+from marline.runs.ledger import HEAD, Event, Ledger, require_same_configuration
 
 MOST_NAMED = 6  # parts in a note
 
@@ -46,27 +48,32 @@ def verify(folder: Path) -> Verified:
 
     Raises:
         ConfigError: there is no run in the folder, or it names code that is not trusted or not there.
+        NewerError: a newer marline wrote something in it.
         CorruptionError: a link, a pipe or a device is in it.
     """
     path = require_run(folder)
     problems: list[str] = []
     notes: list[str] = []
-    num_files, events = 1, []
+    num_files = 1
+    events: list[Event] = []
 
     def attempt(check: Callable[[], Any]) -> Any:
         try:
             return check()
-        except StorageError:  # what may not be read is not known to be altered
+        except (StorageError, NewerError):  # what cannot be read is not known to be altered
             raise
         except MarlineError as error:
             problems.append(str(error))
             return None
 
     config: RunConfig | None = None
+    newer: NewerError | None = None
     try:
         config = RunConfig.read(path)
     except CorruptionError as error:  # but code that nobody said to trust is no damage
         problems.append(str(error))
+    except NewerError as error:
+        newer = error
     ledger = Ledger(folder)
     if ledger.path.exists():
         num_files += 1
@@ -78,9 +85,11 @@ def verify(folder: Path) -> Verified:
             notes.append(f"no {HEAD} is beside {ledger.path}, so an older ledger that was put back would not be told")
     elif config is not None and config.task is None:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
-    if attempt(lambda: require_well_formed(folder, events) or True) is None:
-        events = []  # which do not tell what to compare with
     attempt(lambda: require_same_configuration(path, events))
+    if newer is not None:
+        if not problems:
+            raise newer
+        problems.append(str(newer))
     for home, read in _sealed_folders(folder):
         manifest = attempt(lambda home=home, read=read: read(home))
         if manifest is not None:
@@ -147,22 +156,21 @@ def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manif
 
 
 def _read_contract(folder: Path) -> Manifest:
-    return read_sealed(folder / "contract.json", "marline bundle", 1)
+    return read_sealed(folder / "contract.json", BUNDLE)
 
 
-def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
+def _sent(folder: Path, events: list[Event]) -> dict[Path, set[str]]:
     """What the ledger knows to have gone out as each of the policies that lie in bundles in the run directory.
 
     A bundle's own list vouches for its files; but who alters one can write the list anew.
     """
     known: dict[Path, set[str]] = {}
-    for event in events:
-        if event.kind == "exported":
-            number = event.deployment - 1  # the last one that they were tuned on
-            teams = [team for team in histories(folder) if (team.sampler is None) == (number == 0)]
-            for home in [team.deployment(number) if number else team.folder for team in teams]:
-                for agent, policy in event.body["policies"].items():
-                    known.setdefault(home / BUNDLES / agent / "policy.onnx", set()).add(policy)
+    for event, exported in of_kind(Exported, events):
+        number = event.deployment - 1  # the last one that they were tuned on
+        teams = [team for team in histories(folder) if (team.sampler is None) == (number == 0)]
+        for home in [team.deployment(number) if number else team.folder for team in teams]:
+            for agent, policy in exported.policies.items():
+                known.setdefault(home / BUNDLES / agent / "policy.onnx", set()).add(policy)
     return known
 
 

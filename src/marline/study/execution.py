@@ -20,9 +20,16 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
-from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
+from marline.runs.driver import (
+    Driver,
+    Records,
+    Stopped,
+    of_seed,
+    place_data,
+)
 from marline.runs.history import Record
 from marline.runs.layout import RunDirectory, checkpoint_steps
+from marline.runs.records import Record
 from marline.runs.replay import is_same, train_again, tune_again
 from marline.samplers import OnlineMatched, trains
 from marline.study.playing import measure, play_deployment, show
@@ -178,7 +185,7 @@ class _Study:
                 for seed in self.seeds
             }
         self.driver.publish(name, number, team, records, trajectories=trajectories)
-        mean = np.mean([its[-1]["return"] for its in records.values()])
+        mean = np.mean([its[-1].get("return", np.nan) for its in records.values()])
         return f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
     def _prescribe(self, team: Team, name: str) -> Team:
@@ -204,15 +211,14 @@ class _Study:
         self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
     ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
-        return {
-            seed: {
-                **measure(self.config, self.task, of_seed(policies, seed), seed=seed, number=number),
-                "seconds": round(seconds, 3),
-                "agents": of_seed(metrics, seed),
-                **({"diverged": stopped[seed]} if stopped.get(seed) else {}),
-            }
-            for seed in self.seeds
-        }
+        records = {}
+        for seed in self.seeds:
+            record = measure(self.config, self.task, of_seed(policies, seed), seed=seed, number=number)
+            record["seconds"], record["agents"] = round(seconds, 3), of_seed(metrics, seed)
+            if stopped.get(seed):
+                record["diverged"] = stopped[seed]
+            records[seed] = record
+        return records
 
 
 def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tuple[int, ...]]:

@@ -31,17 +31,17 @@ def measure(config: RunConfig, task: Task, policies: Policies, *, seed: int, num
     """How a team does that was tuned on deployment `number`; 0 is the offline team."""
     key, episodes = evaluation_key(config, seed), config.evaluation_episodes
     result = evaluate(task, policies, episodes, key=key, deployment=number + 1)  # its next, where it drifts
-    fixed = {}
-    if isinstance(task, Drifting):  # in the last world too, where only the policies make a difference
-        last = evaluate(task, policies, episodes, key=key, deployment=config.deployments + 1)
-        fixed = {"return_in_last_world": float(last.returns.mean())}
-    return {
+    record: Record = {
         "deployment": number,
         "return": float(result.returns.mean()),
-        **fixed,
         "returns": [round(float(value), 4) for value in result.returns],
         "mean_abs_action": result.mean_abs_action,
+        "agents": {},
     }
+    if isinstance(task, Drifting):  # in the last world too, where only the policies make a difference
+        last = evaluate(task, policies, episodes, key=key, deployment=config.deployments + 1)
+        record["return_in_last_world"] = float(last.returns.mean())
+    return record
 
 
 def show(config: RunConfig, task: Task, start: Policies, end: Policies, *, seed: int) -> dict[str, Any]:

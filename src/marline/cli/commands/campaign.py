@@ -23,6 +23,7 @@ from marline.display.shell import command
 from marline.errors import DIVERGED, DivergenceWarning
 from marline.inputs.options import read_pairs
 from marline.runs.divergences import sentence
+from marline.runs.events import Gated, RolledBack, of_kind
 from marline.runtime import set_up_jax
 from marline.types import AgentID
 
@@ -109,8 +110,8 @@ def ingest(options: Ingest) -> int:
         return 0
     for note in found.notes:
         say(f"note: {note}")
-    gate = [event for event in campaign.ledger.events("gated") if event.deployment == found.deployment]
-    lines = describe_gate(gate[-1].body, options.run) if gate and found.outcome == "ingested" else []
+    gate = [its for _, its in of_kind(Gated, campaign.ledger.events(), found.deployment)]
+    lines = describe_gate(gate[-1], options.run) if gate and found.outcome == "ingested" else []
     first, *others = _describe(found, options.run)
     for line in (first, *lines, *others):
         say(line)
@@ -183,8 +184,8 @@ def _several(flag: str, values: Sequence[str]) -> tuple[str, ...]:
 def rollback(options: Rollback) -> int:
     """`marline rollback`."""
     set_up_jax()
-    event = open_campaign(options.run).rollback(options.to, options.agent)
+    ((_, back),) = of_kind(RolledBack, [open_campaign(options.run).rollback(options.to, options.agent)])
     what = f"after deployment {options.to}" if options.to else "after offline training"
-    say(f"{', '.join(event.body['agents'])}: back to the policies {what}; what was logged since stays")
+    say(f"{', '.join(back.agents)}: back to the policies {what}; what was logged since stays")
     say(f"  next: {command('export', options.run)}")
     return 0

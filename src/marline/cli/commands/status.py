@@ -17,6 +17,7 @@ from marline.cli.options.campaign import Status
 from marline.display.console import can_show, say, say_json
 from marline.ops.distance_bins import EDGES
 from marline.runs.divergences import sentence
+from marline.runs.events import written
 
 BARS = " ▁▂▃▄▅▆▇█"
 DIGITS = " 12345678"  # where the terminal lacks them
@@ -29,7 +30,14 @@ def status(options: Status) -> int:
         agents = {agent: its._asdict() for agent, its in found.agents.items()}
         moved = [shift._asdict() for shift in found.shifts]
         diverged = [stop._asdict() for stop in found.diverged]
-        parts = {"agents": agents, "shifts": moved, "distance_edges": EDGES.tolist(), "diverged": diverged}
+        gate = None if found.gate is None else written(found.gate)
+        parts = {
+            "agents": agents,
+            "shifts": moved,
+            "distance_edges": EDGES.tolist(),
+            "diverged": diverged,
+            "gate": gate,
+        }
         say_json({**found._asdict(), **parts})
         return 0
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
