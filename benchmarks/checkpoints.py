@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small version")
     options = parser.parse_args()
     if options.quick:
-        options.hidden, options.rows, options.offline_updates, options.updates = 8, 1000, 100, 50
+        options.hidden, options.rows, options.offline_updates, options.updates = 8, 1000, 50, 20
     clock = Clock()
     for name in ("save", "save_policies", "save_learners"):
         setattr(History, name, clock.around(getattr(History, name)))
