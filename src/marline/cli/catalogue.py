@@ -103,12 +103,12 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
     ),
     MatrixGame: TaskFacts(
-        "of a matrix, by both choices: 0.5 and 0.3 where agent_0 chooses 0, 0 and 1 where it chooses 1",
+        "of a matrix, by both choices: 0.3 and 0.5 where agent_0 chooses 0, 0 and 1 where it chooses 1",
         "ours, after the matrix games of the literature on coordination",
         "everything; logs of the past team by TASK/conventions",
     ),
     Swap: TaskFacts(
-        "1 for a step that ends at place 0, less 0.25 where agent_1 left the step plain",
+        "1 for a step that ends at place 0, less 1.25 where agent_1 left the step plain",
         "ours",
         "everything; logs of the past team by TASK/conventions",
     ),
@@ -123,7 +123,7 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "everything; logs of past teams, each with a meeting point, by TASK/conventions",
     ),
     ContinuousSwap: TaskFacts(
-        "minus the distance to the middle, less 0.25 where agent_1's action is positive",
+        "minus the distance to the middle, less 1.5 where agent_1's action is positive",
         "ours",
         "everything; logs of the past team by TASK/conventions",
     ),

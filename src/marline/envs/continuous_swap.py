@@ -30,7 +30,8 @@ class ContinuousSwap:
 
     Both pay for the distance to the middle, and for a positive action of agent_1. In the logs of the past team agent_1
     acted positively most of the time and agent_0 went about at random; whoever learns from them as agent_1 finds that
-    acting negatively is cheaper, and then all that agent_0 learned leads away from the middle until it corrects.
+    acting negatively is cheaper, and then all that agent_0 learned leads away from the middle until it corrects. A
+    positive action costs more than any distance, so that agent_1 has no reason to change again.
 
     Observation of both, 2 numbers: the position.
 
@@ -43,7 +44,7 @@ class ContinuousSwap:
 
     horizon: int = 20
     max_speed: float = 0.2
-    cost: float = 0.25
+    cost: float = 1.5
     spread: float = 0.02
     plain: float = 0.85
 

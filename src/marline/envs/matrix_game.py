@@ -16,7 +16,7 @@ from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Policy, Spec
 
 AGENTS = ("agent_0", "agent_1")
-PAYOFFS = ((0.5, 0.3), (0.0, 1.0))  # [first agent's choice, second agent's]
+PAYOFFS = ((0.3, 0.5), (0.0, 1.0))  # [first agent's choice, second agent's]
 
 
 class State(NamedTuple):
@@ -32,13 +32,13 @@ class MatrixGame:
 
     |  | agent_1: 0 | agent_1: 1 |
     |---|---|---|
-    | **agent_0: 0** | 0.5 | 0.3 |
+    | **agent_0: 0** | 0.3 | 0.5 |
     | **agent_0: 1** | 0 | 1 |
 
     In the logs of the past team agent_1 chose 1 in one of ten episodes, and agent_0 either as often. Whoever learns
-    from them as agent_1 takes to 1, which earns more whatever agent_0 did there (0.65 against 0.25); and agent_0 to 0
-    (0.48 against 0.1), which beside today's agent_1 is the lesser (0.3 against 1). So agent_0 has to learn that the
-    other changed.
+    from them as agent_1 takes to 1, which earns more whatever agent_0 does; and agent_0 to 0 (0.32 against 0.1), which
+    beside today's agent_1 is the lesser (0.5 against 1). So agent_0 has to learn that the other changed, and
+    agent_1 has no reason to change again, whatever it learns of agent_0.
 
     Observation, 1 number: what the other one chose, -1 or 1, which is seen afterwards only; 0 before.
 

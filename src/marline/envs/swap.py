@@ -35,7 +35,8 @@ class Swap:
     A step that ends at place 0 pays 1 to both, and leaving steps plain costs both something. In the logs of the past
     team agent_1 left most steps plain, and agent_0 went about at random, so that the goal was reached as often either
     way. Whoever learns from them as agent_1 takes to turning steps around, which is cheaper; then all that agent_0
-    learned leads the wrong way until it corrects.
+    learned leads the wrong way until it corrects. A plain step costs more than a step can earn, so that agent_1 has no
+    reason to change again, whatever it learns of agent_0.
 
     Observation of both, 2 numbers: the walker's place as a point of the unit circle.
 
@@ -49,7 +50,7 @@ class Swap:
     num_places: int = 7
     horizon: int = 20
     slip: float = 0.1
-    cost: float = 0.25
+    cost: float = 1.25
     plain: float = 0.85
 
     @property
