@@ -54,6 +54,7 @@ SAMPLER_LINES = {
     "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
+    "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
     "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }

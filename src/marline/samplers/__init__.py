@@ -7,6 +7,7 @@ from typing import Any
 from marline.samplers.balanced import BalancedReplay
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.frozen import Frozen
 from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.otc import OTC
@@ -29,6 +30,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "online-matched": OnlineMatched(),
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
+    "dynamics-ratio": DynamicsRatio(),
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "SAMPLERS",
     "BalancedReplay",
     "ClassifierRatio",
+    "DynamicsRatio",
     "EmbeddingDistance",
     "Frozen",
     "OnlineMatched",
