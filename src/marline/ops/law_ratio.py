@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, Int
 BISECTIONS = 24  # of the exponent: to one in 17 million
 
 
-def agreed_log_ratio(log_ratios: Float[Array, "members n"]) -> Float[Array, " n"]:
+def agreed_log_ratio(log_ratios: Float[Array, " members"]) -> Float[Array, ""]:
     """The log ratio nearest to 0 of those that all members give, and 0 where they do not agree on its sign.
 
     A lower bound of how far a row departs from 1. Where members were not trained they go on as they happen to, each in
     its own direction, so that it is 1 there.
     """
-    least, most = jnp.min(log_ratios, axis=0), jnp.max(log_ratios, axis=0)
+    least, most = jnp.min(log_ratios), jnp.max(log_ratios)
     return jnp.maximum(least, 0.0) + jnp.minimum(most, 0.0)
 
 
@@ -39,7 +39,7 @@ def tempering_exponent(log_weights: Float[Array, " n"], least_share: float) -> F
         least_share: in [0, 1); at 0 nothing is tempered.
     """
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[Array, ""], bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = 0.5 * (low + high)
         is_enough = effective_share(log_weights, middle) >= least_share

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from marline.arguments import checked
 from marline.data.experience import Experience
@@ -261,7 +261,7 @@ class DynamicsRatio:
             return learner.step(gradient, self._optimizer), None
 
         def stretch(
-            carry: tuple[Optimized[OutcomeLaw], OutcomeLaw, Array], keys: PRNGKeyArray
+            carry: tuple[Optimized[OutcomeLaw], OutcomeLaw, Array], keys: Key[Array, " steps"]
         ) -> tuple[tuple[Optimized[OutcomeLaw], OutcomeLaw, Array], None]:
             learner, best, lowest = carry
             learner, _ = jax.lax.scan(step, learner, keys)
@@ -308,11 +308,11 @@ class DynamicsRatio:
             return jnp.take_along_axis(values, fresh.fold[None, :], axis=0)[0]
 
         def fold_means(held_out: Float[Array, " n"]) -> Float[Array, " folds"]:
-            in_fold = fresh.is_known & (fresh.fold == jnp.arange(NUM_FOLDS)[:, None])
+            in_fold = fresh.is_known[None, :] & _is_of_fold(fresh.fold)
             return jax.vmap(mean_of_known, (None, 0))(held_out, in_fold)
 
         def stretch(
-            carry: tuple[Optimized[Member], Kept], keys: PRNGKeyArray
+            carry: tuple[Optimized[Member], Kept], keys: Key[Array, " steps"]
         ) -> tuple[tuple[Optimized[Member], Kept], Float[Array, ""]]:
             members, kept = carry
             members, _ = jax.lax.scan(step, members, keys)
@@ -345,8 +345,8 @@ class DynamicsRatio:
         member: Member,
         scales: DynamicsScales,
         experience: Experience,
-        online: Int[Array, " n"],
-        offline: Int[Array, " m"],
+        online: Int[Array, " online"],
+        offline: Int[Array, " offline"],
     ) -> Float[Array, ""]:
         """Negative log likelihood of online rows, and the classifier's loss on their first half and offline rows."""
         inputs, outcomes, is_known = _standardised(scales, experience[online], experience.spec)
@@ -357,12 +357,12 @@ class DynamicsRatio:
 
     def _training_rows(
         self, experience: Experience, fresh: Fresh, *, key: PRNGKeyArray
-    ) -> tuple[Int[Array, "folds n"], Int[Array, "folds m"]]:
+    ) -> tuple[Int[Array, "folds online"], Int[Array, "folds offline"]]:
         """For each member online rows, the first half of them of the current deployment; and offline rows."""
 
         def of_member(
             learned: Int[Array, " n"], num_learned: Int[Array, ""], key: PRNGKeyArray
-        ) -> tuple[Int[Array, " n"], Int[Array, " m"]]:
+        ) -> tuple[Int[Array, " online"], Int[Array, " offline"]]:
             current_key, any_key, offline_key = jax.random.split(key, 3)
             half, first = self.law_batch_size // 2, experience.num_offline
             current = rows_with_replacement(0, num_learned, half, key=current_key)
@@ -403,7 +403,7 @@ def _fresh(scales: DynamicsScales, experience: Experience) -> Fresh:
     cluster = clusters(episodes, experience.num_online, fewest=FEWEST_EPISODES, num_blocks=NUM_BLOCKS)
     cluster = jnp.where(is_logged, cluster, 0)
     fold = cluster % NUM_FOLDS
-    is_learned = is_logged & (fold != jnp.arange(NUM_FOLDS)[:, None])
+    is_learned = is_logged[None, :] & ~_is_of_fold(fold)
     return Fresh(
         jnp.where(is_logged[:, None], inputs, 0.0),
         jnp.where(is_logged[:, None], outcomes, 0.0),
@@ -415,7 +415,11 @@ def _fresh(scales: DynamicsScales, experience: Experience) -> Fresh:
     )
 
 
-def _in_stretches(key: PRNGKeyArray, num_updates: int, length: int) -> PRNGKeyArray:
+def _is_of_fold(fold: Int[Array, " n"]) -> Bool[Array, "folds n"]:
+    return fold[None, :] == jnp.arange(NUM_FOLDS)[:, None]
+
+
+def _in_stretches(key: PRNGKeyArray, num_updates: int, length: int) -> Key[Array, "stretches steps"]:
     """Keys of training steps, [stretches, steps], as many steps as asked for or a few more."""
     length = max(1, min(length, num_updates))
     num = -(-num_updates // length)
