@@ -15,8 +15,8 @@ from marline.ops.law_ratio import (
     clusters,
     effective_share,
     episode_numbers,
+    majority_of_logs,
     p_value_of_gain,
-    share_of_logs,
     tempering_exponent,
 )
 
@@ -92,7 +92,6 @@ def test_p_values_where_nothing_varies() -> None:
     assert p_value(3.0, 0.0, 5) < 1e-6
 
 
-def test_what_part_of_the_rows_around_the_logs_hold() -> None:
-    np.testing.assert_allclose(
-        share_of_logs(jnp.log(jnp.array([2.0, 1.0, 18.0])), 100, 50), [0.5, 2 / 3, 0.1], rtol=1e-5
-    )
+def test_by_how_much_logged_rows_are_the_most() -> None:
+    majority = majority_of_logs(jnp.log(jnp.array([2.0, 1.0, 0.5, 18.0])), 100, 50)
+    np.testing.assert_allclose(majority, [0.0, 1 / 3, 0.6, 0.0], atol=1e-6)  # odds 1, 2, 4 and 1 / 9

@@ -71,6 +71,10 @@ def gates(logs: World, today: World, num: int) -> list[dict[str, float]]:
     return found
 
 
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(scipy.stats.rankdata(first), scipy.stats.rankdata(second))[0, 1])
+
+
 # ------------------------------------------------------------------------ where the laws are known
 
 
@@ -83,7 +87,7 @@ def test_the_log_ratio_is_found() -> None:
     exact = np.clip(-4 * np.asarray(rows.action)[:, 0] * noise, -3, 3)
     drawn = np.asarray(row_probabilities(state.table), np.float64)
     found = np.log(drawn * NUM_OFFLINE)
-    assert scipy.stats.spearmanr(found, exact).statistic > 0.95
+    assert rank_correlation(found, exact) > 0.95
     assert np.sqrt(np.mean((found - found.mean() - exact + exact.mean()) ** 2)) < 0.4
     weights = np.exp(exact)
     # what is drawn moves today's way: E[a y] under the exact weights, and under those found
@@ -100,7 +104,8 @@ def test_a_stationary_world_is_left_alone() -> None:
     found = gates(World(0.5), World(0.5), 20)
     assert sum(each["gate_open"] for each in found) <= 1
     for each in found:
-        assert each["gate_open"] or (each["effective_share"], each["temper"], each["clipped"]) == (1.0, 1.0, 0.0)
+        weights = each["effective_share"], each["temper"], each["clipped"]
+        assert each["gate_open"] or weights == pytest.approx((1.0, 1.0, 0.0))
 
 
 def test_a_changed_partner_is_noticed() -> None:
@@ -145,8 +150,15 @@ def small_rows(num: int, seed: int, spec: Spec) -> Transition:
     masks = jnp.asarray(random.random((num, spec.action_size)) < 0.7) if spec.discrete else None
     reward = random.normal(size=num).astype(np.float32)
     discount = goes_on.astype(np.float32)
-    columns = (jnp.asarray(column) for column in (seen, action, reward, discount, after))
-    return Transition(*columns, masks, masks)
+    return Transition(
+        jnp.asarray(seen),
+        jnp.asarray(action, jnp.int32 if spec.discrete else jnp.float32),
+        jnp.asarray(reward),
+        jnp.asarray(discount),
+        jnp.asarray(after),
+        masks,
+        masks,
+    )
 
 
 def small_run(sampler: DynamicsRatio, offline: Transition, online: Transition, spec: Spec) -> tuple[State, Any]:
@@ -228,7 +240,7 @@ def test_hostile_rows_leave_everything_finite(name: str) -> None:
     state, metrics = small_run(SMALL, *hostile_rows()[name], Spec(3, 2))
     assert all_finite((state, metrics))
     careful = DynamicsRatio(**{**vars(SMALL), "confidence": 0.99})
-    if name in ("no next observation is known", "one row", "the same rows"):
+    if name in ("no next observation is known", "one row"):
         assert small_run(careful, *hostile_rows()[name], Spec(3, 2))[1]["gate_open"] == 0.0
 
 

@@ -109,19 +109,20 @@ def clustered_mean(values: Float[Array, " n"], weights: Float[Array, " n"], clus
     return ClusteredMean(mean, jnp.sqrt(widened * jnp.sum(jnp.square(sums / total))), num_clusters)
 
 
-def share_of_logs(
+def majority_of_logs(
     log_density_ratio: Float[Array, "*n"], num_logs: Int[Array, ""] | int, num_today: Int[Array, ""] | int
 ) -> Float[Array, "*n"]:
-    """n_logs p_logs / (n_logs p_logs + n_today p_today): what part of the rows near (s, a) the logs hold.
+    """By how much logged rows near (s, a) outnumber today's: max(0, (n_l p_l - n_t p_t) / (n_l p_l + n_t p_t)).
 
-    Overlap weights (Li, Morgan & Zaslavsky 2018, 1404.1785) for what is compared where today's rows are.
+    Like overlap weights (Li, Morgan & Zaslavsky 2018, 1404.1785), but 0 where today's rows are the most: there more is
+    known of the law today than the logs could tell, whether or not it changed.
 
     Args:
-        log_density_ratio: ln p_today(s, a) - ln p_logs(s, a).
-        num_logs: rows of the logs.
-        num_today: rows of today.
+        log_density_ratio: ln p_t(s, a) - ln p_l(s, a).
+        num_logs: rows of the logs, n_l.
+        num_today: rows of today, n_t.
     """
-    return jax.nn.sigmoid(jnp.log(num_logs / jnp.maximum(num_today, 1)) - log_density_ratio)
+    return jnp.maximum(jnp.tanh(0.5 * (jnp.log(num_logs / jnp.maximum(num_today, 1)) - log_density_ratio)), 0.0)
 
 
 def p_value_of_gain(gain: ClusteredMean) -> Float[Array, ""]:

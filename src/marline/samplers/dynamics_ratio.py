@@ -28,8 +28,8 @@ from marline.ops.law_ratio import (
     clusters,
     effective_share,
     episode_numbers,
+    majority_of_logs,
     p_value_of_gain,
-    share_of_logs,
     tempering_exponent,
 )
 from marline.ops.row_draws import rows_with_replacement
@@ -37,6 +37,7 @@ from marline.ops.weighted_rows import AliasTable, alias_table, uniform_table
 from marline.samplers.weighted_offline import require_online_share, sample_weighted
 from marline.types import Critic, Metrics, Spec, Transition
 
+LAWS = TODAY, LOGS = 0, 1  # P_today, and P_logs trained on for as long: what more steps alone would do
 NUM_FOLDS = 2  # each member learns from one half of a deployment, and is judged on the other
 HELD_OUT_EVERY = 10  # each tenth logged row tells for how long the law of the logs is trained
 NUM_HELD_OUT = 4096  # of these, at most, at each check
@@ -67,28 +68,35 @@ class Fresh(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The best of each member so far, as the other one's held-out rows tell.
+    """The best of each law so far; how good it is on one fold is told by the rows of the other.
 
     Attributes:
-        laws: stacked, [folds].
-        held_out: log density of each row of the deployment, by the member that did not learn from it.
+        laws: P_today, [folds].
+        held_out: log density of each row of the deployment, by members that did not learn from it.
         curve: the highest mean of these, of each fold.
-        num_updates: training steps after which each member was kept.
+        num_updates: training steps after which each was kept.
     """
 
     laws: OutcomeLaw
-    held_out: Float[Array, " n"]
-    curve: Float[Array, " folds"]
-    num_updates: Float[Array, " folds"]
+    held_out: Float[Array, "laws n"]
+    curve: Float[Array, "laws folds"]
+    num_updates: Float[Array, "laws folds"]
+
+
+class Learners(NamedTuple):
+    """What is trained when a deployment begins: the members, [folds], and P_logs."""
+
+    members: Optimized[Member]
+    logs_law: Optimized[OutcomeLaw]
 
 
 class Tuned(NamedTuple):
     """What came out of a deployment.
 
     Attributes:
-        kept: the laws of both members.
+        kept: the laws, and what they say of held-out rows.
         log_presence: ln p_today(s, a) - ln p_logs(s, a) of each row, by the member that did not learn from it.
-        curve: held-out log density per row at each check.
+        curve: held-out log density per row under P_today at each check.
     """
 
     kept: Kept
@@ -111,8 +119,9 @@ class DynamicsRatio:
 
     P_logs is fitted to B^0 once. When a deployment begins, P_today is trained on online rows from where P_logs ended,
     by two members that learn from one half of the deployment's episodes each; the other half tells for how long, and
-    whether anything changed: offline rows are weighted only if P_today is surely better than P_logs on today's held-out
-    episodes, where the logs have been, too. Else the very rows are drawn that uniform replay draws.
+    whether anything changed: offline rows are weighted only if P_today is surely better on today's held-out episodes,
+    where the logs have been, too, than P_logs trained for as long on the logs. Else the very rows are drawn that
+    uniform replay draws.
 
     A row's log ratio is the one nearest to 0 that both members give. Online rows are never weighted, and drawn at a
     share of their own. Rows whose s' is not known weigh 1 and are not learned from. See docs/correction.md.
@@ -182,9 +191,10 @@ class DynamicsRatio:
         fresh = _fresh(state.scales, experience)
         start = jax.vmap(state.logs_law.log_density)(fresh.inputs, fresh.outcomes)
         tuned = self._fine_tune(state, experience, fresh, start, key=key)
-        row_gain = jnp.clip(tuned.kept.held_out - start, -ROW_LIMIT, ROW_LIMIT)
-        # where the logs have hardly been, P_logs is beaten whether or not anything changed: such rows count little
-        overlap = share_of_logs(tuned.log_presence, experience.num_offline, experience.num_online)
+        today, logs = tuned.kept.held_out
+        row_gain = jnp.clip(today - logs, -ROW_LIMIT, ROW_LIMIT)
+        # where the logs have hardly been, P_logs is beaten whether or not anything changed: such rows do not count
+        overlap = majority_of_logs(tuned.log_presence, experience.num_offline, experience.num_online)
         is_counted = fresh.is_known.astype(jnp.float32)
         gain = clustered_mean(row_gain, is_counted, fresh.cluster)
         change = clustered_mean(row_gain, is_counted * overlap, fresh.cluster)
@@ -210,9 +220,9 @@ class DynamicsRatio:
             "temper": exponent,
             "clipped": jnp.mean((jnp.abs(log_weights) >= self.clip) & is_open),
             "held_out_start": mean_of_known(start, fresh.is_known),
-            "held_out_kept": mean_of_known(tuned.kept.held_out, fresh.is_known),
+            "held_out_kept": mean_of_known(today, fresh.is_known),
             "held_out_end": tuned.curve[-1],
-            "kept_updates": jnp.mean(tuned.kept.num_updates),
+            "kept_updates": jnp.mean(tuned.kept.num_updates[TODAY]),
         }
 
     def sample(
@@ -251,13 +261,10 @@ class DynamicsRatio:
         num_rows = experience.num_offline
         num_held_out = num_rows // HELD_OUT_EVERY
 
-        def loss(law: OutcomeLaw, rows: Int[Array, " n"]) -> Float[Array, ""]:
-            inputs, outcomes, is_known = _standardised(scales, experience[rows], experience.spec)
-            return -mean_of_known(jax.vmap(law.log_density)(inputs, outcomes), is_known)
-
         def step(learner: Optimized[OutcomeLaw], key: PRNGKeyArray) -> tuple[Optimized[OutcomeLaw], None]:
             place = rows_with_replacement(0, num_rows - num_held_out, self.law_batch_size, key=key)
-            gradient = jax.grad(loss)(learner.model, place + place // (HELD_OUT_EVERY - 1))
+            rows = place + place // (HELD_OUT_EVERY - 1)
+            gradient = jax.grad(self.surprise)(learner.model, scales, experience, rows)
             return learner.step(gradient, self._optimizer), None
 
         def stretch(
@@ -265,7 +272,9 @@ class DynamicsRatio:
         ) -> tuple[tuple[Optimized[OutcomeLaw], OutcomeLaw, Array], None]:
             learner, best, lowest = carry
             learner, _ = jax.lax.scan(step, learner, keys)
-            now = loss(learner.model, held_out) if num_held_out else lowest - 1.0  # nothing to judge by: the last
+            if not num_held_out:  # nothing to judge by: the last
+                return (learner, learner.model, lowest), None
+            now = self.surprise(learner.model, scales, experience, held_out)
             best = jax.tree.map(lambda new, old: jnp.where(now < lowest, new, old), learner.model, best)
             return (learner, best, jnp.minimum(now, lowest)), None
 
@@ -286,7 +295,7 @@ class DynamicsRatio:
         *,
         key: PRNGKeyArray,
     ) -> Tuned:
-        """Two members of today's law, from P_logs on.
+        """Two members of today's law, and P_logs on offline rows for as long, all from P_logs on.
 
         Where to stop is read off the *other* member's curve: a member's own held-out rows, which decide whether
         anything changed, had no say in which of its versions is looked at.
@@ -297,12 +306,14 @@ class DynamicsRatio:
             jax.random.split(create_key, NUM_FOLDS)
         )
 
-        def step(members: Optimized[Member], key: PRNGKeyArray) -> tuple[Optimized[Member], None]:
+        def step(learners: Learners, key: PRNGKeyArray) -> tuple[Learners, None]:
+            members, logs_law = learners
             online, offline = self._training_rows(experience, fresh, key=key)
             gradient = jax.vmap(jax.grad(self.loss), (0, None, None, 0, 0))(
                 members.model, state.scales, experience, online, offline
             )
-            return members.step(gradient, self._optimizer), None
+            of_logs = jax.grad(self.surprise)(logs_law.model, state.scales, experience, offline.ravel())
+            return Learners(members.step(gradient, self._optimizer), logs_law.step(of_logs, self._optimizer)), None
 
         def out_of_fold(values: Float[Array, "folds n"]) -> Float[Array, " n"]:
             return jnp.take_along_axis(values, fresh.fold[None, :], axis=0)[0]
@@ -311,33 +322,41 @@ class DynamicsRatio:
             in_fold = fresh.is_known[None, :] & _is_of_fold(fresh.fold)
             return jax.vmap(mean_of_known, (None, 0))(held_out, in_fold)
 
+        def densities(law: OutcomeLaw) -> Float[Array, " n"]:
+            return jax.vmap(law.log_density)(fresh.inputs, fresh.outcomes)
+
         def stretch(
-            carry: tuple[Optimized[Member], Kept], keys: Key[Array, " steps"]
-        ) -> tuple[tuple[Optimized[Member], Kept], Float[Array, ""]]:
-            members, kept = carry
-            members, _ = jax.lax.scan(step, members, keys)
-            laws = members.model.law
-            held_out = out_of_fold(jax.vmap(lambda law: jax.vmap(law.log_density)(fresh.inputs, fresh.outcomes))(laws))
-            curve = fold_means(held_out)
-            is_better = (curve > kept.curve)[::-1]  # as the other member's rows tell
-            count = jax.tree.leaves(members.opt_state)[0]
+            carry: tuple[Learners, Kept], keys: Key[Array, " steps"]
+        ) -> tuple[tuple[Learners, Kept], Float[Array, ""]]:
+            learners, kept = carry
+            learners, _ = jax.lax.scan(step, learners, keys)
+            laws = learners.members.model.law
+            held_out = jnp.stack([out_of_fold(jax.vmap(densities)(laws)), densities(learners.logs_law.model)])
+            curve = jax.vmap(fold_means)(held_out)
+            is_better = (curve > kept.curve)[:, ::-1]  # as the other fold tells
+            count = jax.tree.leaves(learners.members.opt_state)[0]
 
             def choose(new: Array, old: Array) -> Array:
-                return jnp.where(is_better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+                return jnp.where(is_better[TODAY].reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
             kept = Kept(
                 jax.tree.map(choose, laws, kept.laws),
-                jnp.where(is_better[fresh.fold], held_out, kept.held_out),
+                jnp.where(is_better[:, fresh.fold], held_out, kept.held_out),
                 jnp.maximum(curve, kept.curve),
                 jnp.where(is_better, count.astype(jnp.float32), kept.num_updates),
             )
-            return (members, kept), mean_of_known(held_out, fresh.is_known)
+            return (learners, kept), mean_of_known(held_out[TODAY], fresh.is_known)
 
-        members = Optimized.create(Member(laws, presence), self._optimizer)
-        kept = Kept(laws, start, fold_means(start), jnp.zeros(NUM_FOLDS))
+        learners = Learners(
+            Optimized.create(Member(laws, presence), self._optimizer),
+            Optimized.create(state.logs_law, self._optimizer),
+        )
+        curve = jnp.stack([fold_means(start)] * len(LAWS))
+        kept = Kept(laws, jnp.stack([start] * len(LAWS)), curve, jnp.zeros_like(curve))
         keys = _in_stretches(train_key, self.num_updates, self.check_every)
-        (members, kept), curve = jax.lax.scan(stretch, (members, kept), keys)
-        presence = jax.vmap(lambda network: jax.vmap(network)(fresh.inputs)[:, 0])(members.model.presence)
+        (learners, kept), curve = jax.lax.scan(stretch, (learners, kept), keys)
+        presence = learners.members.model.presence
+        presence = jax.vmap(lambda network: jax.vmap(network)(fresh.inputs)[:, 0])(presence)
         return Tuned(kept, out_of_fold(presence), curve)
 
     def loss(
@@ -349,11 +368,19 @@ class DynamicsRatio:
         offline: Int[Array, " offline"],
     ) -> Float[Array, ""]:
         """Negative log likelihood of online rows, and the classifier's loss on their first half and offline rows."""
-        inputs, outcomes, is_known = _standardised(scales, experience[online], experience.spec)
-        logged, _, _ = _standardised(scales, experience[offline], experience.spec)
-        surprise = -mean_of_known(jax.vmap(member.law.log_density)(inputs, outcomes), is_known)
-        logits = jax.vmap(member.presence)(jnp.concatenate([logged, inputs[: online.shape[0] // 2]]))[:, 0]
-        return surprise + classification_loss(logits[: offline.shape[0]], logits[offline.shape[0] :])
+        rows = jnp.concatenate([offline, online[: online.shape[0] // 2]])
+        inputs, _, _ = _standardised(scales, experience[rows], experience.spec)
+        logits = jax.vmap(member.presence)(inputs)[:, 0]
+        return self.surprise(member.law, scales, experience, online) + classification_loss(
+            logits[: offline.shape[0]], logits[offline.shape[0] :]
+        )
+
+    def surprise(
+        self, law: OutcomeLaw, scales: DynamicsScales, experience: Experience, rows: Int[Array, " n"]
+    ) -> Float[Array, ""]:
+        """Negative log likelihood per row, of those whose s' is known."""
+        inputs, outcomes, is_known = _standardised(scales, experience[rows], experience.spec)
+        return -mean_of_known(jax.vmap(law.log_density)(inputs, outcomes), is_known)
 
     def _training_rows(
         self, experience: Experience, fresh: Fresh, *, key: PRNGKeyArray
