@@ -24,6 +24,7 @@ from marline.samplers import (
     SAMPLERS,
     BalancedReplay,
     ClassifierRatio,
+    DynamicsRatio,
     EmbeddingDistance,
     Sampler,
     Shuffled,
@@ -71,6 +72,9 @@ INNER: dict[str, Sampler[Any]] = {
     "balanced": BalancedReplay(hidden=(4,), ratio_batch_size=8, batch_size=16),
     "classifier-ratio": ClassifierRatio(
         num_candidates=32, batch_size=16, num_updates=3, hidden=(4,), classifier_batch_size=8
+    ),
+    "dynamics-ratio": DynamicsRatio(
+        batch_size=16, hidden=(4,), law_batch_size=8, offline_updates=4, num_updates=4, check_every=2, confidence=0.0
     ),
     "of highest value": OfHighestValue(),
 }

@@ -34,7 +34,6 @@ from marline.policy import NumpyPolicy
 from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
-from marline.runs.history import Record
 from marline.runs.integrity import require_belonging
 from marline.runs.layout import RunDirectory, require_run
 from marline.runs.ledger import Event

@@ -59,6 +59,7 @@ SAMPLER_LINES = {
     "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
+    "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
     "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
     "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
     "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",

@@ -21,7 +21,7 @@ from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError
 from marline.migrations import BUNDLE
 from marline.runs.events import Created, Ingested, Trained, Tuned
-from marline.runs.history import OFFLINE, History, identity, list_sha256
+from marline.runs.history import History, identity, list_sha256
 from marline.runs.layout import (
     LEARNERS,
     LOGS,
@@ -154,7 +154,6 @@ def _identities(folder: Path, events: Sequence[Event]) -> dict[Path, str]:
     """What the ledger knows of the checkpoints; of two events the later counts."""
     found: dict[Path, str] = {}
     for history in histories(folder):
-        is_offline = history.folder.name == OFFLINE
         for event in events:
             content = event.content
             kind = Trained if history.sampler is None else Tuned

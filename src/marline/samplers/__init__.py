@@ -7,6 +7,7 @@ from typing import Any
 from marline.samplers.balanced import BalancedReplay
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
 from marline.samplers.online_matched import OnlineMatched
@@ -33,6 +34,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "online-matched": OnlineMatched(),
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
+    "dynamics-ratio": DynamicsRatio(),
     "two-sided": TwoSided(),
     "return-weighted": ReturnWeighted(),
     "fresh-share": FreshShare(0.25),
@@ -44,6 +46,7 @@ __all__ = [
     "SAMPLERS",
     "BalancedReplay",
     "ClassifierRatio",
+    "DynamicsRatio",
     "EmbeddingDistance",
     "FreshShare",
     "Frozen",

@@ -27,7 +27,6 @@ from marline.runs.driver import (
     of_seed,
     place_data,
 )
-from marline.runs.history import Record
 from marline.runs.layout import RunDirectory, checkpoint_steps
 from marline.runs.records import Record
 from marline.runs.replay import is_same, train_again, tune_again
