@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.inputs.arguments import checked
+from marline.nn.batched_cond import batched_cond
 from marline.nn.cvae import one_hot_action
 from marline.nn.dynamics import DynamicsScales
 from marline.nn.mlp import MLP
