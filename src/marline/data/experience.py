@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from marline.errors import DataError
@@ -92,18 +93,26 @@ class Experience(eqx.Module):
 
     def merge(self, logs: Transition, number: int) -> Experience:
         """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows."""
-        packed = jnp.asarray(pack(logs, self.spec))
-        if packed.shape[0] > self.max_online:
+        packed = pack(logs, self.spec)
+        self.require_room(packed.shape[0], number, size=int(self.size))
+        return self.append(packed, number)
+
+    def require_room(self, num_rows: int, number: int, *, size: int) -> None:
+        """Raise `DataError` if the rows of deployment `number` are more than was planned; `size` rows are there."""
+        if num_rows > self.max_online:
             raise DataError(
-                f"the logs of deployment {number} hold {packed.shape[0]} rows, but the campaign planned "
+                f"the logs of deployment {number} hold {num_rows} rows, but the campaign planned "
                 f"{self.max_online} per deployment; cut them, or plan more with rows_per_deployment"
             )
-        room = self.capacity - int(self.size)
-        if packed.shape[0] > room:
+        if num_rows > self.capacity - size:
             raise DataError(
-                f"the logs of deployment {number} hold {packed.shape[0]} rows, but there is room for {room} more; "
-                "plan more deployments when the campaign starts"
+                f"the logs of deployment {number} hold {num_rows} rows, but there is room for {self.capacity - size} "
+                "more; plan more deployments when the campaign starts"
             )
+
+    def append(self, packed: ArrayLike, number: int | Int[Array, ""]) -> Experience:
+        """`merge` of packed rows for which there is room."""
+        packed = jnp.asarray(packed)
         start = self.size - self.num_offline
         labels = jnp.full(packed.shape[0], number, jnp.int32)
         return dataclasses.replace(
