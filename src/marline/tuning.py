@@ -187,22 +187,28 @@ def run(
     *,
     num_updates: int,
     deployments: Iterable[int],
+    frozen: Collection[LearnerID] = (),
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
     Args:
         team: trained offline and equipped with the sampler.
-        deploy: policies in, logs out; a simulator, or a fleet and some days.
+        deploy: policies in, logs out; a simulator, or a fleet and some days. Learners without logs sit the deployment
+            out: they keep policy and rows, and nothing is measured of them.
         algorithm: what learns; for all agents, or by agent.
         sampler: what chooses the rows of each update.
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
+        frozen: see `tune_on`.
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
-        result = tune_on(merge(team, logs, number, algorithm), number, algorithm, sampler, num_updates=num_updates)
-        team = result.team
-        yield result
+        team = merge(team, logs, number, algorithm)
+        everyone = logs.keys() >= team.keys()  # who need not be taken apart
+        there = team if everyone else {learner: state for learner, state in team.items() if learner in logs}
+        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
+        team = result.team if everyone else {**team, **result.team}
+        yield result._replace(team=team)
 
 
 def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
@@ -222,16 +228,18 @@ def policies(team: Team, algorithm: Algorithms) -> Mapping[LearnerID, Policy]:
 
 
 def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
-    """B^k = B^(k-1) u D^k for every learner."""
+    """B^k = B^(k-1) u D^k for every learner that has logs."""
     team = together(team, _kinds(algorithm))
-    rows = {learner: _rows(logs[learner], algorithm_of(algorithm, learner[1])) for learner in team}
-    lengths = {learner: len(transition.reward) for learner, transition in rows.items()}
-    if not isinstance(team, Stack) or any(
-        len({lengths[learner] for learner in group.learners}) > 1 for group in team.groups
+    rows = {who: _rows(logs[who], algorithm_of(algorithm, who[1])) for who in team if who in logs}
+    lengths = {who: len(transition.reward) for who, transition in rows.items()}
+    if (
+        len(rows) < len(team)
+        or not isinstance(team, Stack)
+        or any(len({lengths[who] for who in group.learners}) > 1 for group in team.groups)
     ):
         merged = {
-            learner: state._replace(experience=state.experience.merge(rows[learner], number))
-            for learner, state in team.items()
+            who: state._replace(experience=state.experience.merge(rows[who], number)) if who in rows else state
+            for who, state in team.items()
         }
         return together(merged, _kinds(algorithm))
     experiences = team.beside(rearranged(lambda state: state.experience, team))
@@ -239,9 +247,9 @@ def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     packed = {}
     for group in experiences.groups:
         outline = group.stacked.outline
-        for learner in group.learners:
-            outline.require_room(lengths[learner], number, size=int(sizes[learner]))
-            packed[learner] = pack(rows[learner], outline.spec)
+        for who in group.learners:
+            outline.require_room(lengths[who], number, size=int(sizes[who]))
+            packed[who] = pack(rows[who], outline.spec)
     appended = map_learners(_append, experiences, packed, dict.fromkeys(team, np.int32(number)), static={}, tables=True)
     return rearranged(
         lambda state, new: state._replace(experience=eqx.tree_at(_changed, state.experience, new)), team, appended
@@ -258,14 +266,24 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
-def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
-    """Adapt the sampler to the rows just merged, then tune every learner on B^k.
+def tune_on(
+    team: Team,
+    number: int,
+    algorithm: Algorithms,
+    sampler: Sampler[Any],
+    *,
+    num_updates: int,
+    frozen: Collection[LearnerID] = (),
+) -> Deployment:
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k that is not frozen.
 
-    A learner that diverges stays as it was, with the memory of its sampler adapted; the others go on.
+    The memory of a sampler follows the rows, whether its learner learns from them or not. A learner that diverges
+    stays as it was, with the memory of its sampler adapted; the others go on.
     """
-    team, adapted = adapt(team, number, algorithm, sampler)
-    team, metrics, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number))
-    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team}, diverged)
+    team, metrics = adapt(team, number, algorithm, sampler)
+    team, measured, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number), still=frozen)
+    metrics |= {learner: metrics[learner] | its for learner, its in measured.items()}
+    return Deployment(number, team, metrics, diverged)
 
 
 def _tune(

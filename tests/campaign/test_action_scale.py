@@ -14,8 +14,9 @@ import pytest
 from field import act
 
 from marline.algorithms import TD3BC
-from marline.campaign.campaign import Campaign, simulate
+from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
+from marline.campaign.robots import simulate
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset, from_arrays

@@ -17,10 +17,11 @@ from marline.configuration.run_config import RunConfig
 from marline.configuration.selection import select_samplers
 from marline.errors import ConfigError, CorruptionError
 from marline.runs.creation import plan_run, start_run
-from marline.runs.driver import evaluation_key, place_data
+from marline.runs.driver import place_data
 from marline.runs.integrity import require_measured
 from marline.runs.offline_logs import prepare_data
 from marline.runs.verify import verify
+from marline.runs.world_keys import evaluation_key
 from marline.study import execution as study
 from marline.study.engine import make_engine
 from marline.study.study import Study

@@ -3,62 +3,50 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import itertools
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 from marline import tuning
-from marline.campaign.off_policy_evaluation import Foresight, foresee
-from marline.campaign.policies_at_rows import look
-from marline.campaign.read_logs import Received, read_logs
-from marline.campaign.reconcile import due_events, team_returns, tuned_body
-from marline.campaign.require_logs import Ingested, describe, require_fitting, require_stamps
+from marline.campaign import foresight, notebook, reconcile
+from marline.campaign.ingest import Intake
+from marline.campaign.off_policy_evaluation import Foresight
+from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs
+from marline.campaign.require_logs import Awaited, Ingested, require_budget, require_everyone, require_fitting
+from marline.campaign.robots import Robots, logs_from, robots_of
+from marline.campaign.rollback import rolled_back, with_learners_of
 from marline.campaign.timeline import timeline
 from marline.configuration.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
 from marline.configuration.run_config import RunConfig
-from marline.data import dataset
-from marline.data.channels import Channels
 from marline.data.check import check
-from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest, tree_sha256
-from marline.data.dataset import Dataset, from_arrays
-from marline.data.layout import logs_of
-from marline.data.manifest import FileRecord, require_file_name
-from marline.data.team import on_task_scale, require_agents, require_sizes
-from marline.display.notebook import html_table
+from marline.data.checkpoints import NOT_IDENTICAL, other_versions, read_manifest
+from marline.data.dataset import Dataset
+from marline.data.manifest import require_file_name
 from marline.display.shell import command
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require, require_name
-from marline.inputs.arguments import checked_arguments, fit
+from marline.inputs.arguments import checked_arguments
 from marline.policy import NumpyPolicy
-from marline.rollouts.collection import collect
 from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
-from marline.runs.driver import OFFLINE_CHECKPOINT, memory_template, world_key
+from marline.runs.driver import Driver, of_seed, place_data
 from marline.runs.history import History, Record
 from marline.runs.integrity import require_belonging
-from marline.runs.layout import require_run
-from marline.runs.ledger import Event, Ledger, told
+from marline.runs.layout import BUNDLES, LOGS, RunDirectory, require_run
+from marline.runs.ledger import Event, Ledger
 from marline.runs.lineage import exported_policies, lineage
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.policies import read_policies
+from marline.runs.replay import is_same, train_again, tune_again
 from marline.samplers import Sampler
 from marline.tuning import Team
 from marline.types import AgentID, Policy
 
 if TYPE_CHECKING:
     from marline.runs.export import Exported
-
-X = TypeVar("X")
-Arrays = Mapping[str, Any]
-Logs = Mapping[AgentID, Dataset | Arrays]
-Robots = Callable[[Mapping[AgentID, NumpyPolicy]], Logs]
 
 
 class Campaign:
@@ -79,20 +67,15 @@ class Campaign:
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
         self.folder, self.config = folder, config
         self.agents = tuple(data)
-        ((self.sampler_name, self.sampler),) = config.samplers.items()
-        (self.seed,) = config.seeds
+        (self.sampler_name,), (self.seed,) = config.samplers, config.seeds
         self.ledger = Ledger(folder)
-        self._offline = History(folder / f"seed-{self.seed}" / "offline")
-        self._history = History(folder / f"seed-{self.seed}" / self.sampler_name)
+        self._run = RunDirectory(folder)
+        self._offline = History(self._run.team(self.seed))
+        self._history = History(self._run.team(self.seed, self.sampler_name))
         self._specs = {agent: log.spec for agent, log in data.items()}
         self.channels = {agent: log.channels for agent, log in data.items()}
-        self._untrained = tuning.init_team(
-            data,
-            config.algorithm,
-            seeds=config.seeds,
-            num_deployments=config.deployments,
-            rows_per_deployment=config.rows_per_deployment,
-        )
+        self._awaited = Awaited(self._specs, self.channels, config.rows_per_deployment, config.deployments)
+        self._driver = Driver(self._run, config, place_data(config, dict(data)), config.seeds)
         self._team: Team | None = None
         self._number = 0
         self._is_writing = False
@@ -155,7 +138,7 @@ class Campaign:
             require_file_name(agent, "agent", DataError)
         sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
         folder = Path(folder)
-        if not (folder / "run.json").exists():
+        if not RunDirectory(folder).configuration.exists():
             require_room(folder, config, sizes)
         start_run(folder, config)
         with writing(folder):
@@ -204,7 +187,7 @@ class Campaign:
     @property
     def offline_rows(self) -> dict[AgentID, int]:
         """Rows of each agent's offline logs."""
-        return {agent: self._untrained[self.seed, agent].experience.num_offline for agent in self.agents}
+        return {agent: its.num_offline for agent, its in self._driver.experiences.items()}
 
     @property
     def versions(self) -> str:
@@ -244,36 +227,14 @@ class Campaign:
         with self._writing():
             if self._team is not None:
                 return
-            updates, team = self.config.offline_updates, self._untrained
-            saved = max(self._offline.intact_steps(), default=0)
-            if saved:
-                team = self._seeded(self._offline.restore(saved, self._members(team)))
-            stopped = self._offline.stopped_at(saved) if saved else {}
-            step = tuning.Trained(saved, team, {}, {})
-            training = tuning.pretrain(
-                team,
-                self.config.algorithm,
-                num_updates=updates,
-                first_update=saved,
-                chunk=self.config.updates,
-                stopped=[(self.seed, agent) for agent in stopped],
-            )
-            try:
-                for step in training:
-                    stopped = {**stopped, **self._kept(0, step.diverged)}
+            with self._driver.offline(ledger=self._ledger(0)) as training:
+                for updates in training:
                     if progress is not None:
-                        progress(step.updates)
-                    if step.updates - saved >= OFFLINE_CHECKPOINT and step.updates < updates:
-                        saved = step.updates
-                        self._offline.save(saved, self._members(step.team), [], stopped, ledger=self._ledger(0))
-            except (KeyboardInterrupt, SystemExit):
-                if saved < step.updates < updates:
-                    stopped = {**stopped, **self._kept(0, step.diverged)}  # the signal may have come just before
-                    self._offline.save(step.updates, self._members(step.team), [], stopped, ledger=self._ledger(0))
-                raise
+                        progress(updates)
+            stopped = training.stopped[self.seed]
             record: Record = {"deployment": 0, "agents": {}, **({"diverged": stopped} if stopped else {})}
-            self._offline.save(updates, self._members(step.team), [record], ledger=self._ledger(0))
-            self._team = tuning.init_samplers(step.team, self.sampler)
+            training.finish({self.seed: [record]})
+            self._team = self._driver.begin(self.sampler_name, training.team)
         self._warn_of_divergence(0)
 
     @checked_arguments
@@ -283,17 +244,11 @@ class Campaign:
         In place of robots stands a task, in which as many rows are logged as were planned. Policies act, and arrays
         come back, on the scale of the offline logs.
         """
-        self._require_budget()
+        require_budget(self._number + 1, self._awaited)
         self._require_learned(self.agents)
         if isinstance(robots, Task):
-            robots = self._simulated(robots)
-        given: Logs = fit(robots(self.policies), Logs, "what the robots returned")
-        # in memory of their own, for robots may log the next deployment into the same arrays
-        returned = {agent: _copied(log) for agent, log in self._as_datasets(given).items()}
-        require_fitting(returned, self._specs, self.channels, self.config.rows_per_deployment)
-        self._require_everyone(returned)
-        check(returned)
-        return returned
+            robots = robots_of(robots, self._policies(), self._awaited, self._number + 1, seed=self.seed)
+        return logs_from(robots, self.policies, self._awaited)
 
     @checked_arguments
     def export(
@@ -324,7 +279,7 @@ class Campaign:
             tuned_on=tuned_on,
             logs_of=number + 1,
             provenance={"task": self.config.task, "seed": self.seed, "sampler": self.sampler_name},
-            out=home / "bundles" if out is None else Path(out),
+            out=home / BUNDLES if out is None else Path(out),
         )
         body: dict[str, Any] = {
             "policies": {agent: bundle.policy_sha256 for agent, bundle in exported.bundles.items()},
@@ -358,9 +313,7 @@ class Campaign:
                 "now is exported without --deployment",
             )
             return deployment, self._policies(), past[-1]
-        sizes = dataset.outline(self.folder / "data")
-        home = self.folder / f"seed-{self.seed}"
-        _, _, policies = read_policies(home, self.config, sizes, self.sampler_name, deployment)
+        _, _, policies = read_policies(self._run, self.config, self.seed, self.sampler_name, deployment)
         return deployment, policies, past[deployment]
 
     def foresee(self) -> dict[AgentID, Foresight]:
@@ -368,20 +321,15 @@ class Campaign:
 
         Returns:
             By agent, of those that logged in the last deployment; nothing before the first one. Mind
-            `foresight.LIMITS`: logs cannot tell how the others will act.
+            `off_policy_evaluation.LIMITS`: logs cannot tell how the others will act.
         """
         team, number = self._trained(), self._number
         logs = self._history.load_logs(number) if number else None
         if logs is None:
             return {}
-        deployed = self._members(tuning.policies(self._with_learners_after(number - 1), self.config.algorithm))
-        found = {}
-        for agent, log in logs.items():
-            algorithm = tuning.algorithm_of(self.config.algorithm, agent)
-            experience = team[self.seed, agent].experience
-            policies = deployed[agent], algorithm.policy(team[self.seed, agent].learner)
-            steps, seen = look(policies, experience, log, seed=self.seed)
-            found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=self.seed)
+        deployed = with_learners_of(self._driver, self.sampler_name, team, number - 1, self.agents)
+        deployed = self._rolled_back(deployed, number - 1)
+        found = foresight.foresights(team, deployed, logs, self.config.algorithm, seed=self.seed)
         body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
         with self._writing():
             if body not in [event.body for event in self._events_of("foreseen", number + 1)]:
@@ -403,7 +351,7 @@ class Campaign:
         The same logs again change nothing. Logs of some agents wait for those of the others.
 
         Args:
-            logs: a path that `receiving.read_logs` reads, or arrays by agent, on the scale of the offline logs; None
+            logs: a path that `read_logs.read_logs` reads, or arrays by agent, on the scale of the offline logs; None
                 with `allow_missing` goes on with those that wait.
             allow_missing: do without the agents whose logs are not there: they keep policy and data as they are.
             unstamped: take logs from files that do not tell which policy acted.
@@ -421,12 +369,12 @@ class Campaign:
             )
             received = Received({}, {}, (), "")
         elif isinstance(logs, Mapping):
-            received = Received(self._as_datasets(logs), {}, (), "arrays")
+            received = Received(as_datasets(logs, self.channels), {}, (), "arrays")
             unstamped = True
         else:
             received = read_logs(logs, self._specs, channels=self.channels, clip_actions=clip_actions)
         with self._writing():
-            return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
+            return self._intake().take(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
 
     @checked_arguments
     def tune(
@@ -447,41 +395,44 @@ class Campaign:
         """
         self._require_agents([*agents, *freeze])
         with self._writing():
-            self._require_budget()
-            team, number = self._trained(), self._number + 1
+            number = self._number + 1
+            require_budget(number, self._awaited)
+            team = self._trained()
             saved = self._history.load_logs(number)
             if saved is None and logs is not None:
-                received = Received(self._as_datasets(logs), {}, (), "arrays")
-                require_fitting(received.logs, self._specs, self.channels, self.config.rows_per_deployment)
-                self._require_everyone(received.logs)
-                self._ingest(received, allow_missing=False, unstamped=True, replace=True)
+                received = Received(as_datasets(logs, self.channels), {}, (), "arrays")
+                require_fitting(received.logs, self._awaited)
+                require_everyone(received.logs, self._awaited)
+                self._intake().take(received, allow_missing=False, unstamped=True, replace=True)
                 saved = self._history.load_logs(number)
             if saved is None:
                 bring = command("ingest", self.folder, "LOGS")
                 raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
-            frozen = {agent for agent in self.agents if agent in freeze or (agents and agent not in agents)}
+            frozen = [agent for agent in self.agents if agent in freeze or (agents and agent not in agents)]
             before = self._events_of("tuned", number)
             if before:  # its checkpoint was lost, and is made again
-                frozen = set(before[-1].body["frozen"])
-            team, metrics, diverged = self._tune_on(team, saved, number, frozen)
+                frozen = list(before[-1].body["frozen"])
+            deploy = lambda *_: {(self.seed, agent): log for agent, log in saved.items()}  # noqa: E731
+            (tuned,) = self._driver.tune(self.sampler_name, team, deploy, [number], frozen=self._learners(frozen))
+            stopped = tuned.stopped[self.seed]
             # these logs show how the team before this tuning did
-            returns = team_returns(saved)
+            returns = reconcile.team_returns(saved)
             records = self._records()
             records[-1] |= {"return": float(returns.mean()), "returns": returns.tolist()}
             waived = [agent for agent in self.agents if agent not in saved]
-            record: Record = {"deployment": number, "agents": metrics}
+            record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, self.seed)}
             record |= {"frozen": sorted(frozen)} if frozen else {}
             record |= {"waived": waived} if waived else {}
-            record |= {"diverged": self._kept(number, diverged)} if diverged else {}
-            members = self._members(team)
-            self._history.save_policies(number, self._members(tuning.policies(team, self.config.algorithm)))
-            self._history.save_learners(number, {agent: state.learner for agent, state in members.items()})
-            self._history.save(number, members, [*records, record], ledger=self._ledger(number))
+            record |= {"diverged": stopped} if stopped else {}
+            written = {self.seed: [*records, record]}
+            ledger = self._ledger(number)
+            self._driver.publish(self.sampler_name, number, tuned.team, written, learners=True, ledger=ledger)
             if before:
-                self._enter_again(number, before[-1])
-            for event in self._events_of("rolled-back", number):  # decided before its checkpoint was lost
-                team = self._gone_back(team, event.body)
-            self._team, self._number = team, number
+                again = reconcile.tuned_again(self._history, self._offline, number, before[-1])
+                if again is not None:
+                    self.ledger.append("tuned", number, again)
+            # decided before its checkpoint was lost
+            self._team, self._number = self._rolled_back(tuned.team, number), number
         self._warn_of_divergence(number)
         return record
 
@@ -510,7 +461,7 @@ class Campaign:
             )
             chosen = [agent for agent in self.agents if not agents or agent in agents]
             event = self.ledger.append("rolled-back", self._number, {"to": to, "agents": chosen})
-            self._team = self._gone_back(self._trained(), event.body)
+            self._team = with_learners_of(self._driver, self.sampler_name, self._trained(), to, chosen)
         return event
 
     def replay(self) -> dict[AgentID, bool]:
@@ -519,165 +470,36 @@ class Campaign:
         Compared are the learners of the checkpoint, which the policies to deploy are taken from, and the learners and
         policies that were published beside it.
         """
-        number = self._number
+        number, driver = self._number, self._driver
         self._trained()
         if number == 0:
-            chunk, updates = self.config.updates, self.config.offline_updates
-            last = self._untrained
-            for step in tuning.pretrain(last, self.config.algorithm, num_updates=updates, chunk=chunk):
-                last = step.team
-            again, checkpoint = self._members(last), self._offline.checkpoint(updates)
-        else:
-            logs = self._history.load_logs(number)
-            assert logs is not None  # or it could not have been opened
-            frozen = self._records()[-1].get("frozen", ())
-            team, *_ = self._tune_on(self._team_after(number - 1), logs, number, frozen)
-            again, checkpoint = self._members(team), self._history.checkpoint(number)
-        expected = {(checkpoint, agent): (f"{agent}/learner", state.learner) for agent, state in again.items()}
-        if number:
-            home = self._history.deployment(number)
-            policies = self._members(tuning.policies(self._seeded(again), self.config.algorithm))
-            expected |= {(home / "learners", agent): (agent, state.learner) for agent, state in again.items()}
-            expected |= {(home / "policies", agent): (agent, policy) for agent, policy in policies.items()}
-        files = {folder: _files(folder) for folder, _ in expected}
-        same = dict.fromkeys(self.agents, True)
-        for (folder, agent), (name, tree) in expected.items():
-            same[agent] &= tree_sha256(tree) == files[folder][f"{name}.safetensors"]["sha256"]
-        return same
+            updates = self.config.offline_updates
+            return is_same(driver, self.seed, None, updates, train_again(driver, updates))
+        frozen = self._learners(self._records()[-1].get("frozen", ()))
+        again = tune_again(driver, self.sampler_name, number, self._team_after(number - 1), frozen=frozen)
+        return is_same(driver, self.seed, self.sampler_name, number, again)
 
     def report(self) -> Path:
         """Write `report.html` into the run directory."""
         from marline.report import write_report
 
-        events = timeline(self.ledger.events())
-        return write_report([self.folder], self.folder / "report.html", {self.folder: events})
+        return write_report([self.folder], self._run.report, {self.folder: timeline(self.ledger.events())})
 
     def __repr__(self) -> str:
         return f"<Campaign of {', '.join(self.agents)} in {self.folder}, tuned on {self.number} deployments>"
 
     def _repr_html_(self) -> str:
         """For notebooks: where every agent stands, and how each deployment went."""
-        tuned_on, returns = self.tuned_on, self.returns
-        agents = [
-            (agent, f"{self.offline_rows[agent]:,}", "offline logs" if not number else f"deployment {number}")
-            for agent, number in tuned_on.items()
-        ]
         title = f"{self.folder}: {self.number} of {self.config.deployments} deployments, {self.sampler_name}"
-        table = html_table(title, ("agent", "offline rows", "policy tuned on"), agents)
-        went = [(str(number), f"{value:.4g}") for number, value in enumerate(returns, start=1)]
-        return table + (html_table("Logged returns", ("deployment", "mean return"), went) if went else "")
+        return notebook.tables(title, self.offline_rows, self.tuned_on, self.returns)
 
-    def _simulated(self, task: Task) -> Robots:
-        require_agents(self.agents, "the task", task.specs)
-        require_sizes(self._specs, "the task", task.specs)
-        team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
-        return lambda _: simulate(task, team, self.channels, number, seed=self.seed, num_rows=num_rows)
-
-    def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
-        number = self._number + 1
-        require_fitting(received.logs, self._specs, self.channels, self.config.rows_per_deployment)
-        known = {agent: dataclasses.replace(log, channels=self.channels[agent]) for agent, log in received.logs.items()}
-        received = dataclasses.replace(received, logs=known)  # some tell less of their columns than is known
-        described = describe(received.logs, received.stamps)
-        waiting = self._waiting(number)
-        known = {agent: its["rows_sha256"] for agent, its in waiting.items()}
-        before = self._find_ingested(described)
-        if before is not None:
-            return before
-        fresh = {agent: its for agent, its in described.items() if known.get(agent) != its["rows_sha256"]}
-        if described and not fresh and not allow_missing:
-            return self._ingested(number, "repeated", waiting, ())
-        self._require_budget()
-        require(
-            self._history.load_logs(number) is None,
-            f"the logs of deployment {number} are in already, and these are others; "
-            f"next: {command('tune', self.folder)}",
-        )
-        require_stamps(received.stamps, self.ledger.events(), number, received.source)
-        plain = [agent for agent in fresh if agent not in received.stamps]
-        require(
-            unstamped or not plain,
-            f"{received.source} does not tell which policy acted for {', '.join(plain)}; log with run_policy.py of the "
-            f"bundle, or, if you are sure that it was the one for deployment {number}, pass --unstamped",
-        )
-        replaced = [agent for agent in fresh if agent in known]
-        require(
-            replace or not replaced,
-            f"other logs of {', '.join(replaced)} for deployment {number} are waiting; pass --replace to take these",
-        )
-        logs = {**self._history.load_waiting(number), **received.logs}
-        logs = {agent: logs[agent] for agent in self.agents if agent in logs}
-        require(bool(logs), f"no logs of deployment {number} are there; bring in those of one agent at least")
-        notes = (*received.notes, *check(logs))
-        entries = {**waiting, **fresh}
-        missing = tuple(agent for agent in self.agents if agent not in logs)
-        provenance = {"deployment": number, "agents": entries}
-        if missing and not allow_missing:
-            self._history.save_waiting(number, logs, provenance)
-            return self._ingested(number, "waiting", entries, (), notes)
-        self._history.save_logs(number, logs, {**provenance, "waived": list(missing)})
-        self._history.drop_waiting(number)
-        return self._ingested(number, "ingested", entries, missing, notes)
-
-    def _find_ingested(self, described: Mapping[AgentID, Mapping[str, Any]]) -> Ingested | None:
-        """The deployment that has exactly these logs already."""
-        for number in range(1, self._number + 2):
-            folder = self._history.deployment(number) / "logs"
-            if described and folder.exists():
-                there = dataset.describe(folder)["provenance"]
-                rows = {agent: its["rows_sha256"] for agent, its in there.get("agents", {}).items()}
-                if all(rows.get(agent) == its["rows_sha256"] for agent, its in described.items()):
-                    return self._ingested(number, "repeated", there["agents"], tuple(there["waived"]))
-        return None
-
-    def _ingested(
-        self,
-        number: int,
-        outcome: str,
-        entries: Mapping[AgentID, Mapping[str, Any]],
-        waived: tuple[AgentID, ...],
-        notes: tuple[str, ...] = (),
-    ) -> Ingested:
-        rows = {agent: entries[agent]["rows"] for agent in self.agents if agent in entries}
-        missing = tuple(agent for agent in self.agents if agent not in rows and agent not in waived)
-        return Ingested(number, outcome, rows, missing, waived, notes)
-
-    def _waiting(self, number: int) -> dict[AgentID, Any]:
-        folder = self._history.waiting(number)
-        return dataset.describe(folder)["provenance"]["agents"] if folder.exists() else {}
-
-    def _tune_on(
-        self, team: Team, logs: Mapping[AgentID, Dataset], number: int, frozen: Collection[AgentID]
-    ) -> tuple[Team, dict[AgentID, Mapping[str, float]], tuning.Diverged]:
-        """The team after deployment `number`, what was measured of each agent that has logs of it, and who diverged."""
-        team = self._merged(team, logs, number)
-        algorithm, sampler = self.config.algorithm, self.sampler
-        still = {(self.seed, agent): team[self.seed, agent] for agent in logs if agent in frozen}
-        moving = {(self.seed, agent): team[self.seed, agent] for agent in logs if agent not in frozen}
-        # the memory of a sampler follows the rows, whether its agent learns from them or not
-        adapted, metrics = tuning.adapt(still, number, algorithm, sampler)
-        result = tuning.tune_on(moving, number, algorithm, sampler, num_updates=self.config.updates)
-        measured = self._members({**metrics, **result.metrics})
-        found: dict[AgentID, Mapping[str, float]] = {agent: measured[agent] for agent in self.agents if agent in logs}
-        return {**team, **adapted, **result.team}, found, result.diverged
-
-    def _kept(self, number: int, diverged: tuning.Diverged) -> dict[AgentID, Record]:
-        """Keep the batches of those who diverged; what to remember of each."""
-        history, home = self._offline, self._offline.folder
-        if number:
-            history, home = self._history, self._history.deployment(number)
-        return {agent: history.save_divergence(home, agent, its) for agent, its in self._members(diverged).items()}
+    def _intake(self) -> Intake:
+        return Intake(self.folder, self._history, self._number + 1, self._awaited, self.ledger.events())
 
     def _warn_of_divergence(self, number: int) -> None:
         for stop in self.diverged:
             if stop.deployment == number:
                 warnings.warn(sentence(stop, self.folder), DivergenceWarning, stacklevel=3)
-
-    def _merged(self, team: Team, logs: Mapping[AgentID, Dataset], number: int) -> Team:
-        """The team with the rows of those agents that have logs of a deployment."""
-        present = {(self.seed, agent): team[self.seed, agent] for agent in logs}
-        rows = {(self.seed, agent): log for agent, log in logs.items()}
-        return {**team, **tuning.merge(present, rows, number, self.config.algorithm)}
 
     def _records(self) -> list[Record]:
         # those of the checkpoint: a crash may have kept them from metrics.jsonl
@@ -686,7 +508,7 @@ class Campaign:
         return self._offline.records() if self._team is None else self._offline.records_at(self.config.offline_updates)
 
     def _resume(self) -> None:
-        self._require_ingested_logs(self.ledger.events())
+        self._require_ingested_logs()
         done = max(self._history.intact_steps(), default=0)
         offline = max(self._offline.intact_steps(), default=-1)
         for history, last in ((self._offline, offline), (self._history, done)):
@@ -703,47 +525,19 @@ class Campaign:
     def _team_after(self, number: int) -> Team:
         """The team as the next deployment finds it: checkpoint, rows, and the rollbacks that were decided since."""
         if number == 0:
-            members = self._offline.load(self.config.offline_updates, self._members(self._untrained))
-            team = tuning.init_samplers(self._seeded(members), self.sampler)
+            team = self._driver.begin(self.sampler_name, self._driver.trained())
         else:
-            team = {
-                learner: state._replace(sampler=memory_template(state.experience, self.sampler))
-                for learner, state in self._untrained.items()
-            }
-            for earlier in range(1, number + 1):
-                logs = self._history.load_logs(earlier)
-                if logs is None:
-                    raise CorruptionError(
-                        f"{self._history.folder} lost the logs of deployment {earlier}; put them back"
-                    )
-                team = self._merged(team, logs, earlier)
-            team = self._seeded(self._history.load(number, self._members(team)))
-        for event in self._events_of("rolled-back", number):
-            team = self._gone_back(team, event.body)
-        return team
+            team = self._driver.team_after(self.sampler_name, number, self._driver.untrained())
+        return self._rolled_back(team, number)
 
-    def _with_learners_after(self, number: int) -> Team:
-        """The team of now with the learners that it went into the deployment after `number` with."""
-        team = self._gone_back(self._trained(), {"to": number, "agents": self.agents})
-        for event in self._events_of("rolled-back", number):
-            team = self._gone_back(team, event.body)
-        return team
+    def _rolled_back(self, team: Team, number: int) -> Team:
+        return rolled_back(self._driver, self.sampler_name, team, number, self.ledger.events())
 
-    def _gone_back(self, team: Team, decided: Mapping[str, Any]) -> Team:
-        to, agents = decided["to"], decided["agents"]
-        templates = {agent: team[self.seed, agent].learner for agent in agents}
-        if to == 0:
-            learners = self._offline.checkpointed_learners(self.config.offline_updates, templates)
-        else:
-            learners = self._history.load_learners(to, templates)
-        back = {(self.seed, agent): team[self.seed, agent]._replace(learner=learners[agent]) for agent in agents}
-        return {**team, **back}
-
-    def _require_ingested_logs(self, events: Sequence[Event]) -> None:
+    def _require_ingested_logs(self) -> None:
         """What the ledger knows to have come back cannot be made again."""
-        for event in events:
-            folder = self._history.deployment(event.deployment) / "logs"
-            if event.kind == "ingested" and not folder.exists():
+        for event in self.ledger.events("ingested"):
+            folder = self._history.deployment(event.deployment) / LOGS
+            if not folder.exists():
                 raise CorruptionError(f"{folder} is missing, and these logs cannot be made again: put them back")
 
     @contextlib.contextmanager
@@ -773,24 +567,16 @@ class Campaign:
                 self._offline.settle(self.config.offline_updates)
         if self._number:
             self._history.settle(self._number)
-        if (self._history.deployment(self._number + 1) / "logs").exists():
+        if (self._history.deployment(self._number + 1) / LOGS).exists():
             self._history.drop_waiting(self._number + 1)
-        for kind, number, body in due_events(
+        for kind, number, body in reconcile.due_events(
             self.folder, self.config.offline_updates, self._offline, self._history, self._number
         ):
             self.ledger.append(kind, number, body)
         self.ledger.anchor(self.ledger.events())
 
     def _ledger(self, number: int) -> dict[str, Any] | None:
-        """The newest event that the checkpoint of a deployment builds on: the same where it is made a second time."""
-        events = list(itertools.takewhile(lambda event: not _is_of(event, number), self.ledger.events()))
-        return {"number": len(events), "told": told(events)} if events else None
-
-    def _enter_again(self, number: int, before: Event) -> None:
-        """A checkpoint that was lost and made again may have come out otherwise, on another machine."""
-        body = tuned_body(self._history, self._offline, self._history.records_at(number), number)
-        if any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity")):
-            self.ledger.append("tuned", number, body)
+        return reconcile.builds_on(self.ledger.events(), number)
 
     def _state(self) -> tuple[object, ...]:
         return len(self.ledger.events()), self._offline.steps(), self._history.steps()
@@ -799,19 +585,13 @@ class Campaign:
         return [event for event in self.ledger.events(kind) if event.deployment == number]
 
     def _policies(self) -> dict[AgentID, Policy]:
-        return self._members(tuning.policies(self._trained(), self.config.algorithm))
+        return of_seed(tuning.policies(self._trained(), self.config.algorithm), self.seed)
 
     def _trained(self) -> Team:
         if self._team is None:
             train = command("train", "--run", self.folder)
             raise ConfigError(f"the team in {self.folder} is not trained yet; call train() first, or: {train}")
         return self._team
-
-    def _require_budget(self) -> None:
-        require(
-            self._number < self.config.deployments,
-            f"all {self.config.deployments} deployments are done; plan more when the campaign is created",
-        )
 
     def _require_learned(self, agents: Collection[AgentID]) -> None:
         """Raise `ConfigError` for who diverged offline before a first checkpoint and was not tuned since."""
@@ -824,63 +604,9 @@ class Campaign:
                 "logs with --allow-missing",
             )
 
-    def _as_datasets(self, logs: Logs) -> dict[AgentID, Dataset]:
-        """What a caller or its robots give as logs: of each agent a Dataset, or arrays by key on the field's scale."""
-        found = {}
-        for agent, log in logs.items():
-            if not isinstance(log, Dataset | Mapping):
-                told = f"{type(log).__name__} {log!r:.60}; give a Dataset, or a dict of arrays"
-                raise DataError(f"{logs_of(agent)} are {told}")
-            known = self.channels.get(agent)
-            found[agent] = log if isinstance(log, Dataset) else from_arrays(agent, log, channels=known)
-        return found
-
     def _require_agents(self, agents: Collection[AgentID]) -> None:
         for agent in agents:
             require_name(agent, self.agents, "agent")
 
-    def _require_everyone(self, logs: Mapping[AgentID, Dataset]) -> None:
-        missing = [agent for agent in self.agents if agent not in logs]
-        if missing:
-            wrong = ", ".join(f"{agent!r} is missing" for agent in missing)
-            raise DataError(f"logs of the wrong agents: {wrong}; the team is {', '.join(self.agents)}")
-
-    def _members(self, team: Mapping[tuning.LearnerID, X]) -> dict[AgentID, X]:
-        return {agent: value for (_, agent), value in team.items()}
-
-    def _seeded(self, members: Mapping[AgentID, X]) -> dict[tuning.LearnerID, X]:
-        return {(self.seed, agent): members[agent] for agent in self.agents}
-
-
-def simulate(
-    task: Task,
-    policies: Mapping[AgentID, Policy],
-    channels: Mapping[AgentID, Channels],
-    number: int,
-    *,
-    seed: int,
-    num_rows: int,
-) -> dict[AgentID, Dataset]:
-    """What deployment `number` of a team brings where a task stands in place of robots: the same each time.
-
-    `channels` are those of the offline logs, on whose scale these are, too: a task that tells another is refused.
-    """
-    key = jax.random.fold_in(world_key(seed, "collection"), number)
-    logs = collect(task, policies, num_rows, key=key, deployment=number)
-    for agent, log in logs.items():
-        on_task_scale(agent, log, channels[agent])
-    return {agent: dataclasses.replace(log, channels=channels[agent]) for agent, log in logs.items()}
-
-
-def _is_of(event: Event, number: int) -> bool:
-    """Whether an event tells that a team was trained offline, or tuned on a deployment."""
-    return (event.kind, event.deployment) == ("tuned" if number else "trained", number)
-
-
-def _files(checkpoint: Path) -> Mapping[str, FileRecord]:
-    return read_manifest(checkpoint)["files"]
-
-
-def _copied(logs: Dataset) -> Dataset:
-    columns = {key: column.copy() for key, column in logs.columns().items()}
-    return dataclasses.replace(logs, **columns)
+    def _learners(self, agents: Iterable[AgentID]) -> list[tuning.LearnerID]:
+        return [(self.seed, agent) for agent in agents]

@@ -29,6 +29,9 @@ from marline.display.shell import command
 from marline.errors import CorruptionError, DataError
 from marline.types import AgentID, Spec
 
+Arrays = Mapping[str, Any]
+Logs = Mapping[AgentID, Dataset | Arrays]
+
 STAMPS = ("agent", "deployment", "policy_sha256")
 CHANNELS = "channels"  # a stamp that is there only where something is known of the columns
 _LARGEST_STAMP, _LARGEST_CHANNELS = 4096, 1 << 22  # bytes; the latter hold names of thousands of columns
@@ -66,6 +69,17 @@ class Received:
     stamps: Mapping[AgentID, Stamp]
     notes: tuple[str, ...]
     source: str
+
+
+def as_datasets(logs: Logs, channels: Mapping[AgentID, Channels]) -> dict[AgentID, Dataset]:
+    """What a caller or its robots give as logs: by agent a Dataset, or arrays on the scale of `channels`."""
+    found = {}
+    for agent, log in logs.items():
+        if not isinstance(log, Dataset | Mapping):
+            told = f"{type(log).__name__} {log!r:.60}; give a Dataset, or a dict of arrays"
+            raise DataError(f"{logs_of(agent)} are {told}")
+        found[agent] = log if isinstance(log, Dataset) else from_arrays(agent, log, channels=channels.get(agent))
+    return found
 
 
 def read_logs(

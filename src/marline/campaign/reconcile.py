@@ -5,6 +5,7 @@ So whatever a crash kept from the ledger is entered by the next command.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
 from marline.runs.history import History, Record, identity, list_sha256
-from marline.runs.layout import configuration_sha256
-from marline.runs.ledger import ANCHORED, REBUILT, Event, Ledger
+from marline.runs.layout import LEARNERS, LOGS, POLICIES, RunDirectory, configuration_sha256
+from marline.runs.ledger import ANCHORED, REBUILT, Event, Ledger, told
 from marline.runs.lineage import lineage
 from marline.types import AgentID
 
@@ -46,9 +47,10 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
     events = Ledger(folder).events()
     records = history.records_at(tuned) if tuned else []
     known = {(event.kind, event.deployment, event.body.get("waiting")) for event in events}
+    run = RunDirectory(folder)
     if ("created", 0, None) not in known:
-        agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(folder / "data").items()}
-        body = {"run.json": configuration_sha256(folder / "run.json"), "data": list_sha256(folder / "data")}
+        agents = {agent: num_rows for agent, (_, num_rows) in dataset.outline(run.data).items()}
+        body = {"run.json": configuration_sha256(run.configuration), "data": list_sha256(run.data)}
         rebuilt = {REBUILT: True} if tuned or offline.steps() else {}
         yield "created", 0, {**body, "rows": agents, ANCHORED: True, **rebuilt}
     trained = offline.checkpoint(offline_updates)
@@ -56,29 +58,29 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
         body = {"updates": offline_updates, "checkpoint": list_sha256(trained), "identity": identity(trained)}
         yield "trained", 0, body | _diverged(offline.records_at(offline_updates)[0])
     for number in range(1, tuned + 2):
-        home, waiting = history.deployment(number), history.waiting(number)
+        logs, waiting = history.deployment(number) / LOGS, history.waiting(number)
         if waiting.exists() and ("waiting", number, list_sha256(waiting)) not in known:
             yield "waiting", number, {"waiting": list_sha256(waiting), "agents": _provenance(waiting).get("agents", {})}
-        if (home / "logs").exists() and ("ingested", number, None) not in known:
-            there = _provenance(home / "logs")
+        if logs.exists() and ("ingested", number, None) not in known:
+            there = _provenance(logs)
             body = {"agents": there.get("agents", {}), "waived": there.get("waived", [])}
-            yield "ingested", number, {"logs": list_sha256(home / "logs"), **body}
-        if (home / "logs").exists() and ("gated", number, None) not in known and number >= 2:
-            gate = _gate(home, records, number, events)
+            yield "ingested", number, {"logs": list_sha256(logs), **body}
+        if logs.exists() and ("gated", number, None) not in known and number >= 2:
+            gate = _gate(history, records, number, events)
             if gate is not None:
                 yield "gated", number, gate
         if number <= tuned and ("tuned", number, None) not in known:
             yield "tuned", number, tuned_body(history, offline, records, number)
 
 
-def _gate(home: Path, records: Sequence[Record], number: int, events: Sequence[Event]) -> dict[str, Any] | None:
+def _gate(history: History, records: Sequence[Record], number: int, events: Sequence[Event]) -> dict[str, Any] | None:
     """How the deployment went, against the one before it; None where that is not known."""
     before = records[number - 2].get("returns") if len(records) > number - 2 else None
     if before is None:
         return None
-    change = compare_returns(team_returns(dataset.load(home / "logs")).tolist(), before)
+    change = compare_returns(team_returns(dataset.load(history.deployment(number) / LOGS)).tolist(), before)
     # the team that was deployed before: as it came out of the deployment before that, or was rolled back then
-    agents = dataset.outline(home.parent / f"deployment-{number - 1:02d}" / "logs")
+    agents = dataset.outline(history.deployment(number - 1) / LOGS)
     came_from = lineage(agents, records[: number - 1], events)[-1]
     return {**change._asdict(), "regression": change.is_regression, "came_from": came_from}
 
@@ -94,7 +96,7 @@ def tuned_body(history: History, offline: History, records: Sequence[Record], nu
     by_number = {record["deployment"]: record for record in records}
     record, deployed = by_number[number], by_number[number - 1]
     return {
-        **{kind: list_sha256(home / kind) for kind in ("policies", "learners") if (home / kind).exists()},
+        **{kind: list_sha256(home / kind) for kind in (POLICIES, LEARNERS) if (home / kind).exists()},
         **({"identity": identity(checkpoint)} if checkpoint.exists() else {}),
         "frozen": record.get("frozen", []),
         "waived": record.get("waived", []),
@@ -105,6 +107,20 @@ def tuned_body(history: History, offline: History, records: Sequence[Record], nu
             for agent, measured in record["agents"].items()
         },
     }
+
+
+def tuned_again(history: History, offline: History, number: int, before: Event) -> dict[str, Any] | None:
+    """What to enter where a checkpoint that was lost and made again came out otherwise, as on another machine."""
+    body = tuned_body(history, offline, history.records_at(number), number)
+    is_other = any(body.get(kind) != before.body.get(kind) for kind in ("policies", "learners", "identity"))
+    return body if is_other else None
+
+
+def builds_on(events: Sequence[Event], number: int) -> Record | None:
+    """The newest event that the checkpoint of a deployment builds on: the same where it is made a second time."""
+    kind = "tuned" if number else "trained"
+    before = list(itertools.takewhile(lambda event: (event.kind, event.deployment) != (kind, number), events))
+    return {"number": len(before), "told": told(before)} if before else None
 
 
 def _diverged(record: Mapping[str, Any]) -> dict[str, Any]:

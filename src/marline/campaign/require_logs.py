@@ -10,7 +10,7 @@ from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import logs_of
-from marline.errors import DataError
+from marline.errors import DataError, require
 from marline.runs.ledger import Event
 from marline.runs.lineage import exported_policies
 from marline.types import AgentID, Spec
@@ -35,6 +35,38 @@ class Ingested(NamedTuple):
     waiting_for: tuple[AgentID, ...]
     waived: tuple[AgentID, ...]
     notes: tuple[str, ...] = ()
+
+
+class Awaited(NamedTuple):
+    """What is known of the logs of every deployment before they are there.
+
+    Attributes:
+        specs: of the whole team, in its order.
+        channels: names, units and ranges of each agent's columns, as its offline logs have them.
+        rows_per_deployment: the most rows of an agent.
+        deployments: how many there will be at most.
+    """
+
+    specs: Mapping[AgentID, Spec]
+    channels: Mapping[AgentID, Channels]
+    rows_per_deployment: int
+    deployments: int
+
+
+def require_budget(number: int, awaited: Awaited) -> None:
+    """Raise `ConfigError` where deployment `number` is beyond those that were planned."""
+    require(
+        number <= awaited.deployments,
+        f"all {awaited.deployments} deployments are done; plan more when the campaign is created",
+    )
+
+
+def require_everyone(logs: Mapping[AgentID, Dataset], awaited: Awaited) -> None:
+    """Raise `DataError` unless logs are of the whole team."""
+    missing = [agent for agent in awaited.specs if agent not in logs]
+    if missing:
+        wrong = ", ".join(f"{agent!r} is missing" for agent in missing)
+        raise DataError(f"logs of the wrong agents: {wrong}; the team is {', '.join(awaited.specs)}")
 
 
 def require_stamps(stamps: Mapping[AgentID, Stamp], events: Iterable[Event], deployment: int, source: str) -> None:
@@ -76,19 +108,9 @@ def _expected(agent: AgentID, out: Mapping[AgentID, set[str]], deployment: int) 
     return f"deployment {deployment} runs policy {' or '.join(sorted(name[:12] for name in out[agent]))}"
 
 
-def require_fitting(
-    logs: Mapping[AgentID, Dataset],
-    specs: Mapping[AgentID, Spec],
-    channels: Mapping[AgentID, Channels],
-    rows_per_deployment: int,
-) -> None:
-    """Raise `DataError` unless logs are of agents of the team, of their sizes and scale, and within the budget of rows.
-
-    Args:
-        logs: by agent.
-        specs, channels: of the offline logs of the whole team.
-        rows_per_deployment: the most rows of an agent.
-    """
+def require_fitting(logs: Mapping[AgentID, Dataset], awaited: Awaited) -> None:
+    """Raise `DataError` unless logs are of agents of the team, of their sizes and scale, and no longer than planned."""
+    specs, most = awaited.specs, awaited.rows_per_deployment
     strange = [agent for agent in logs if agent not in specs]
     if strange:
         raise DataError(
@@ -99,10 +121,10 @@ def require_fitting(
         where = logs_of(agent, log.source)
         if log.spec != specs[agent]:
             raise DataError(f"{where} have {log.spec}, but its offline logs have {specs[agent]}; log the same columns")
-        channels[agent].require_agreement(where, log.channels)
-        if len(log) > rows_per_deployment:
+        awaited.channels[agent].require_agreement(where, log.channels)
+        if len(log) > most:
             raise DataError(
-                f"{where} hold {len(log)} rows, but the campaign planned at most {rows_per_deployment} per deployment; "
+                f"{where} hold {len(log)} rows, but the campaign planned at most {most} per deployment; "
                 "cut them, for every agent at the same episode"
             )
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from marline.runs.driver import memory_template
 from marline.configuration.run_config import RunConfig
 from marline.data.experience import Experience
 from marline.data.files import require_space
 from marline.data.manifest import LARGEST
 from marline.errors import require
+from marline.runs.driver import memory_template
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Spec
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from marline.runs.integrity import require_belonging
-from marline.runs.history import History, list_sha256
-from marline.runs.layout import decisive_sha256, require_run
-from marline.runs.policies import chosen, read_policies
 from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.hdf5 import read_arrays
 from marline.data.manifest import require_intact
 from marline.errors import require_name
 from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, require_place, write_bundle
+from marline.runs.history import History, list_sha256
+from marline.runs.integrity import require_belonging
+from marline.runs.layout import BUNDLES, POLICIES, RunDirectory, decisive_sha256, require_run
+from marline.runs.policies import chosen, read_policies
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy
 
@@ -96,12 +96,11 @@ def export(
     seed = chosen(seed, config.seeds, "seed")
     if deployment != 0:
         sampler = chosen(sampler, tuple(config.samplers), "sampler")
-    sizes = dataset.outline(folder / "data")
+    run = RunDirectory(folder)
     for agent in agents:
-        require_name(agent, sizes, "agent")
-    sizes = {agent: size for agent, size in sizes.items() if not agents or agent in agents}
-    number, home, policies = read_policies(folder / f"seed-{seed}", config, sizes, sampler, deployment)
-    source = home / "policies" if number else History(home).checkpoint(config.offline_updates)
+        require_name(agent, dataset.outline(run.data), "agent")
+    number, home, policies = read_policies(run, config, seed, sampler, deployment, agents)
+    source = home / POLICIES if number else History(home).checkpoint(config.offline_updates)
     made_from = {
         "run.json": decisive_sha256(path, sampler if number else None),
         "policies": {"folder": str(source.relative_to(folder)), "sha256": list_sha256(source)},
@@ -118,7 +117,7 @@ def export(
             "sampler": sampler if number else None,
             "made_from": made_from,
         },
-        out=home / "bundles" if out is None else out,
+        out=home / BUNDLES if out is None else out,
     )
     exported.write()
     return exported
@@ -145,13 +144,14 @@ def bundle_team(
         provenance: entries of every contract.
         out: what will hold a folder per agent.
     """
-    sizes, channels = dataset.outline(folder / "data"), dataset.channels_of(folder / "data")
+    data = RunDirectory(folder).data
+    sizes, channels = dataset.outline(data), dataset.channels_of(data)
     bundles = {
         agent: make_bundle(
             agent,
             policy,
             sizes[agent][0],
-            _experienced(folder / "data", agent),
+            _experienced(data, agent),
             tuned_on=tuned_on[agent],
             logs_of=logs_of,
             provenance={**provenance, "algorithm": type(algorithm_of(config.algorithm, agent)).__name__},

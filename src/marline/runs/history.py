@@ -29,19 +29,32 @@ from typing import Any
 from jaxtyping import PyTree
 
 from marline.agent import AgentState
-from marline.runs.records import require_records, require_stopped
-from marline.runs.layout import checkpoint_folder, checkpoint_steps, decisive_sha256
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_bytes, read_lines, small_sha256, to_json
+from marline.data.files import atomic_bytes, atomic_json, read_lines, small_sha256, to_json
 from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.layout import (
+    DIVERGED,
+    LEARNERS,
+    LOGS,
+    METRICS,
+    OFFLINE,
+    POLICIES,
+    TRAJECTORIES,
+    WAITING,
+    RunDirectory,
+    checkpoint_folder,
+    checkpoint_steps,
+    decisive_sha256,
+    deployment_folder,
+    deployment_numbers,
+)
+from marline.runs.records import require_records, require_stopped
 from marline.types import AgentID
 
 KEPT_CHECKPOINTS = 2
-OFFLINE = "offline"  # the folder of the history that all others of a seed begin with
-TRAJECTORIES = "trajectories.json"
 Record = dict[str, Any]
 Members = Mapping[AgentID, AgentState]
 
@@ -58,7 +71,7 @@ class History:
 
     def records(self) -> list[Record]:
         """The lines of `metrics.jsonl`; what counts is `records_at`. `CorruptionError` where a line is damaged."""
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         return require_records(path, read_lines(path))
 
     def save(
@@ -96,34 +109,39 @@ class History:
 
     @property
     def place(self) -> str:
-        """Where it lies in the run directory."""
+        """Where it lies in the run directory, as "seed-0/offline"."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def sampler(self) -> str | None:
+        """The sampler that the team is trained by; None is the offline team."""
+        return None if self.folder.name == OFFLINE else self.folder.name
 
     def parts(self, number: int) -> dict[str, str]:
         """Hashes of the lists of what a deployment brought and what came out of it."""
-        homes = {kind: self.deployment(number) / kind for kind in ("logs", "policies", "learners")}
+        homes = {kind: self.deployment(number) / kind for kind in (LOGS, POLICIES, LEARNERS)}
         return {kind: list_sha256(home) for kind, home in homes.items() if home.exists()}
 
     def _made_from(self, step: int) -> Record:
         """What checkpoint `step` builds on: configuration, offline logs, the checkpoint before, all deployments."""
-        run, is_offline = self.folder.parents[1], self.folder.name == OFFLINE
+        run = RunDirectory(self.folder.parents[1])
         made: Record = {"place": self.place}
-        if (run / "run.json").exists():
-            made["run.json"] = decisive_sha256(run / "run.json", None if is_offline else self.folder.name)
-        if (run / "data" / dataset.MANIFEST).exists():
-            made["data"] = list_sha256(run / "data")
+        if run.configuration.exists():
+            made["run.json"] = decisive_sha256(run.configuration, self.sampler)
+        if run.data_list.exists():
+            made["data"] = list_sha256(run.data)
         earlier = [self.checkpoint(other) for other in self.steps() if other < step]
         offline = History(self.folder.parent / OFFLINE)
-        if is_offline:  # which earlier checkpoints there are depends on interruptions
+        if self.sampler is None:  # which earlier checkpoints there are depends on interruptions
             return made
         known: Record = {}
         for checkpoint in [*map(offline.checkpoint, offline.steps()[-1:]), *earlier][-1:]:
             with contextlib.suppress(MarlineError):  # damaged: what comes of it is checked by whoever goes on from it
                 its = checkpoints.read_manifest(checkpoint).get("made_from")
                 known = its.get("deployments", {}) if isinstance(its, dict) else {}
-                made["before"] = {"checkpoint": str(checkpoint.relative_to(run)), "identity": identity(checkpoint)}
-        names = [home.name.removeprefix("deployment-") for home in self.folder.glob("deployment-*")]
-        there = [int(name) for name in names if name.isdecimal() and int(name) <= step]
+                place = str(checkpoint.relative_to(run.folder))
+                made["before"] = {"checkpoint": place, "identity": identity(checkpoint)}
+        there = [number for number in deployment_numbers(self.folder) if number <= step]
         numbers = sorted({*map(int, known), *there})
         made["deployments"] = {str(number): known.get(str(number)) or self.parts(number) for number in numbers}
         return made
@@ -131,10 +149,12 @@ class History:
     def published(self) -> list[Path]:
         """Folders and files that were published by a rename each, those of a deployment in the order of that."""
         checkpoints = [self.checkpoint(step) for step in self.steps()]
-        kinds = ("logs", "diverged/*", "policies")
-        deployed = [path for kind in kinds for path in sorted(self.folder.glob(f"deployment-*/{kind}"))]
-        deployed += sorted(self.folder.glob("diverged/*"))
-        files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / "metrics.jsonl"]
+        homes = [self.deployment(number) for number in deployment_numbers(self.folder)]
+        deployed = [home / LOGS for home in homes]
+        deployed += [batch for home in homes for batch in sorted((home / DIVERGED).glob("*"))]
+        deployed += [home / POLICIES for home in homes]
+        deployed += sorted((self.folder / DIVERGED).glob("*"))
+        files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / METRICS]
         return [path for path in (*deployed, *files) if path.exists() and not is_scratch(path)]
 
     def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
@@ -180,11 +200,11 @@ class History:
 
     def save_logs(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
         """Publish what the agents logged in a deployment."""
-        dataset.save(self.deployment(number) / "logs", logs, provenance)
+        dataset.save(self.deployment(number) / LOGS, logs, provenance)
 
     def load_logs(self, number: int) -> dict[AgentID, Dataset] | None:
         """What the agents logged in a deployment, if it has happened."""
-        folder = self.deployment(number) / "logs"
+        folder = self.deployment(number) / LOGS
         return dataset.load(folder) if folder.exists() else None
 
     def save_waiting(self, number: int, logs: Mapping[AgentID, Dataset], provenance: Mapping[str, Any]) -> None:
@@ -202,19 +222,19 @@ class History:
 
     def save_policies(self, number: int, policies: Mapping[AgentID, PyTree]) -> None:
         """Publish the policies that came out of a deployment."""
-        checkpoints.save_checkpoint(self.deployment(number) / "policies", policies, {"deployment": number})
+        checkpoints.save_checkpoint(self.deployment(number) / POLICIES, policies, {"deployment": number})
 
     def load_policies(self, number: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
         """The policies that came out of a deployment, given trees of the same shapes."""
-        return checkpoints.load_checkpoint(self.deployment(number) / "policies", templates)[0]
+        return checkpoints.load_checkpoint(self.deployment(number) / POLICIES, templates)[0]
 
     def save_learners(self, number: int, learners: Mapping[AgentID, PyTree]) -> None:
         """Publish the learners that came out of a deployment, to go back to."""
-        checkpoints.save_checkpoint(self.deployment(number) / "learners", learners, {"deployment": number})
+        checkpoints.save_checkpoint(self.deployment(number) / LEARNERS, learners, {"deployment": number})
 
     def load_learners(self, number: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
         """The learners that came out of a deployment, given trees of the same shapes."""
-        return checkpoints.load_checkpoint(self.deployment(number) / "learners", templates)[0]
+        return checkpoints.load_checkpoint(self.deployment(number) / LEARNERS, templates)[0]
 
     def checkpointed_learners(self, step: int, templates: Mapping[AgentID, PyTree]) -> dict[AgentID, PyTree]:
         """The learners of checkpoint `step`, given trees of the same shapes."""
@@ -222,9 +242,13 @@ class History:
         trees, _ = checkpoints.load_checkpoint(self.checkpoint(step), named)
         return {agent: trees[f"{agent}/learner"] for agent in templates}
 
+    def save_trajectories(self, trajectories: Mapping[str, Any]) -> None:
+        """Publish an episode of the team before the first deployment and after the last."""
+        atomic_json(self.folder / TRAJECTORIES, trajectories)
+
     def save_divergence(self, home: Path, agent: AgentID, divergence: Divergence) -> Record:
         """Keep the batch with which an agent diverged, in the folder of its phase; returns what to remember of it."""
-        folder = home / "diverged" / agent
+        folder = home / DIVERGED / agent
         entry = {"update": divergence.update, "reason": divergence.reason, "kept": divergence.kept}
         checkpoints.save_checkpoint(folder, {"batch": dict(divergence.batch)}, {"agent": agent, **entry})
         # from the run directory, which may move
@@ -232,11 +256,11 @@ class History:
 
     def deployment(self, number: int) -> Path:
         """The folder of a deployment."""
-        return self.folder / f"deployment-{number:02d}"
+        return deployment_folder(self.folder, number)
 
     def waiting(self, number: int) -> Path:
         """The folder of the logs that wait."""
-        return self.deployment(number) / "waiting"
+        return self.deployment(number) / WAITING
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a checkpoint."""
@@ -252,7 +276,7 @@ class History:
     def _write_records(self, records: list[Record]) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_bytes(self.folder / "metrics.jsonl", lines.encode())
+        atomic_bytes(self.folder / METRICS, lines.encode())
 
 
 def list_sha256(folder: Path) -> str:

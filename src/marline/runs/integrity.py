@@ -14,14 +14,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.runs.history import OFFLINE, History, identity, list_sha256
-from marline.runs.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
-from marline.runs.layout import configuration_sha256, decisive_sha256, known_places
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
 from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.history import History, identity, list_sha256
+from marline.runs.layout import (
+    LEARNERS,
+    LOGS,
+    METRICS,
+    POLICIES,
+    RunDirectory,
+    configuration_sha256,
+    contracts,
+    decisive_sha256,
+    deployment_folder,
+    deployment_numbers,
+    known_places,
+)
+from marline.runs.ledger import REBUILT, Event, Ledger, require_same_configuration, require_well_formed, told
 
 _UNKNOWN = "{} is not what the ledger knows: it is of another run or was replaced"
 
@@ -42,7 +54,7 @@ def require_belonging(folder: Path) -> None:
     for _ in range(2):  # a second time, because a writer may have gone on between the reading of two parts
         events = Ledger(folder).events()
         require_well_formed(folder, events)
-        require_same_configuration(folder / "run.json", events)
+        require_same_configuration(RunDirectory(folder).configuration, events)
         problems = examine(folder, events).problems
         if not problems:
             return
@@ -63,7 +75,7 @@ def require_measured(folder: Path) -> None:
         for line in lines:
             if sealed.get(line["deployment"], line) != line:
                 raise CorruptionError(
-                    f"{history.folder / 'metrics.jsonl'} says of deployment {line['deployment']} what the last "
+                    f"{history.folder / METRICS} says of deployment {line['deployment']} what the last "
                     "checkpoint does not: it was altered, or is of another team; the next command "
                     "that goes on writes it anew"
                 )
@@ -77,12 +89,12 @@ def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
     for home, wanted in known_folders(folder, events):
         if home not in identities and wanted != _list_sha256(home):
             problems += _if_sound(home, _UNKNOWN.format(home))
-    known = _known_places(folder)
+    known, configuration = _known_places(folder), RunDirectory(folder).configuration
     for history in histories(folder):
         # seeds and samplers only come: what an older configuration leaves out would be missing from every table
         if known is not None and history.place not in known and history.steps():
             problems.append(
-                f"{history.folder} is of a seed or sampler that {folder / 'run.json'} does not name: that was altered, "
+                f"{history.folder} is of a seed or sampler that {configuration} does not name: that was altered, "
                 "or is an older one, or the folder is of another run"
             )
             continue
@@ -111,27 +123,27 @@ def examine(folder: Path, events: Sequence[Event] = ()) -> Found:
 
 def histories(folder: Path) -> list[History]:
     """All teams of a run directory."""
-    homes = [home for home in sorted(folder.glob("seed-*/*")) if home.is_dir() and not is_scratch(home)]
-    return [History(home) for home in homes]
+    homes = RunDirectory(folder).teams()
+    return [History(home) for home in homes if home.is_dir() and not is_scratch(home)]
 
 
 def known_folders(folder: Path, events: Sequence[Event]) -> Iterator[tuple[Path, str]]:
     """Folders whose lists the ledger has the hashes of; of two events the later counts."""
     found: dict[Path, str] = {}
     teams = histories(folder)
-    homes = {home.name: home for team in teams for home in team.folder.glob("deployment-*")}
+    homes = {number: team.deployment(number) for team in teams for number in deployment_numbers(team.folder)}
     for event in events:
-        home = homes.get(f"deployment-{event.deployment:02d}", folder / f"deployment-{event.deployment:02d}")
+        home = homes.get(event.deployment, deployment_folder(folder, event.deployment))
         if event.kind == "created":
-            found[folder / "data"] = event.body["data"]
+            found[RunDirectory(folder).data] = event.body["data"]
         elif event.kind == "trained":
             for team in teams:
-                if team.folder.name == OFFLINE:
+                if team.sampler is None:
                     found[team.checkpoint(event.body["updates"])] = event.body["checkpoint"]
         elif event.kind == "ingested":
-            found[home / "logs"] = event.body["logs"]
+            found[home / LOGS] = event.body["logs"]
         elif event.kind == "tuned":
-            found |= {home / name: event.body[name] for name in ("policies", "learners") if name in event.body}
+            found |= {home / name: event.body[name] for name in (POLICIES, LEARNERS) if name in event.body}
     yield from found.items()
 
 
@@ -140,7 +152,7 @@ def _identities(folder: Path, events: Sequence[Event]) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for history in histories(folder):
         for event in events:
-            is_its = event.kind == ("trained" if history.folder.name == OFFLINE else "tuned")
+            is_its = event.kind == ("trained" if history.sampler is None else "tuned")
             if is_its and "identity" in event.body:
                 step = event.body["updates"] if event.kind == "trained" else event.deployment
                 found[history.checkpoint(step)] = event.body["identity"]
@@ -160,12 +172,11 @@ def _contradictions(
     if (made["place"], manifest["step"]) != (history.place, step):
         yield f"{checkpoint} is of another place: checkpoint {manifest['step']!r} of {made['place']!r}"
         return
-    configuration = folder / "run.json"
-    sampler = None if history.folder.name == OFFLINE else history.folder.name
-    if "run.json" in made and made["run.json"] != decisive_sha256(configuration, sampler):
+    configuration, data = RunDirectory(folder).configuration, RunDirectory(folder).data
+    if "run.json" in made and made["run.json"] != decisive_sha256(configuration, history.sampler):
         yield f"{configuration} is not what {checkpoint} was made with: one of them was altered, or is of another run"
-    if "data" in made and made["data"] != _list_sha256(folder / "data"):
-        yield from _if_sound(folder / "data", f"{folder / 'data'} are not the logs that {checkpoint} was made with")
+    if "data" in made and made["data"] != _list_sha256(data):
+        yield from _if_sound(data, f"{data} are not the logs that {checkpoint} was made with")
     if "before" in made:
         others = [team.checkpoint(number) for team in histories(folder) for number in team.steps()]
         for other in others:
@@ -173,10 +184,10 @@ def _contradictions(
                 if identity(other) != made["before"]["identity"]:
                     yield from _if_sound(other, f"{other} is not the one that {checkpoint} was made from")
     for number, parts in made.get("deployments", {}).items():
-        for kind in ("logs", "policies", "learners"):
+        for kind in (LOGS, POLICIES, LEARNERS):
             home = history.deployment(int(number)) / kind
             if kind in parts and not home.exists():
-                lost = "these logs cannot be made again" if kind == "logs" else f"{checkpoint} was made with it"
+                lost = "these logs cannot be made again" if kind == LOGS else f"{checkpoint} was made with it"
                 yield f"{home} is missing, and {lost}"
             elif kind in parts and parts[kind] != _list_sha256(home):
                 yield from _if_sound(home, f"{home} is not what {checkpoint} was made with: it is of another run")
@@ -192,44 +203,42 @@ def _contradictions(
 def _of_other_logs(folder: Path) -> Iterator[str]:
     """The offline logs say for which configuration they were put here."""
     try:
-        source = dataset.describe(folder / "data")["provenance"].get("run.json")
+        source = dataset.describe(RunDirectory(folder).data)["provenance"].get("run.json")
     except (MarlineError, LookupError, AttributeError):
         return
-    configuration = folder / "run.json"
+    configuration, data = RunDirectory(folder).configuration, RunDirectory(folder).data
     if source is not None and source != decisive_sha256(configuration):
-        yield f"{configuration} is not what {folder / 'data'} came with: one of them was altered, or is of another run"
+        yield f"{configuration} is not what {data} came with: one of them was altered, or is of another run"
 
 
 def _of_other_starts(folder: Path) -> Iterator[str]:
     """Every start of a study tells by which configuration it was."""
-    known = recorded_configurations(folder)
-    if known and configuration_sha256(folder / "run.json") not in known:
-        yield f"{folder / 'run.json'} is none by which this run was ever started: it was altered, or is of another run"
+    known, configuration = recorded_configurations(folder), RunDirectory(folder).configuration
+    if known and configuration_sha256(configuration) not in known:
+        yield f"{configuration} is none by which this run was ever started: it was altered, or is of another run"
 
 
 def _known_places(folder: Path) -> set[str] | None:
     """Where the teams of the configuration lie; None where it is damaged."""
     try:
-        return known_places(folder / "run.json")
+        return known_places(RunDirectory(folder).configuration)
     except MarlineError:
         return None
 
 
 def _of_other_policies(folder: Path, history: History) -> Iterator[str]:
     """Bundles of a study say of which policies they are; those of a campaign are known to its ledger."""
-    for contract in sorted(history.folder.glob("bundles/*/contract.json")) + sorted(
-        history.folder.glob("deployment-*/bundles/*/contract.json")
-    ):
+    numbers = deployment_numbers(history.folder)
+    for contract in contracts(history.folder) + [path for n in numbers for path in contracts(history.deployment(n))]:
         try:
             made = read_sealed(contract, "marline bundle", 1).get("made_from")
             if made is None:
                 continue
             home = folder / made["policies"]["folder"]
             known = [history.checkpoint(step) for step in history.steps()] + [
-                history.deployment(number) / "policies" for number in range(1, max(history.steps(), default=0) + 1)
+                history.deployment(number) / POLICIES for number in range(1, max(history.steps(), default=0) + 1)
             ]
-            sampler = None if history.folder.name == OFFLINE else history.folder.name
-            if made["run.json"] != decisive_sha256(folder / "run.json", sampler):
+            if made["run.json"] != decisive_sha256(RunDirectory(folder).configuration, history.sampler):
                 yield f"{contract.parent} was exported from another run"
             elif home in known and home.exists() and list_sha256(home) != made["policies"]["sha256"]:
                 yield from _if_sound(home, f"{contract.parent} was exported from other policies than those in {home}")

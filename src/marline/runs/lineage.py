@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from marline.runs.ledger import Event
 from marline.errors import CorruptionError
+from marline.runs.ledger import Event
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID

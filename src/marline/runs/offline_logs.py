@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import time
-import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
-
-from marline import plugins, tuning
-from marline.configuration.run_config import OFFLINE, RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data import dataset
-from marline.data.checkpoints import tree_sha256
 from marline.data.dataset import Dataset
-from marline.data.experience import Experience
-from marline.data.files import atomic_json, json_sha256
-from marline.data.plain import require_plain_run
-from marline.data.provenance import record_start
-from marline.data.scratch import is_scratch
-from marline.display.shell import command
-from marline.envs import Drifting, Task, make_task
-from marline.errors import ConfigError, CorruptionError
-from marline.rollouts.collection import collect, collect_in_turns, collect_random, evaluate, trace
-from marline.rollouts.rollout import Policies
-from marline.runs.history import TRAJECTORIES, History, Record
-from marline.runs.integrity import require_belonging
-from marline.runs.layout import decisive_sha256
-from marline.runtime import release_memory
-from marline.samplers import OnlineMatched, Sampler, trains
-from marline.tuning import LearnerID, Team
-from marline.types import AgentID, Policy
-
+from marline.envs import make_task
+from marline.errors import CorruptionError
+from marline.rollouts.collection import collect_random
+from marline.runs.layout import RunDirectory, decisive_sha256
+from marline.types import AgentID
 
 
 def prepare_data(folder: Path, config: RunConfig) -> dict[AgentID, Dataset]:
     """The offline logs: those in the run directory, or random play of the task, made once."""
-    if (folder / "data" / "dataset.json").exists():
-        return dataset.load(folder / "data")
+    run = RunDirectory(folder)
+    if run.data_list.exists():
+        return dataset.load(run.data)
     if config.task is None or config.dataset_size is None:
         raise CorruptionError(
-            f"{folder / 'data'} is missing, and these logs cannot be made again: put them back, or repeat the command "
+            f"{run.data} is missing, and these logs cannot be made again: put them back, or repeat the command "
             "that started the run, with the same logs"
         )
     logs = random_play(config)
@@ -60,18 +38,19 @@ def random_play(config: RunConfig) -> dict[AgentID, Dataset]:
 
 def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) -> None:
     """Put `random_play` into the run directory; done once."""
-    if not (folder / "data" / "dataset.json").exists():
+    run = RunDirectory(folder)
+    if not run.data_list.exists():
         provenance = {"task": config.task, "policy": "uniform random", "seed": config.data_seed}
-        dataset.save(folder / "data", logs, provenance | _source(folder))
+        dataset.save(run.data, logs, provenance | _source(run))
 
 
 def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
     """Copy given offline logs into the run directory, where their hashes are kept; done once."""
-    if not (folder / "data" / "dataset.json").exists():
-        dataset.save(folder / "data", logs, {"source": source, **_source(folder)})
+    run = RunDirectory(folder)
+    if not run.data_list.exists():
+        dataset.save(run.data, logs, {"source": source, **_source(run)})
 
 
-def _source(folder: Path) -> dict[str, str]:
+def _source(run: RunDirectory) -> dict[str, str]:
     """For which configuration the offline logs are there."""
-    path = folder / "run.json"
-    return {"run.json": decisive_sha256(path)} if path.exists() else {}
+    return {"run.json": decisive_sha256(run.configuration)} if run.configuration.exists() else {}

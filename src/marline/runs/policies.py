@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from marline.algorithms import Algorithm
-from marline.runs.history import History
 from marline.configuration.run_config import RunConfig
+from marline.data import dataset
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
+from marline.runs.history import History
+from marline.runs.layout import RunDirectory
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy, Spec
 
@@ -28,17 +30,33 @@ def chosen(value: Any, known: tuple[Any, ...], kind: str) -> Any:
 
 
 def read_policies(
-    folder: Path,
+    run: RunDirectory,
     config: RunConfig,
-    sizes: Mapping[AgentID, tuple[Spec, int]],
+    seed: int,
     sampler: str | None,
     deployment: int | None,
+    agents: Collection[AgentID] = (),
 ) -> tuple[int, Path, dict[AgentID, Policy]]:
-    """The number of the deployment they were tuned on, the folder they belong to, and policies by agent."""
-    offline = History(folder / "offline")
+    """The policies of a team.
+
+    Args:
+        run: where they lie.
+        config: of the run.
+        seed, sampler: of the team; the offline team is of no sampler.
+        deployment: that they were tuned on, 0 for the offline policies; the last there is if None.
+        agents: whose; everyone's if empty.
+
+    Returns:
+        The deployment that they were tuned on, the folder that they belong to, and policies by agent.
+
+    Raises:
+        ConfigError: there are no such policies.
+    """
+    sizes = {agent: size for agent, size in dataset.outline(run.data).items() if not agents or agent in agents}
+    offline = History(run.team(seed))
     if config.offline_updates not in offline.steps():
-        raise ConfigError(f"the team in {folder} is not trained yet; wait until its offline training is over")
-    history = offline if sampler is None else History(folder / sampler)
+        raise ConfigError(f"the team in {run.seed(seed)} is not trained yet; wait until its offline training is over")
+    history = History(run.team(seed, sampler))
     done = 0 if sampler is None else max(history.steps(), default=0)
     number = done if deployment is None else deployment
     require(0 <= number <= done, f"the team in {history.folder} was tuned on deployments up to {done}, not on {number}")

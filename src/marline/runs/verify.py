@@ -6,15 +6,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.runs.integrity import examine, histories, known_folders
-from marline.runs.history import History, list_sha256
-from marline.runs.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
-from marline.runs.layout import require_run
 from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.errors import CorruptionError, MarlineError
+from marline.runs.history import History, list_sha256
+from marline.runs.integrity import examine, histories, known_folders
+from marline.runs.layout import (
+    BUNDLES,
+    LEARNERS,
+    LOGS,
+    METRICS,
+    POLICIES,
+    WAITING,
+    RunDirectory,
+    checkpoint_steps,
+    contracts,
+    deployment_numbers,
+    divergences,
+    require_run,
+)
+from marline.runs.ledger import HEAD, Ledger, require_same_configuration, require_well_formed
 
 MOST_NAMED = 6  # parts in a note
 
@@ -90,7 +103,7 @@ def verify(folder: Path) -> Verified:
         records = attempt(lambda history=history, steps=steps: history.records_at(steps[-1])) if steps else None
         if records is not None and _lines(history) != records:
             problems.append(
-                f"{history.folder / 'metrics.jsonl'} does not say what the last checkpoint does; the next "
+                f"{history.folder / METRICS} does not say what the last checkpoint does; the next "
                 "command that goes on with the campaign writes it anew"
             )
     notes += _unfinished(folder, config) if config is not None and config.task is not None else []
@@ -103,7 +116,7 @@ def _unfinished(folder: Path, config: RunConfig) -> list[str]:
         f"{name} of seed {seed}"
         for seed in config.seeds
         for name in config.samplers
-        if max(History(folder / f"seed-{seed}" / name).steps(), default=0) < config.deployments
+        if max(checkpoint_steps(RunDirectory(folder).team(seed, name)), default=0) < config.deployments
     ]
     if not parts:
         return []
@@ -115,21 +128,21 @@ def _unfinished(folder: Path, config: RunConfig) -> list[str]:
 
 def _sealed_folders(folder: Path) -> Iterator[tuple[Path, Callable[[Path], Manifest]]]:
     """Every folder with a list of its files, and what reads the list."""
-    yield folder / "data", dataset.describe
+    yield RunDirectory(folder).data, dataset.describe
     for history in histories(folder):
         for step in history.steps():
             yield history.checkpoint(step), checkpoints.read_manifest
-        homes = [history.folder, *sorted(history.folder.glob("deployment-*"))]
+        homes = [history.folder, *(history.deployment(number) for number in deployment_numbers(history.folder))]
         for home in homes:
-            for name in ("logs", "waiting"):
+            for name in (LOGS, WAITING):
                 if (home / name).exists():
                     yield home / name, dataset.describe
-            for name in ("policies", "learners"):
+            for name in (POLICIES, LEARNERS):
                 if (home / name).exists():
                     yield home / name, checkpoints.read_manifest
-            for batch in sorted((home / "diverged").glob("[!.]*")):
+            for batch in divergences(home):
                 yield batch, checkpoints.read_manifest
-            for contract in sorted((home / "bundles").glob("[!.]*/contract.json")):
+            for contract in contracts(home):
                 yield contract.parent, _read_contract
 
 
@@ -145,10 +158,11 @@ def _sent(folder: Path, events: list[Any]) -> dict[Path, set[str]]:
     known: dict[Path, set[str]] = {}
     for event in events:
         if event.kind == "exported":
-            place = f"seed-*/*/deployment-{event.deployment - 1:02d}" if event.deployment > 1 else "seed-*/offline"
-            for home in folder.glob(place):
+            number = event.deployment - 1  # the last one that they were tuned on
+            teams = [team for team in histories(folder) if (team.sampler is None) == (number == 0)]
+            for home in [team.deployment(number) if number else team.folder for team in teams]:
                 for agent, policy in event.body["policies"].items():
-                    known.setdefault(home / "bundles" / agent / "policy.onnx", set()).add(policy)
+                    known.setdefault(home / BUNDLES / agent / "policy.onnx", set()).add(policy)
     return known
 
 

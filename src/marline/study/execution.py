@@ -1,10 +1,7 @@
-"""A study: one task, one algorithm, several samplers and seeds, in one run directory.
+"""A study: one task, one algorithm, several samplers and seeds, in one run directory; see `runs.layout`.
 
-run.json          the resolved configuration
-data/             the offline logs, shared by all seeds
-seed-0/offline/   the offline team, common start of every sampler of the seed
-seed-0/uniform/   one history per sampler
-provenance.jsonl  who computed what, when and with which versions: a line per start
+What is here is what a study does with the driver that it has in common with a campaign: it plays the deployments,
+evaluates every team, and tells a control what the sampler that it matches drew.
 """
 
 from __future__ import annotations
@@ -12,31 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from marline import tuning
-from marline.configuration.run_config import OFFLINE, RunConfig
-from marline.data.checkpoints import tree_sha256
+from marline.configuration.run_config import RunConfig
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
-from marline.data.files import atomic_json
 from marline.display.shell import command
-from marline.envs import Drifting, Task, make_task
-from marline.errors import ConfigError, CorruptionError
-from marline.rollouts.collection import collect, collect_in_turns, evaluate, trace
-from marline.rollouts.rollout import Policies
-from marline.runs.driver import OFFLINE_CHECKPOINT, evaluation_key, memory_template, place_data, world_key
-from marline.runs.history import TRAJECTORIES, History, Record
-from marline.samplers import OnlineMatched, Sampler, trains
-from marline.tuning import LearnerID, Team
+from marline.envs import Task, make_task
+from marline.errors import ConfigError
+from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
+from marline.runs.history import Record
+from marline.runs.layout import RunDirectory, checkpoint_steps
+from marline.runs.replay import is_same, train_again, tune_again
+from marline.samplers import OnlineMatched, trains
+from marline.study.playing import measure, play_deployment, show
+from marline.tuning import LearnerID, Logs, Team
 from marline.types import AgentID, Policy
 
-X = TypeVar("X")
 Step = tuple[str, int]  # what is going on, and how many updates were just done
 
 
@@ -67,7 +59,7 @@ def run_part(
     if sampler is None:
         yield from study.offline()
     else:
-        yield from study.tune(study.trained(), sampler)
+        yield from study.tune(study.driver.trained(), sampler)
 
 
 def replay(
@@ -82,7 +74,17 @@ def replay(
         By agent, whether its policy and its learner are those in the run directory; nothing for a part that has not
         come to its first checkpoint.
     """
-    return _Study(folder, config, place_data(config, dict(data)), (seed,)).replay(seed, sampler)
+    study = _Study(folder, config, place_data(config, dict(data)), (seed,))
+    step = study.driver.common_step(sampler) or 0
+    if step == 0:
+        return {}
+    if sampler is None:
+        team = train_again(study.driver, step)
+    elif not trains(config.samplers[sampler]):
+        team = study.driver.trained()
+    else:
+        team = tune_again(study.driver, sampler, step, study.team_after(sampler, step - 1, study.driver.trained()))
+    return is_same(study.driver, seed, sampler, step, team)
 
 
 class _Study:
@@ -96,202 +98,100 @@ class _Study:
                 f"{folder} has no task to deploy in, its deployments happen outside; "
                 f"see how it goes on: {command('status', folder)}"
             )
-        self.folder, self.config, self.seeds = folder, config, seeds
+        self.config, self.seeds = config, seeds
         self.task: Task = make_task(config.task)
-        self.experiences, self.agents = experiences, tuple(experiences)
+        self.driver = Driver(RunDirectory(folder), config, experiences, seeds)
 
     def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
-        config = self.config
-        histories = {seed: self._history(seed, OFFLINE) for seed in self.seeds}
-        found, team = self._offline_so_far(histories)
-        saved = last = found or 0
-        yield "offline training", last
-        stopped = {seed: history.stopped_at(last) if last else {} for seed, history in histories.items()}
-        training = tuning.pretrain(
-            team,
-            config.algorithm,
-            num_updates=config.offline_updates,
-            first_update=last,
-            chunk=config.updates,
-            stopped=[(seed, agent) for seed, agents in stopped.items() for agent in agents],
-        )
-        for step in training:
-            team, done = step.team, step.updates
-            for (seed, agent), its in step.diverged.items():
-                stopped[seed][agent] = histories[seed].save_divergence(histories[seed].folder, agent, its)
-            yield "offline training", done - last
-            last = done
-            if done - saved >= OFFLINE_CHECKPOINT and done < config.offline_updates:
-                saved = done
-                self._save(team, histories, done, {seed: [] for seed in self.seeds}, stopped)
-        if found != config.offline_updates:
-            measured = self._evaluate(team, 0, {}, 0.0, stopped)
-            records = {seed: [measured[seed]] for seed in self.seeds}
-            self._save(team, histories, config.offline_updates, records, stopped)
-        return team
-
-    def trained(self) -> Team:
-        """The offline teams, which must be on disk."""
-        done, team = self._offline_so_far({seed: self._history(seed, OFFLINE) for seed in self.seeds})
-        if done != self.config.offline_updates:
-            raise CorruptionError(f"{self.folder} lost the offline team of seeds {self.seeds}; run it again")
-        return team
-
-    def replay(self, seed: int, name: str | None) -> dict[AgentID, bool]:
-        """See the function."""
-        config, history = self.config, self._history(seed, name or OFFLINE)
-        step = max(history.intact_steps(), default=0)
-        if step == 0:
-            return {}
-        if name is None:
-            team = tuning.init_team_on(self.experiences, config.algorithm, seeds=self.seeds)
-            for trained in tuning.pretrain(team, config.algorithm, num_updates=step, chunk=config.updates):
-                team = trained.team
-        elif not trains(config.samplers[name]):
-            team = self.trained()
-        else:
-            before = self._tuned(self.trained(), name, step - 1)
-            team = tuning.merge(before, self._logs({seed: history}, step), step, config.algorithm)
-            team = tuning.tune_on(team, step, config.algorithm, config.samplers[name], num_updates=config.updates).team
-        there = history.load(step, _of_seed(team, seed))
-        same = {
-            agent: tree_sha256(state.learner) == tree_sha256(there[agent].learner)
-            for agent, state in _of_seed(team, seed).items()
-        }
-        if name is not None:
-            policies = _of_seed(tuning.policies(team, config.algorithm), seed)
-            served = history.load_policies(step, policies)
-            same = {agent: same[agent] and tree_sha256(served[agent]) == tree_sha256(policies[agent]) for agent in same}
-        return same
-
-    def _tuned(self, team: Team, name: str, step: int) -> Team:
-        """The team after deployment `step`, from disk; `team` is that of offline training."""
-        sampler, histories = self.config.samplers[name], {seed: self._history(seed, name) for seed in self.seeds}
-        if step == 0:
-            return self._prescribe(tuning.init_samplers(team, sampler), name, sampler)
-        templates = {learner: memory_template(state.experience, sampler) for learner, state in team.items()}
-        team = {learner: state._replace(sampler=templates[learner]) for learner, state in team.items()}
-        for number in range(1, step + 1):
-            team = tuning.merge(team, self._logs(histories, number), number, self.config.algorithm)
-        return {
-            (seed, agent): state
-            for seed, history in histories.items()
-            for agent, state in history.load(step, _of_seed(team, seed)).items()
-        }
-
-    def _offline_so_far(self, histories: Mapping[int, History]) -> tuple[int | None, Team]:
-        """The updates of the last checkpoint, if there is one, and the teams as they were then."""
-        untrained = tuning.init_team_on(self.experiences, self.config.algorithm, seeds=self.seeds)
-        done = _common_step(histories)
-        return done, untrained if done is None else _restore(untrained, histories, done)
+        with self.driver.offline() as training:
+            last = training.updates
+            yield "offline training", last
+            for done in training:
+                yield "offline training", done - last
+                last = done
+            if not training.is_over:
+                measured = self._measure(training.team, 0, {}, 0.0, training.stopped)
+                training.finish({seed: [record] for seed, record in measured.items()}, training.stopped)
+        return training.team
 
     def tune(self, team: Team, name: str) -> Iterator[Step]:
         """K deployments under one sampler, from the offline teams."""
-        config, sampler = self.config, self.config.samplers[name]
-        histories = {seed: self._history(seed, name) for seed in self.seeds}
-        offline = {seed: self._history(seed, OFFLINE) for seed in self.seeds}
-        records = {seed: history.records_at(config.offline_updates) for seed, history in offline.items()}
-        start, done = team, _common_step(histories)
-        if done is not None and done >= config.deployments:
+        config, driver = self.config, self.driver
+        histories, done = driver.histories(name), driver.common_step(name) or 0
+        if done >= config.deployments:
             for history in histories.values():
                 history.settle(done)
             yield f"{name}: done before", config.deployments * config.updates
             return
-        if not trains(sampler):
-            yield from self._leave_alone(team, name, histories, done or 0)
+        before, at = (histories, done) if done else (driver.histories(None), config.offline_updates)
+        records = {seed: history.records_at(at) for seed, history in before.items()}
+        remaining = range(done + 1, config.deployments + 1)
+        if not trains(config.samplers[name]):
+            yield from self._leave_alone(team, name, remaining, records)
             return
-        if done is None:
+        start = team
+        if not done:
             yield f"{name}: preparing", 0
-            done, team = 0, self._tuned(team, name, 0)
-        else:
-            team = self._tuned(team, name, done)
+        team = self.team_after(name, done, start)
+        if done:
             for history in histories.values():
                 history.rewind(done)
-            records = {seed: history.records_at(done) for seed, history in histories.items()}
             yield f"{name}: resumed", done * config.updates
 
-        def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> dict[LearnerID, Dataset]:
+        def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> Logs:
             for seed, history in histories.items():
                 if history.load_logs(number) is None:
-                    key = jax.random.fold_in(world_key(seed, "collection"), number)
-                    logs = self._collect(_of_seed(policies, seed), key, number)
+                    logs = play_deployment(config, self.task, of_seed(policies, seed), seed=seed, number=number)
                     history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
-            return self._logs(histories, number)
+            return driver.logs(name, number)
 
-        remaining = range(done + 1, config.deployments + 1)
-        campaign = tuning.run(
-            team, deploy, config.algorithm, sampler, num_updates=config.updates, deployments=remaining
-        )
+        tuning_of_all = driver.tune(name, team, deploy, remaining)
         for number in remaining:
             yield f"{name}: deployment {number} of {config.deployments}", 0
             began = time.monotonic()
-            _, team, metrics, diverged = next(campaign)
-            stopped: dict[int, dict[AgentID, Record]] = {seed: {} for seed in self.seeds}
-            for (seed, agent), its in diverged.items():
-                home = histories[seed].deployment(number)
-                stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
-            measured = self._evaluate(team, number, metrics, time.monotonic() - began, stopped)
+            _, team, metrics, stopped = next(tuning_of_all)
+            measured = self._measure(team, number, metrics, time.monotonic() - began, stopped)
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            yield self._publish(start, team, name, number, histories, records)
+            yield self._publish(start, team, name, number, records)
 
-    def _leave_alone(self, team: Team, name: str, histories: Mapping[int, History], done: int) -> Iterator[Step]:
+    def team_after(self, name: str, number: int, offline: Team) -> Team:
+        """The teams as the deployment after `number` finds them, given the offline teams."""
+        if number > 0:
+            return self.driver.team_after(name, number, offline)
+        return self._prescribe(self.driver.begin(name, offline), name)
+
+    def _leave_alone(self, team: Team, name: str, deployments: range, records: Records) -> Iterator[Step]:
         """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
-        config = self.config
-        so_far = histories if done else {seed: self._history(seed, OFFLINE) for seed in self.seeds}
-        records = {seed: its.records_at(done or config.offline_updates) for seed, its in so_far.items()}
-        for number in range(done + 1, config.deployments + 1):
-            measured = self._evaluate(team, number, {}, 0.0, {seed: {} for seed in self.seeds})
+        for number in deployments:
+            measured = self._measure(team, number, {}, 0.0, {})
             records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            yield self._publish(team, team, name, number, histories, records)
+            yield self._publish(team, team, name, number, records)
 
-    def _publish(
-        self,
-        start: Team,
-        team: Team,
-        name: str,
-        number: int,
-        histories: Mapping[int, History],
-        records: Mapping[int, list[Record]],
-    ) -> Step:
-        """Write what a deployment serves, and its checkpoint last; the step that this was."""
-        config = self.config
-        policies = tuning.policies(team, config.algorithm)
-        for seed, history in histories.items():
-            history.save_policies(number, _of_seed(policies, seed))
-            if number == config.deployments:
-                self._save_trajectories(start, team, seed, history)
-        self._save(team, histories, number, records)
+    def _publish(self, start: Team, team: Team, name: str, number: int, records: Records) -> Step:
+        """Write what a deployment came to; the step that this was."""
+        config, trajectories = self.config, None
+        if number == config.deployments:
+            before, after = (tuning.policies(its, config.algorithm) for its in (start, team))
+            trajectories = {
+                seed: show(config, self.task, of_seed(before, seed), of_seed(after, seed), seed=seed)
+                for seed in self.seeds
+            }
+        self.driver.publish(name, number, team, records, trajectories=trajectories)
         mean = np.mean([its[-1]["return"] for its in records.values()])
         return f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
 
-    def _collect(self, policies: Policies, key: PRNGKeyArray, number: int) -> dict[AgentID, Dataset]:
-        num_rows, epsilon = self.config.rows_per_deployment, self.config.sequential_exploration
-        if epsilon is None:
-            return collect(self.task, policies, num_rows, key=key, deployment=number)
-        return collect_in_turns(self.task, policies, num_rows, epsilon=epsilon, key=key, deployment=number)
-
-    def _history(self, seed: int, name: str) -> History:
-        return History(self.folder / f"seed-{seed}" / name)
-
-    def _logs(self, histories: Mapping[int, History], number: int) -> dict[LearnerID, Dataset]:
-        logs: dict[LearnerID, Dataset] = {}
-        for seed, history in histories.items():
-            of_seed = history.load_logs(number)
-            if of_seed is None:
-                raise CorruptionError(f"{history.folder} lost the logs of deployment {number}; put them back")
-            logs |= {(seed, agent): of_seed[agent] for agent in self.agents}
-        return logs
-
-    def _prescribe(self, team: Team, name: str, sampler: Sampler[Any]) -> Team:
+    def _prescribe(self, team: Team, name: str) -> Team:
         """Tell a control the shares that the sampler it matches drew, per agent and deployment."""
+        sampler = self.config.samplers[name]
         if not isinstance(sampler, OnlineMatched):
             return team
         prescribed = {}
+        matched = self.driver.histories(self.config.matches[name])
+        records = {seed: history.records_at(self.config.deployments)[1:] for seed, history in matched.items()}
         for (seed, agent), state in team.items():
             memory = state.sampler
-            matched = self._history(seed, self.config.matches[name])
-            for record in matched.records_at(self.config.deployments)[1:]:
+            for record in records[seed]:
                 drawn = record["agents"][agent]
                 if "share_offline" not in drawn:  # it diverged with the first update
                     continue
@@ -300,66 +200,19 @@ class _Study:
             prescribed[seed, agent] = state._replace(sampler=memory)
         return prescribed
 
-    def _evaluate(
-        self,
-        team: Team,
-        number: int,
-        metrics: tuning.Summary,
-        seconds: float,
-        stopped: Mapping[int, Mapping[AgentID, Record]],
+    def _measure(
+        self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
     ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
-        records = {}
-        for seed in self.seeds:
-            of_seed = _of_seed(policies, seed)
-            key, episodes = evaluation_key(self.config, seed), self.config.evaluation_episodes
-            result = evaluate(self.task, of_seed, episodes, key=key, deployment=number + 1)  # its next, where it drifts
-            fixed = {}
-            if isinstance(self.task, Drifting):  # in the last world too, where only the policies make a difference
-                last = evaluate(self.task, of_seed, episodes, key=key, deployment=self.config.deployments + 1)
-                fixed = {"return_in_last_world": float(last.returns.mean())}
-            records[seed] = {
-                "deployment": number,
-                "return": float(result.returns.mean()),
-                **fixed,
-                "returns": [round(float(value), 4) for value in result.returns],
-                "mean_abs_action": result.mean_abs_action,
+        return {
+            seed: {
+                **measure(self.config, self.task, of_seed(policies, seed), seed=seed, number=number),
                 "seconds": round(seconds, 3),
-                "agents": {agent: metrics[seed, agent] for agent in self.agents if (seed, agent) in metrics},
-                **({"diverged": stopped[seed]} if stopped[seed] else {}),
+                "agents": of_seed(metrics, seed),
+                **({"diverged": stopped[seed]} if stopped.get(seed) else {}),
             }
-        return records
-
-    def _save(
-        self,
-        team: Team,
-        histories: Mapping[int, History],
-        step: int,
-        records: Mapping[int, list[Record]],
-        stopped: Mapping[int, Mapping[AgentID, Record]] | None = None,
-    ) -> None:
-        for seed, history in histories.items():
-            history.save(step, _of_seed(team, seed), records[seed], (stopped or {}).get(seed))
-
-    def _save_trajectories(self, start: Team, team: Team, seed: int, history: History) -> None:
-        traces = {}
-        for when, members, number in (("before", start, 0), ("after", team, self.config.deployments)):
-            policies = tuning.policies(members, self.config.algorithm)
-            of_seed = _of_seed(policies, seed)
-            traces[when] = trace(self.task, of_seed, key=evaluation_key(self.config, seed), deployment=number + 1)
-        atomic_json(history.folder / TRAJECTORIES, traces)
-
-
-def _of_seed(team: Mapping[LearnerID, X], seed: int) -> dict[AgentID, X]:
-    return {agent: value for (of_seed, agent), value in team.items() if of_seed == seed}
-
-
-def _restore(team: Team, histories: Mapping[int, History], step: int) -> Team:
-    restored = {}
-    for seed, history in histories.items():
-        members = history.restore(step, _of_seed(team, seed))
-        restored |= {(seed, agent): state for agent, state in members.items()}
-    return restored
+            for seed in self.seeds
+        }
 
 
 def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tuple[int, ...]]:
@@ -368,11 +221,11 @@ def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tupl
     A kill between the checkpoints of two seeds leaves them one deployment apart; they go on together.
     """
 
-    def last_step(seed: int, name: str) -> int:
-        return max(History(folder / f"seed-{seed}" / name).steps(), default=0)
+    def last_step(seed: int, name: str | None) -> int:
+        return max(checkpoint_steps(RunDirectory(folder).team(seed, name)), default=0)
 
     def are_abreast(one: int, other: int) -> bool:
-        return last_step(one, OFFLINE) == last_step(other, OFFLINE) and all(
+        return last_step(one, None) == last_step(other, None) and all(
             abs(last_step(one, name) - last_step(other, name)) <= 1 for name in config.samplers
         )
 
@@ -384,9 +237,3 @@ def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tupl
         else:
             group.append(seed)
     return [tuple(group) for group in groups]
-
-
-def _common_step(histories: Mapping[int, History]) -> int | None:
-    """The last step that every seed has intact, for seeds are tuned side by side."""
-    common = set.intersection(*(set(history.intact_steps()) for history in histories.values()))
-    return max(common, default=None)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from marline.cli.options.study import Play
 from marline.configuration.run_config import RunConfig
-from marline.data import dataset
 from marline.display.console import say, say_json
 from marline.envs import make_task
 from marline.errors import require
@@ -14,10 +13,10 @@ from marline.policy import RandomPolicy
 from marline.rollouts import video as film
 from marline.rollouts.collection import rollout
 from marline.rollouts.rollout import Policies
-from marline.runs.driver import evaluation_key, world_key
 from marline.runs.integrity import require_belonging
-from marline.runs.layout import require_run
+from marline.runs.layout import RunDirectory, require_run
 from marline.runs.policies import chosen, read_policies
+from marline.runs.world_keys import evaluation_key, world_key
 from marline.runtime import set_up_jax
 
 
@@ -47,8 +46,7 @@ def play(options: Play) -> int:
         seed = chosen(options.seed, config.seeds, "seed")
         key = evaluation_key(config, seed)
         who = None if options.deployment == 0 else chosen(options.sampler, tuple(config.samplers), "sampler")
-        sizes = dataset.outline(options.run / "data")
-        number, _, team = read_policies(options.run / f"seed-{seed}", config, sizes, who, options.deployment)
+        number, _, team = read_policies(RunDirectory(options.run), config, seed, who, options.deployment)
         who = f"{who} after deployment {number}" if number else "the offline team"
     deployment = number + 1  # the next one's world, where it drifts
     returns: list[float] = []
