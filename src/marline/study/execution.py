@@ -20,6 +20,7 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
+from marline.rollouts.collection import side_by_side
 from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
 from marline.runs.history import Record
 from marline.runs.layout import RunDirectory, checkpoint_steps
@@ -140,10 +141,12 @@ class _Study:
             yield f"{name}: resumed", done * config.updates
 
         def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> Logs:
-            for seed, history in histories.items():
-                if history.load_logs(number) is None:
-                    logs = play_deployment(config, self.task, of_seed(policies, seed), seed=seed, number=number)
-                    history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
+            lacking = [seed for seed, history in histories.items() if history.load_logs(number) is None]
+            for seeds in side_by_side(lacking):
+                teams = {seed: of_seed(policies, seed) for seed in seeds}
+                for seed, logs in play_deployment(config, self.task, teams, number=number).items():
+                    provenance = {"task": config.task, "deployment": number, "seed": seed}
+                    histories[seed].save_logs(number, logs, provenance)
             return driver.logs(name, number)
 
         tuning_of_all = driver.tune(name, team, deploy, remaining)
@@ -204,9 +207,11 @@ class _Study:
         self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
     ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
+        teams = {seed: of_seed(policies, seed) for seed in self.seeds}
+        measured = measure(self.config, self.task, teams, number=number)
         return {
             seed: {
-                **measure(self.config, self.task, of_seed(policies, seed), seed=seed, number=number),
+                **measured[seed],
                 "seconds": round(seconds, 3),
                 "agents": of_seed(metrics, seed),
                 **({"diverged": stopped[seed]} if stopped.get(seed) else {}),
