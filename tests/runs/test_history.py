@@ -26,7 +26,7 @@ def test_checkpoints_are_counted_by_number_however_many_digits_it_has(tmp_path: 
         history.save(step, {}, lines(1))
         assert history.steps()[-1] == step and history.intact_steps() == history.steps()
     assert names(history) == ["checkpoint-10000000", "checkpoint-123456789", "metrics.jsonl"]
-    assert history.restore(123_456_789, {}) == {} and history.records_at(10_000_000) == lines(1)
+    assert history.load(123_456_789, {}) == {} and history.records_at(10_000_000) == lines(1)
     (tmp_path / "checkpoint-0000003").mkdir()
     for strange in (
         "checkpoint-3",

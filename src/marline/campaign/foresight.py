@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from marline.campaign.off_policy_evaluation import Foresight, foresee
 from marline.campaign.policies_at_rows import look
-from marline.data.dataset import Dataset
-from marline.tuning import Algorithms, Team, algorithm_of
+from marline.campaign.rollback import with_learners_of
+from marline.campaign.state import CampaignState
+from marline.tuning import algorithm_of
 from marline.types import AgentID
 
 
-def foresights(
-    team: Team, deployed: Team, logs: Mapping[AgentID, Dataset], algorithm: Algorithms, *, seed: int
-) -> dict[AgentID, Foresight]:
-    """Compare two teams of a seed, agent by agent.
-
-    Args:
-        team: to be deployed next.
-        deployed: the learners that went into the last deployment.
-        logs: of the last deployment.
-        algorithm: what learns; for all agents, or by agent.
-        seed: of the team, and of what is drawn at random.
-    """
+def foresights(state: CampaignState) -> dict[AgentID, Foresight]:
+    """See `Campaign.foresee`."""
+    team, number, seed = state.trained(), state.number, state.seed
+    logs = state.history.load_logs(number) if number else None
+    if logs is None:
+        return {}
+    # the learners that went into the last deployment
+    deployed = with_learners_of(state.driver, state.sampler, team, number - 1, state.agents)
+    deployed = state.rolled_back(deployed, number - 1)
     found = {}
     for agent, log in logs.items():
-        its, state = algorithm_of(algorithm, agent), team[seed, agent]
-        policies = its.policy(deployed[seed, agent].learner), its.policy(state.learner)
-        steps, seen = look(policies, state.experience, log, seed=seed)
-        found[agent] = foresee(steps, seen, log.spec, gamma=its.gamma, seed=seed)
+        algorithm, its = algorithm_of(state.config.algorithm, agent), team[seed, agent]
+        policies = algorithm.policy(deployed[seed, agent].learner), algorithm.policy(its.learner)
+        steps, seen = look(policies, its.experience, log, seed=seed)
+        found[agent] = foresee(steps, seen, log.spec, gamma=algorithm.gamma, seed=seed)
+    body = {"agents": {agent: its._asdict() for agent, its in found.items()}}
+    with state.writing():
+        if body not in [event.body for event in state.events_of("foreseen", number + 1)]:
+            state.ledger.append("foreseen", number + 1, body)
     return found

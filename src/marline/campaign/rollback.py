@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
+from marline.display.shell import command
+from marline.errors import require
 from marline.runs.driver import Driver
 from marline.runs.history import History
 from marline.runs.ledger import Event
 from marline.tuning import Team
 from marline.types import AgentID
+
+if TYPE_CHECKING:
+    from marline.campaign.state import CampaignState
+
+
+def roll_back(state: CampaignState, to: int, agents: Collection[AgentID]) -> Event:
+    """See `Campaign.rollback`."""
+    team, number = state.trained(), state.number
+    state.require_reached(to)
+    waiting = state.history.load_waiting(number + 1)
+    require(
+        not waiting or state.history.load_logs(number + 1) is not None,
+        f"logs of {', '.join(waiting)} wait for those of the others; bring these in, or go on without them "
+        f"first: {command('ingest', state.folder, '--allow-missing')}",
+    )
+    chosen = [agent for agent in state.agents if not agents or agent in agents]
+    event = state.ledger.append("rolled-back", number, {"to": to, "agents": chosen})
+    state.team = with_learners_of(state.driver, state.sampler, team, to, chosen)
+    return event
+
+
+def rolled_back(driver: Driver, sampler: str, team: Team, number: int, events: Sequence[Event]) -> Team:
+    """The team as it came out of deployment `number`, with the rollbacks that were decided since."""
+    for event in events:
+        if event.kind == "rolled-back" and event.deployment == number:
+            team = with_learners_of(driver, sampler, team, event.body["to"], event.body["agents"])
+    return team
 
 
 def with_learners_of(driver: Driver, sampler: str, team: Team, to: int, agents: Collection[AgentID]) -> Team:
@@ -22,11 +52,3 @@ def with_learners_of(driver: Driver, sampler: str, team: Team, to: int, agents: 
         learners = History(driver.run.team(seed, sampler)).load_learners(to, templates)
     back = {(seed, agent): team[seed, agent]._replace(learner=learners[agent]) for agent in agents}
     return {**team, **back}
-
-
-def rolled_back(driver: Driver, sampler: str, team: Team, number: int, events: Sequence[Event]) -> Team:
-    """The team after deployment `number`, with the rollbacks that were decided since."""
-    for event in events:
-        if event.kind == "rolled-back" and event.deployment == number:
-            team = with_learners_of(driver, sampler, team, event.body["to"], event.body["agents"])
-    return team

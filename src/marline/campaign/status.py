@@ -12,7 +12,16 @@ from marline.data.manifest import read_sealed, require_file_name
 from marline.display.shell import command
 from marline.errors import CorruptionError, require
 from marline.runs.divergences import Stop, stops
-from marline.runs.layout import checkpoint_folder, checkpoint_steps, require_run
+from marline.runs.layout import (
+    DATASET,
+    LOGS,
+    WAITING,
+    RunDirectory,
+    checkpoint_folder,
+    checkpoint_steps,
+    deployment_folder,
+    require_run,
+)
 from marline.runs.ledger import Event, Ledger, require_same_configuration, require_well_formed
 from marline.runs.lineage import exported_policies, lineage
 from marline.runs.records import require_records
@@ -100,19 +109,20 @@ def status(folder: Path) -> Status:
         require_file_name(str(seed), "seed", CorruptionError)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
-    offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
-    rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
+    run = RunDirectory(folder)
+    offline, home = run.team(seed), run.team(seed, sampler)
+    rows = dict.fromkeys(_num_rows(run.data), 0) if run.data.exists() else {}
     trained = checkpoint_folder(offline, offline_updates).exists()
     done = _last_step(home)
     for number in range(1, done + 1):
-        for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
+        for agent, num_rows in _num_rows(deployment_folder(home, number) / LOGS).items():
             rows[agent] = rows.get(agent, 0) + num_rows
     records = [{"deployment": 0, "agents": {}}]
     if done or trained:
         records = _records(home, done) if done else _records(offline, offline_updates)
-    following = home / f"deployment-{done + 1:02d}"
-    ingested = (following / "logs").exists()
-    arrived = following / ("logs" if ingested else "waiting")
+    following = deployment_folder(home, done + 1)
+    ingested = (following / LOGS).exists()
+    arrived = following / (LOGS if ingested else WAITING)
     there = _num_rows(arrived) if arrived.exists() else {}
     out = exported_policies(events, done + 1)
     stage = _stage(trained, done == num_deployments, ingested, bool(there), bool(out))
@@ -175,7 +185,7 @@ def _out_since(events: list[Event], number: int) -> str:
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
-    path = folder / "dataset.json"
+    path = folder / DATASET
     listed = read_sealed(path, "marline dataset", 2).get("agents")
     try:
         return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}

@@ -65,9 +65,8 @@ class Driver:
 
     def common_step(self, sampler: str | None) -> int | None:
         """The last checkpoint that every seed has intact, for seeds are trained side by side."""
-        return max(
-            set.intersection(*(set(its.intact_steps()) for its in self.histories(sampler).values())), default=None
-        )
+        intact = [set(history.intact_steps()) for history in self.histories(sampler).values()]
+        return max(set.intersection(*intact), default=None)
 
     def untrained(self) -> Team:
         """The teams before their first update."""
@@ -92,7 +91,7 @@ class Driver:
         updates = self.config.offline_updates
         if not all(updates in history.steps() for history in self.histories(None).values()):
             raise CorruptionError(f"{self.run.folder} lost the offline team of seeds {self.seeds}; run it again")
-        return self._loaded(None, updates, self.untrained())
+        return self.loaded(None, updates, self.untrained())
 
     def begin(self, sampler: str, trained: Team) -> Team:
         """The offline teams with the memory of a sampler, as they go into their first deployment."""
@@ -111,7 +110,7 @@ class Driver:
         team: Team = {learner: state._replace(sampler=memories[learner]) for learner, state in offline.items()}
         for earlier in range(1, number + 1):
             team = tuning.merge(team, self.logs(sampler, earlier), earlier, self.config.algorithm)
-        return self._loaded(sampler, number, team)
+        return self.loaded(sampler, number, team)
 
     def logs(self, sampler: str, number: int) -> Logs:
         """What was logged in a deployment, of all agents but those that it did without."""
@@ -195,7 +194,8 @@ class Driver:
             stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
         return stopped
 
-    def _loaded(self, sampler: str | None, step: int, team: Team) -> Team:
+    def loaded(self, sampler: str | None, step: int, team: Team) -> Team:
+        """Learners and memories of checkpoint `step`, given teams of the same shapes with their rows; only reads."""
         loaded: dict[LearnerID, Any] = {}
         for seed, history in self.histories(sampler).items():
             loaded |= {(seed, agent): its for agent, its in history.load(step, of_seed(team, seed)).items()}
@@ -219,7 +219,7 @@ class OfflineTraining:
         self._saved, self.is_over = found or 0, found == self._total
         team = driver.untrained()
         if found is not None:
-            team = driver._loaded(None, found, team)
+            team = driver.loaded(None, found, team)
             for history in self._histories.values():
                 history.settle(found)
         self._step = tuning.Trained(self._saved, team, {}, {})

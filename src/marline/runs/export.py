@@ -93,13 +93,13 @@ def export(
     path = require_run(folder)
     config = RunConfig.read(path)
     require_belonging(folder)
-    seed = chosen(seed, config.seeds, "seed")
+    of_seed: int = chosen(seed, config.seeds, "seed")
     if deployment != 0:
         sampler = chosen(sampler, tuple(config.samplers), "sampler")
     run = RunDirectory(folder)
     for agent in agents:
         require_name(agent, dataset.outline(run.data), "agent")
-    number, home, policies = read_policies(run, config, seed, sampler, deployment, agents)
+    number, home, policies = read_policies(run, config, of_seed, sampler, deployment, agents)
     source = home / POLICIES if number else History(home).checkpoint(config.offline_updates)
     made_from = {
         "run.json": decisive_sha256(path, sampler if number else None),
@@ -113,7 +113,7 @@ def export(
         logs_of=number + 1,
         provenance={
             "task": config.task,
-            "seed": seed,
+            "seed": of_seed,
             "sampler": sampler if number else None,
             "made_from": made_from,
         },

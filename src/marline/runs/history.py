@@ -102,7 +102,10 @@ class History:
             sweep(self.folder)
 
     def settle(self, step: int) -> None:
-        """Do what a kill right after checkpoint `step`, the last that is intact, may have kept from being done."""
+        """Do what a kill right after checkpoint `step`, the last that is intact, may have kept from being done.
+
+        Measurements beyond it are dropped, for what follows will be done again.
+        """
         self.rewind(step)
         if self.steps()[-1] == step:  # else a later one is damaged, and those before it may be needed
             self.forget()
@@ -156,15 +159,6 @@ class History:
         deployed += sorted((self.folder / DIVERGED).glob("*"))
         files = [self.folder / TRAJECTORIES, *checkpoints, self.folder / METRICS]
         return [path for path in (*deployed, *files) if path.exists() and not is_scratch(path)]
-
-    def restore(self, step: int, members: Members) -> dict[AgentID, AgentState]:
-        """Learners and sampler memories of checkpoint `step`, given members of the same shapes.
-
-        Measurements beyond it are dropped, for what follows will be done again.
-        """
-        restored = self.load(step, members)
-        self.settle(step)
-        return restored
 
     def load(self, step: int, members: Members) -> dict[AgentID, AgentState]:
         """Learners and sampler memories of checkpoint `step`, given members of the same shapes; only reads."""

@@ -19,6 +19,7 @@ from marline.errors import CorruptionError, require
 OFFLINE = "offline"  # the team that all others of a seed begin with
 METRICS, TRAJECTORIES = "metrics.jsonl", "trajectories.json"  # of a team
 LOGS, WAITING, POLICIES, LEARNERS = "logs", "waiting", "policies", "learners"  # of a deployment
+DATASET = "dataset.json"  # in every folder with logs: where it is, they are whole
 BUNDLES, DIVERGED = "bundles", "diverged"  # of a deployment, or of the offline team
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]{7,})")  # padded to seven digits; there may be more
@@ -49,8 +50,8 @@ class RunDirectory:
 
     @property
     def data_list(self) -> Path:
-        """The file that vouches for the offline logs: where it is, they are whole."""
-        return self.data / "dataset.json"
+        """The file that vouches for the offline logs."""
+        return self.data / DATASET
 
     @property
     def report(self) -> Path:

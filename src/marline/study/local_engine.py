@@ -28,6 +28,7 @@ from marline.data.files import to_json
 from marline.errors import MarlineError
 from marline.population import compile_ahead
 from marline.runs.driver import place_data
+from marline.runs.layout import RunDirectory
 from marline.runs.offline_logs import prepare_data
 from marline.runtime import release_memory
 from marline.study import execution as study
@@ -162,7 +163,7 @@ def _work(
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     try:
         plugins.trust(trusted)
-        config = RunConfig.read(folder / "run.json")
+        config = RunConfig.read(RunDirectory(folder).configuration)
         for text, done in _run_share(folder, config, seeds):
             parent.send(("progress", text, done))
         parent.send(("done", "", 0))

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple, no_type_check
 
 from marline import plugins
 from marline.configuration.run_config import RunConfig
-from marline.data import dataset
 from marline.data.checkpoints import versions
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes
 from marline.data.scratch import scratch_directory
 from marline.errors import MarlineError
 from marline.runs.history import History
+from marline.runs.layout import RunDirectory
 from marline.runs.offline_logs import prepare_data
 from marline.study import execution as study
 from marline.study import ray_cluster as cluster
@@ -45,7 +45,7 @@ class Part(NamedTuple):
     @property
     def place(self) -> str:
         """Where its history lies in the run directory."""
-        return f"seed-{self.seed}/{self.sampler or 'offline'}"
+        return RunDirectory(Path()).team(self.seed, self.sampler).as_posix()
 
 
 class Order(NamedTuple):
@@ -115,8 +115,9 @@ class _Run:
         self._share_of = {seed: number for number, share in enumerate(shares) for seed in share}
         self._trusted = tuple(plugins.trusted())
         self._data = self._ray.put(prepare_data(folder, config))  # one copy per machine, read in place
-        pinned = ("run.json", f"data/{dataset.MANIFEST}")
-        self._pinned = {place: (folder / place).read_bytes() for place in pinned if (folder / place).exists()}
+        run = RunDirectory(folder)
+        pinned = [path for path in (run.configuration, run.data_list) if path.exists()]
+        self._pinned = {path.relative_to(folder).as_posix(): path.read_bytes() for path in pinned}
         self._waiting = [Part(seed, name) for name in (None, *config.samplers) for seed in self._share_of]
         self._running: dict[Any, Part] = {}  # by the stream that its news come in
         self._done: set[Part] = set()

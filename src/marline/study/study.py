@@ -32,7 +32,7 @@ from marline.report.records import Run, read_run
 from marline.runs.creation import plan_run, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.integrity import require_belonging, require_measured
-from marline.runs.layout import configuration_sha256, require_run
+from marline.runs.layout import RunDirectory, configuration_sha256, require_run
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, keep_play, random_play
 from marline.study.engine import Engine, make_engine
@@ -93,7 +93,7 @@ class Study:
         specs = make_task(config.task or "").specs
         for agent in specs:
             require_file_name(agent, "agent", ConfigError)
-        path = folder / "run.json"
+        path = RunDirectory(folder).configuration
         plan_run(folder, config)  # or refuse it here
         if path.exists():
             before = RunConfig.read(path)
@@ -150,8 +150,9 @@ class Study:
             samplers: as for `create`.
         """
         before, config = self.config, more(self.config, seeds, samplers)
-        if (self.folder / "data" / dataset.MANIFEST).exists():  # else nothing was computed yet
-            check_compatible(config, dataset.outline(self.folder / "data"))
+        directory = RunDirectory(self.folder)
+        if directory.data_list.exists():  # else nothing was computed yet
+            check_compatible(config, dataset.outline(directory.data))
         with writing(self.folder):
             self.config = start_run(self.folder, config)
         self.notes = _growth(self.folder, config, before, self.config)
@@ -175,7 +176,7 @@ class Study:
         """
         engine = make_engine(engine, address) if isinstance(engine, str) else engine
         with writing(self.folder):
-            record_start(self.folder, configuration_sha256(self.folder / "run.json"))
+            record_start(self.folder, configuration_sha256(RunDirectory(self.folder).configuration))
             shares = engine.plan(self.config.seeds)
             if callable(progress):
                 engine.run(self.folder, self.config, shares, progress)
@@ -242,7 +243,7 @@ class Study:
     def report(self, output: str | Path | None = None) -> Path:
         """Write the study as one page; report.html in the run directory unless told otherwise."""
         require_measured(self.folder)
-        return write_report([self.folder], self.folder / "report.html" if output is None else Path(output))
+        return write_report([self.folder], RunDirectory(self.folder).report if output is None else Path(output))
 
     def __repr__(self) -> str:
         return f"<Study of {len(self.config.samplers)} samplers x {len(self.config.seeds)} seeds in {self.folder}>"

@@ -15,7 +15,7 @@ from marline.display.console import say, say_json
 from marline.display.shell import quoted
 from marline.errors import require
 from marline.runs.integrity import require_belonging, require_measured
-from marline.runs.layout import require_run
+from marline.runs.layout import RunDirectory, require_run
 from marline.runs.ledger import Event, Ledger
 
 
@@ -23,7 +23,7 @@ def report(options: Report) -> int:
     """`marline report`."""
     require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
     runs = list(options.runs)
-    output = options.output or runs[0] / "report.html"
+    output = options.output or RunDirectory(runs[0]).report
     outputs = [path for path in (output, options.csv, options.summary, options.figure) if path is not None]
     for path in outputs:
         require_writable(path)
@@ -62,7 +62,7 @@ def _events(run: Path) -> list[Event]:
 
     That is what a report tells, so lines of measurements must be those of the checkpoints, too.
     """
-    if not os.path.lexists(run / "run.json"):
+    if not os.path.lexists(RunDirectory(run).configuration):
         return []  # what reads it next says so
     require_run(run)
     events = Ledger(run).events()

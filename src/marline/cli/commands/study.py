@@ -23,6 +23,8 @@ from marline.inputs.options import read_pairs
 from marline.runs.creation import resume_command
 from marline.runs.divergences import sentence, stops
 from marline.runs.history import History
+from marline.runs.integrity import histories
+from marline.runs.layout import OFFLINE, RunDirectory
 from marline.runtime import set_up_jax
 from marline.study.engine import Engine, make_engine
 from marline.study.study import Study
@@ -109,11 +111,11 @@ def resume(options: Resume) -> int:
 
 def _other_versions(folder: Path) -> list[str]:
     """How what wrote the checkpoints of a run differs from what runs here."""
-    manifests = sorted(folder.glob(f"seed-*/*/checkpoint-*/{checkpoints.MANIFEST}"))
     different: list[str] = []
-    for path in manifests:
-        with contextlib.suppress(CorruptionError):  # which a resumed run makes again
-            different += checkpoints.other_versions(checkpoints.read_manifest(path.parent))
+    for history in histories(folder):
+        for step in history.steps():
+            with contextlib.suppress(CorruptionError):  # which a resumed run makes again
+                different += checkpoints.other_versions(checkpoints.read_manifest(history.checkpoint(step)))
     return list(dict.fromkeys(different))
 
 
@@ -127,7 +129,7 @@ def _finish(study: Study, engine: Engine, *, json: bool) -> int:
         study.run(engine=engine, progress=not json)
     from marline import report as reporting  # Plotly; not needed before
 
-    page = reporting.write_report([folder], folder / "report.html")
+    page = reporting.write_report([folder], RunDirectory(folder).report)
     diverged = list(_diverged(folder, config))
     for line in diverged:
         print(f"marline: {line}", file=sys.stderr)
@@ -146,7 +148,7 @@ def _finish(study: Study, engine: Engine, *, json: bool) -> int:
 def _diverged(folder: Path, config: RunConfig) -> Iterator[str]:
     """A sentence for every learner of a study that left the finite numbers."""
     for seed in config.seeds:
-        for name in ("offline", *config.samplers):
-            for stop in stops(History(folder / f"seed-{seed}" / name).records()):
-                if (stop.deployment == 0) == (name == "offline"):  # all records begin with a copy of the offline one
+        for name in (OFFLINE, *config.samplers):
+            for stop in stops(History(RunDirectory(folder).team(seed, name)).records()):
+                if (stop.deployment == 0) == (name == OFFLINE):  # all records begin with a copy of the offline one
                     yield f"seed {seed}, {name}: {sentence(stop, folder)}"

@@ -14,6 +14,7 @@ from marline.display.console import say
 from marline.display.shell import command
 from marline.envs import make_task
 from marline.errors import DAMAGED
+from marline.runs.layout import RunDirectory
 from marline.runs.verify import verify as verify_files
 from marline.runtime import set_up_jax
 from marline.study import execution as study
@@ -30,7 +31,7 @@ def verify(options: Verify) -> int:
     say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
     if found.problems:
         return DAMAGED
-    config = RunConfig.read(options.run / "run.json")
+    config = RunConfig.read(RunDirectory(options.run).configuration)
     if config.task is not None:
         status = _replay_study(options, config) if options.replay else 0
         say(f"  next: {command('report', options.run)}")
@@ -60,7 +61,7 @@ def _replay_study(options: Verify, config: RunConfig) -> int:
     if options.trust:
         envs.trust(config.task)
     make_task(config.task)  # which refuses code that nobody said to trust
-    data, status = dataset.load(options.run / "data"), 0
+    data, status = dataset.load(RunDirectory(options.run).data), 0
     for seed, sampler in itertools.product(config.seeds, (None, *config.samplers)):
         part = f"seed {seed}, {sampler or 'offline training'}"
         same = study.replay(options.run, config, data, seed, sampler)
