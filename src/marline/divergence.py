@@ -41,22 +41,17 @@ def first_divergence(metrics: Mapping[str, np.ndarray], *, is_finite: bool) -> t
     """
     found = []
     for name, values in metrics.items():
-        wrong = is_wrong(name, values)
+        wrong = np.zeros(len(values), bool)
+        if name.endswith("_loss"):
+            wrong = ~np.isfinite(values)
+        elif name == "mean_q":
+            wrong = ~(np.abs(values) <= MAX_ABS_Q)  # so written, NaN does not pass
         if wrong.any():
             first = int(np.argmax(wrong))
             found.append((first, f"{name} is {values[first]:.3g}"))
     if not found and not is_finite:
         return len(next(iter(metrics.values()))) - 1, "its parameters are not finite"
     return min(found, default=None)
-
-
-def is_wrong(name: str, values: np.ndarray) -> np.ndarray:
-    """Which values of a metric count as divergence."""
-    if name.endswith("_loss"):
-        return ~np.isfinite(values)
-    if name == "mean_q":
-        return ~(np.abs(values) <= MAX_ABS_Q)  # so written, NaN does not pass
-    return np.zeros(values.shape, bool)
 
 
 def batches(experience: Experience, rows: np.ndarray, place: int, *, first_update: int) -> dict[str, np.ndarray]:

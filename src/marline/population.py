@@ -236,9 +236,17 @@ def on_host(values: Mapping[K, PyTree]) -> dict[K, PyTree]:
         leaves, structure = jax.tree.flatten(stacked.tree)
         for i, row in enumerate(group.grid):
             for j, learner in enumerate(row):
-                of_learner = [leaf[(i, j)[:held]] for leaf, held in zip(leaves, stacked.axes, strict=True)]
+                of_learner = [leaf[(*(i, j)[:held], ...)] for leaf, held in zip(leaves, stacked.axes, strict=True)]
                 here[learner] = jax.tree.unflatten(structure, of_learner)
     return {learner: here[learner] for learner in values}
+
+
+def outlines(values: Mapping[K, PyTree]) -> Mapping[K, PyTree]:
+    """Shapes and types of what each learner has, for reading such a thing from disk; nothing is taken apart."""
+    if not isinstance(values, Stack):
+        return values
+    of_groups = {learner: group.stacked.outline for group in values.groups for learner in group.learners}
+    return {learner: of_groups[learner] for learner in values}
 
 
 def kept(still: Collection[K], before: Mapping[K, PyTree], after: Mapping[K, PyTree]) -> Mapping[K, PyTree]:

@@ -220,10 +220,10 @@ def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
 
 
 def policies(team: Team, algorithm: Algorithms) -> Mapping[LearnerID, Policy]:
-    """The policy that each learner would deploy now."""
+    """The policy that each learner would deploy now; of stacked learners in NumPy, brought over at once."""
     if isinstance(team, Stack):
         learners = rearranged(lambda state: state.learner, team)
-        return map_learners(_policy, learners, static=_by_learner(algorithm))
+        return on_host(map_learners(_policy, learners, static=_by_learner(algorithm)))
     return {learner: algorithm_of(algorithm, learner[1]).policy(state.learner) for learner, state in team.items()}
 
 

@@ -16,8 +16,9 @@ T = TypeVar("T")
 def batched_cond(predicate: Bool[Array, ""], function: Callable[..., T], changing: T, *context: Any) -> T:
     """`function(changing, *context)` where the predicate holds, else `changing`.
 
-    Under `vmap` a plain `lax.cond` runs both branches always. Here the function runs, for all
-    stacked learners, if any of them needs it: learners that count alike pay for it only then.
+    Under `vmap` a plain `lax.cond` runs both branches always if the predicate differs among what is
+    stacked. Here the function runs then, for all, if any of them needs it; and a count in `changing`
+    that is the same for all stays one count, so that what is due by it stays a branch for all.
     """
 
     @jax.custom_batching.custom_vmap

@@ -20,6 +20,7 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
+from marline.population import rearranged
 from marline.rollouts.collection import side_by_side
 from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
 from marline.runs.history import Record
@@ -192,16 +193,16 @@ class _Study:
         prescribed = {}
         matched = self.driver.histories(self.config.matches[name])
         records = {seed: history.records_at(self.config.deployments)[1:] for seed, history in matched.items()}
-        for (seed, agent), state in team.items():
-            memory = state.sampler
+        memories = rearranged(lambda state: state.sampler, team)
+        for (seed, agent), memory in memories.items():
             for record in records[seed]:
                 drawn = record["agents"][agent]
                 if "share_offline" not in drawn:  # it diverged with the first update
                     continue
                 shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
                 memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
-            prescribed[seed, agent] = state._replace(sampler=memory)
-        return prescribed
+            prescribed[seed, agent] = memory
+        return rearranged(lambda state, memory: state._replace(sampler=memory), team, prescribed)
 
     def _measure(
         self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
