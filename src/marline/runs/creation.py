@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import time
-import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
-
-from marline import plugins, tuning
-from marline.configuration.run_config import OFFLINE, RunConfig
-from marline.data import dataset
-from marline.data.checkpoints import tree_sha256
-from marline.data.dataset import Dataset
-from marline.data.experience import Experience
+from marline import plugins
+from marline.configuration.run_config import RunConfig
 from marline.data.files import atomic_json, json_sha256
 from marline.data.plain import require_plain_run
 from marline.data.provenance import record_start
 from marline.data.scratch import is_scratch
 from marline.display.shell import command
-from marline.envs import Drifting, Task, make_task
-from marline.errors import ConfigError, CorruptionError
-from marline.rollouts.collection import collect, collect_in_turns, collect_random, evaluate, trace
-from marline.rollouts.rollout import Policies
-from marline.runs.history import TRAJECTORIES, History, Record
-from marline.runs.integrity import require_belonging
-from marline.runs.layout import decisive_sha256
-from marline.runtime import release_memory
-from marline.samplers import OnlineMatched, Sampler, trains
-from marline.tuning import LearnerID, Team
-from marline.types import AgentID, Policy
-
+from marline.errors import ConfigError
+from marline.runs.integrity import read_configuration, require_belonging
 
 
 def plan_run(folder: Path, config: RunConfig) -> RunConfig:
@@ -47,7 +24,7 @@ def plan_run(folder: Path, config: RunConfig) -> RunConfig:
     path = folder / "run.json"
     if path.exists():
         require_plain_run(folder)
-        there = RunConfig.read(path)
+        there = read_configuration(folder)
         try:
             whole = there.extended(config)
         except ConfigError as error:

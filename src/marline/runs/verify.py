@@ -73,10 +73,6 @@ def verify(folder: Path) -> Verified:
     elif config is not None and config.task is None:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
     attempt(lambda: require_same_configuration(path, events))
-    if newer is not None:
-        if not problems:
-            raise newer
-        problems.append(str(newer))
     for home, read in _sealed_folders(folder):
         manifest = attempt(lambda home=home, read=read: read(home))
         if manifest is not None:
@@ -91,6 +87,10 @@ def verify(folder: Path) -> Verified:
     if belonging is not None:
         problems += belonging.problems
         notes += belonging.notes
+    if newer is not None:
+        if not problems:
+            raise newer
+        problems.append(str(newer))
     for path, known in _sent(folder, events).items():
         if path.exists() and attempt(lambda path=path: small_sha256(path)) not in known:
             problems.append(f"{path} is no policy that the ledger knows to have gone out; export it again")

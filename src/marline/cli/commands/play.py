@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from marline.cli.options.study import Play
-from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.display.console import say, say_json
 from marline.envs import make_task
@@ -15,8 +14,7 @@ from marline.rollouts import video as film
 from marline.rollouts.collection import rollout
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import evaluation_key, world_key
-from marline.runs.integrity import require_belonging
-from marline.runs.layout import require_run
+from marline.runs.integrity import read_configuration, require_belonging
 from marline.runs.policies import chosen, read_policies
 from marline.runtime import set_up_jax
 
@@ -32,7 +30,7 @@ def play(options: Play) -> int:
         film.require_filmable(options.video)
     config = None
     if options.run is not None:
-        config = RunConfig.read(require_run(options.run))
+        config = read_configuration(options.run)
         require_belonging(options.run)
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
