@@ -12,6 +12,7 @@ from marline.campaign.shift import most_moved, shifts
 from marline.runs.events import (
     Change,
     Content,
+    Event,
     Exported,
     Gated,
     RolledBack,
@@ -20,7 +21,6 @@ from marline.runs.events import (
     read_content,
     written,
 )
-from marline.runs.ledger import Event
 from marline.runs.lineage import exported_policies, lineage
 from marline.runs.records import Record, ShiftRecord
 

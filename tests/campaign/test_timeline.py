@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marline.campaign.regression import compare_returns
 from marline.campaign.timeline import timeline
-from marline.runs.ledger import Event
+from marline.runs.events import Event
 
 
 def test_every_kind_of_event_has_its_sentence() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from marline.errors import CorruptionError
-from marline.runs.events import KINDS, Created, Later, Tuned, of_kind, read_content, written
-from marline.runs.ledger import Event, Ledger
+from marline.runs.events import KINDS, Created, Event, Later, Tuned, of_kind, read_content, written
+from marline.runs.ledger import Ledger
 from marline.runs.records import require_records, require_stopped
 
 LOGS = {"arm": {"rows": 3, "rows_sha256": "a", "policy_sha256": None}}

@@ -34,9 +34,9 @@ from marline.policy import NumpyPolicy
 from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
+from marline.runs.events import Event
 from marline.runs.integrity import require_belonging
 from marline.runs.layout import RunDirectory, require_run
-from marline.runs.ledger import Event
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.records import Record

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from marline.campaign.learners import with_learners_of
 from marline.campaign.off_policy_evaluation import Foresight, foresee
 from marline.campaign.policies_at_rows import look
-from marline.campaign.rollback import with_learners_of
 from marline.campaign.state import CampaignState
 from marline.runs.events import Foreseen
 from marline.runs.records import ForesightRecord

@@ -20,9 +20,9 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.display.shell import command
 from marline.errors import require
+from marline.runs.events import Event
 from marline.runs.history import History
 from marline.runs.layout import LOGS
-from marline.runs.ledger import Event
 from marline.types import AgentID
 
 Entries = Mapping[AgentID, Mapping[str, Any]]  # of each agent, what `describe` tells of its logs

@@ -16,10 +16,10 @@ from marline.campaign.regression import compare_returns
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.data.summary import episodes
-from marline.runs.events import Created, Gated, Ingested, Known, Trained, Tuned, Waiting, of_kind
+from marline.runs.events import Created, Event, Gated, Ingested, Known, Trained, Tuned, Waiting, of_kind
 from marline.runs.history import History, identity, list_sha256
 from marline.runs.layout import LEARNERS, LOGS, POLICIES, RunDirectory, configuration_sha256
-from marline.runs.ledger import Event, Ledger, told
+from marline.runs.ledger import Ledger, told
 from marline.runs.lineage import lineage
 from marline.runs.records import Record, ShiftRecord
 from marline.types import AgentID

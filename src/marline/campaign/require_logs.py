@@ -11,8 +11,7 @@ from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import logs_of
 from marline.errors import DataError, require
-from marline.runs.events import Exported, of_kind
-from marline.runs.ledger import Event
+from marline.runs.events import Event, Exported, of_kind
 from marline.runs.lineage import exported_policies
 from marline.types import AgentID, Spec
 

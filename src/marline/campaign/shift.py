@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from marline.runs.events import Tuned, of_kind
-from marline.runs.ledger import Event
+from marline.runs.events import Event, Tuned, of_kind
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID

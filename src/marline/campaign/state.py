@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from marline import tuning
 from marline.campaign import reconcile
+from marline.campaign.learners import rolled_back
 from marline.campaign.require_logs import Awaited
-from marline.campaign.rollback import rolled_back
 from marline.configuration.run_config import RunConfig
 from marline.data.checkpoints import other_versions, read_manifest
 from marline.data.dataset import Dataset

@@ -15,7 +15,7 @@ from marline.data.provenance import last_writer
 from marline.display.shell import command
 from marline.errors import CorruptionError, require
 from marline.runs.divergences import Stop, stops
-from marline.runs.events import Exported, Gated, of_kind
+from marline.runs.events import Event, Exported, Gated, of_kind
 from marline.runs.layout import (
     DATASET,
     LOGS,
@@ -26,7 +26,7 @@ from marline.runs.layout import (
     deployment_folder,
     require_run,
 )
-from marline.runs.ledger import Event, Ledger, require_same_configuration
+from marline.runs.ledger import Ledger, require_same_configuration
 from marline.runs.lineage import exported_policies, lineage
 from marline.runs.records import Record, require_records
 

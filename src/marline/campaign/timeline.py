@@ -9,6 +9,7 @@ from marline.runs.events import (
     Change,
     Content,
     Created,
+    Event,
     Exported,
     Foreseen,
     Gated,
@@ -19,7 +20,6 @@ from marline.runs.events import (
     Tuned,
     Waiting,
 )
-from marline.runs.ledger import Event
 from marline.runs.records import LogsRecord, ShiftRecord
 from marline.statistics.intervals import Interval
 

@@ -7,15 +7,13 @@ Events of kinds that only a later marline knows are `Later`. Imports no JAX.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from marline.runs import typed_json
 from marline.runs.records import ForesightRecord, LogsRecord, ShiftRecord, StopRecord
 from marline.runs.typed_json import KEY, NULL
-
-if TYPE_CHECKING:
-    from marline.runs.ledger import Event
 
 MIN_EPISODES = 10  # of each deployment; fewer show a direction, no regression
 
@@ -236,6 +234,32 @@ def read_content(kind: str, body: object) -> Content:
 def written(content: Content) -> dict[str, Any]:
     """What is entered into the ledger, in the order that the seals are over."""
     return dict(content.body) if isinstance(content, Later) else typed_json.to_json(content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        number: counted from 1.
+        time: in UTC, ISO 8601.
+        kind: created, trained, foreseen, exported, waiting, ingested, gated, tuned or rolled-back.
+        deployment: the one that it belongs to; 0 is the offline team.
+        body: what else there is to say, as it is sealed: a JSON object, where the event is well formed.
+        seal: over this event and all before it.
+    """
+
+    number: int
+    time: str
+    kind: str
+    deployment: int
+    body: Any
+    seal: str
+
+    @functools.cached_property
+    def content(self) -> Content:
+        """What the body says, by name; those that `Ledger.events` gives say it properly."""
+        return read_content(self.kind, self.body)
 
 
 def of_kind(kind: type[C], events: Iterable[Event], deployment: int | None = None) -> Iterator[tuple[Event, C]]:

@@ -91,7 +91,7 @@ def export(
         StorageError: the disk is full or the folder may not be written.
     """
     config = read_configuration(folder)
-    path = folder / "run.json"
+    path = RunDirectory(folder).configuration
     require_belonging(folder)
     of_seed: int = chosen(seed, config.seeds, "seed")
     if deployment != 0:

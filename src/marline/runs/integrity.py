@@ -21,7 +21,7 @@ from marline.data.migrations import BUNDLE
 from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError, MarlineError, NewerError
-from marline.runs.events import Created, Ingested, Trained, Tuned
+from marline.runs.events import Created, Event, Ingested, Trained, Tuned
 from marline.runs.history import History, identity, list_sha256
 from marline.runs.layout import (
     LEARNERS,
@@ -37,7 +37,7 @@ from marline.runs.layout import (
     known_places,
     require_run,
 )
-from marline.runs.ledger import Event, Ledger, require_same_configuration, told
+from marline.runs.ledger import Ledger, require_same_configuration, told
 
 _UNKNOWN = "{} is not what the ledger knows: it is of another run or was replaced"
 

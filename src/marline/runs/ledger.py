@@ -11,9 +11,7 @@ out or put in without breaking the seals that follow.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
-import functools
 import hashlib
 import itertools
 import json
@@ -21,14 +19,13 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from marline.data.files import StorageError, atomic_bytes, atomic_json, read_regular, to_json
 from marline.data.migrations import LEDGER, require_known
 from marline.data.provenance import last_writer
 from marline.data.scratch import sync
 from marline.errors import CorruptionError
-from marline.runs.events import Content, Created, read_content, written
+from marline.runs.events import Content, Created, Event, written
 from marline.runs.journal import undone
 from marline.runs.layout import configuration_sha256
 
@@ -50,32 +47,6 @@ _APPEND_ONLY = [
     "SELECT RAISE(ABORT, 'the ledger is append-only'); END"
     for verb in ("UPDATE", "DELETE")
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """Something that happened.
-
-    Attributes:
-        number: counted from 1.
-        time: in UTC, ISO 8601.
-        kind: created, trained, foreseen, exported, waiting, ingested, gated, tuned or rolled-back.
-        deployment: the one that it belongs to; 0 is the offline team.
-        body: what else there is to say, as it is sealed: a JSON object, where the event is well formed.
-        seal: over this event and all before it.
-    """
-
-    number: int
-    time: str
-    kind: str
-    deployment: int
-    body: Any
-    seal: str
-
-    @functools.cached_property
-    def content(self) -> Content:
-        """What the body says, by name; those that `Ledger.events` gives say it properly."""
-        return read_content(self.kind, self.body)
 
 
 class Ledger:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from marline.errors import CorruptionError
-from marline.runs.events import Exported, RolledBack, of_kind
-from marline.runs.ledger import Event
+from marline.runs.events import Event, Exported, RolledBack, of_kind
 from marline.runs.records import Record
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait

@@ -12,7 +12,7 @@ from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
 from marline.data.migrations import BUNDLE
 from marline.errors import CorruptionError, MarlineError, NewerError
-from marline.runs.events import Exported, of_kind
+from marline.runs.events import Event, Exported, of_kind
 from marline.runs.history import History, list_sha256
 from marline.runs.integrity import examine, histories, known_folders
 from marline.runs.layout import (
@@ -29,7 +29,7 @@ from marline.runs.layout import (
     divergences,
     require_run,
 )
-from marline.runs.ledger import HEAD, Event, Ledger, require_same_configuration
+from marline.runs.ledger import HEAD, Ledger, require_same_configuration
 
 MOST_NAMED = 6  # parts in a note
 

@@ -14,9 +14,10 @@ from marline.data.plain import require_plain_path
 from marline.display.console import say, say_json
 from marline.display.shell import quoted
 from marline.errors import require
+from marline.runs.events import Event
 from marline.runs.integrity import require_belonging, require_measured
 from marline.runs.layout import RunDirectory, require_run
-from marline.runs.ledger import Event, Ledger
+from marline.runs.ledger import Ledger
 
 
 def report(options: Report) -> int:
