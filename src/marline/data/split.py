@@ -46,6 +46,12 @@ class Share:
     action_names: tuple[str, ...] | None = None
     action_units: str | tuple[str | None, ...] | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it leaves columns and actions as they came."""
+        chosen = (self.observations, self.actions, self.num_actions, self.low)
+        return not self.continuous and all(one is None for one in chosen)
+
     def of(self, columns: Columns) -> Columns:
         """The agent's own columns; shared ones, such as rewards, are the same arrays."""
         own = dict(columns)
