@@ -225,7 +225,7 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
     ),
     "agents with unequal numbers of episodes": (
         TEAM | {"right": {key: column[:60] for key, column in TEAM["right"].items()}},
-        *("other-steps", None, "have 60 rows and 3 ends of episodes"),
+        *("other-steps", None, "60 rows and 3 ends of episodes"),
     ),
     "one log given to both": (
         of(TEAM, "right", actions=LEFT["actions"]),
@@ -660,4 +660,4 @@ def test_the_next_command_can_be_copied(
     status, text = run(capsys, "import", "logs", f"--out=./{name}")
     assert status == 0 and text.splitlines()[-1] == f"  next:    marline data check {copied}"
     status, text = run(capsys, "check", f"./{name}")
-    assert status == 0 and f"marline run --data {copied} --task NAME" in text
+    assert status == 0 and f"next: marline train {copied} --run runs/first" in text

@@ -19,12 +19,12 @@ from marline.campaign.belonging import require_belonging
 from marline.campaign.diverging import Stop, sentence, stops
 from marline.campaign.foresight import Foresight, foresee
 from marline.campaign.history import History, Record
-from marline.campaign.intake import Ingested, describe, require_fitting, require_stamps
+from marline.campaign.intake import Ingested, describe, is_open, put_behind, require_fitting, require_stamps
 from marline.campaign.ledger import Event, Ledger, told
 from marline.campaign.lineage import exported_policies, lineage
 from marline.campaign.lock import writing
 from marline.campaign.looking import look
-from marline.campaign.receiving import Received, read_logs
+from marline.campaign.receiving import Received, read_logs, stamps_of_bundles
 from marline.campaign.reconciling import due_events, team_returns, tuned_body
 from marline.campaign.room import require_room
 from marline.campaign.run_directory import require_run
@@ -145,9 +145,13 @@ class Campaign:
 
     @staticmethod
     def start(
-        folder: str | Path, logs: Mapping[AgentID, Dataset], config: RunConfig, source: str = "given logs"
+        folder: str | Path,
+        logs: Mapping[AgentID, Dataset],
+        config: RunConfig,
+        source: str = "given logs",
+        mapping: Mapping[str, Any] | None = None,
     ) -> Campaign:
-        """`create`, from a configuration; `logs` were checked."""
+        """`create`, from a configuration; `logs` were checked, and read by `mapping` where they came from tables."""
         for agent in logs:  # before anything is written
             require_file_name(agent, "agent", DataError)
         sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
@@ -156,7 +160,7 @@ class Campaign:
             require_room(folder, config, sizes)
         study.create(folder, config)
         with writing(folder):
-            study.keep_data(folder, logs, source)
+            study.keep_data(folder, logs, source, mapping)
         return Campaign.open(folder)
 
     @staticmethod
@@ -365,6 +369,8 @@ class Campaign:
         unstamped: bool = False,
         replace: bool = False,
         clip_actions: bool = False,
+        more: bool = False,
+        policy_of: str | Path | None = None,
     ) -> Ingested:
         """Bring in the logs of the deployment that is out; all agents or none, and nothing is merged yet.
 
@@ -377,6 +383,9 @@ class Campaign:
             unstamped: take logs from files that do not tell which policy acted.
             replace: let these logs take the place of others that wait.
             clip_actions: cut continuous actions to their range instead of refusing others.
+            more: these are a part of what their agents logged, and more of it is to come: the next logs of an agent
+                are put behind them, until some come without `more`.
+            policy_of: the bundles that acted, of logs that do not tell it: the folder that `export` wrote.
 
         Raises:
             DataError: the logs break a rule, or are of another scale, policy, deployment or agent; nothing is changed.
@@ -392,9 +401,20 @@ class Campaign:
             received = Received(self._as_datasets(logs), {}, (), "arrays")
             unstamped = True
         else:
-            received = read_logs(logs, self._specs, channels=self.channels, clip_actions=clip_actions)
+            received = read_logs(
+                logs,
+                self._specs,
+                channels=self.channels,
+                clip_actions=clip_actions,
+                mapping=dataset.mapping_of(self.folder / "data"),
+                deployment=self._number + 1,
+            )
+        if policy_of is not None:
+            plain = [agent for agent in received.logs if agent not in received.stamps]
+            stamps = {**received.stamps, **stamps_of_bundles(policy_of, plain)}
+            received = dataclasses.replace(received, stamps=stamps)
         with self._writing():
-            return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
+            return self._ingest(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace, more=more)
 
     @checked_arguments
     def tune(
@@ -541,19 +561,22 @@ class Campaign:
         team, number, num_rows = self._policies(), self._number + 1, self.config.rows_per_deployment
         return lambda _: simulate(task, team, self.channels, number, seed=self.seed, num_rows=num_rows)
 
-    def _ingest(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
+    def _ingest(
+        self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool, more: bool = False
+    ) -> Ingested:
         number = self._number + 1
         require_fitting(received.logs, self._specs, self.channels, self.config.rows_per_deployment)
         known = {agent: dataclasses.replace(log, channels=self.channels[agent]) for agent, log in received.logs.items()}
         received = dataclasses.replace(received, logs=known)  # some tell less of their columns than is known
         described = describe(received.logs, received.stamps)
         waiting = self._waiting(number)
-        known = {agent: its["rows_sha256"] for agent, its in waiting.items()}
+        known = {agent: (its["rows_sha256"], *its.get("parts", ())) for agent, its in waiting.items()}
         before = self._find_ingested(described)
         if before is not None:
             return before
-        fresh = {agent: its for agent, its in described.items() if known.get(agent) != its["rows_sha256"]}
-        if described and not fresh and not allow_missing:
+        fresh = {agent: its for agent, its in described.items() if its["rows_sha256"] not in known.get(agent, ())}
+        closing = not more and any(is_open(waiting, agent) for agent in described)
+        if described and not fresh and not allow_missing and not closing:
             return self._ingested(number, "repeated", waiting, ())
         self._require_budget()
         require(
@@ -568,22 +591,27 @@ class Campaign:
             f"{received.source} does not tell which policy acted for {', '.join(plain)}; log with run_policy.py of the "
             f"bundle, or, if you are sure that it was the one for deployment {number}, pass --unstamped",
         )
-        replaced = [agent for agent in fresh if agent in known]
+        replaced = [agent for agent in fresh if agent in known and not is_open(waiting, agent)]
         require(
             replace or not replaced,
             f"other logs of {', '.join(replaced)} for deployment {number} are waiting; pass --replace to take these",
         )
-        logs = {**self._history.load_waiting(number), **received.logs}
+        there = self._history.load_waiting(number)
+        parts, fresh = put_behind({} if replace else there, waiting, received.logs, fresh, described, more=more)
+        require_fitting(parts, self._specs, self.channels, self.config.rows_per_deployment)
+        logs = {**there, **parts}
         logs = {agent: logs[agent] for agent in self.agents if agent in logs}
         require(bool(logs), f"no logs of deployment {number} are there; bring in those of one agent at least")
         notes = (*received.notes, *check(logs))
         entries = {**waiting, **fresh}
         missing = tuple(agent for agent in self.agents if agent not in logs)
+        late = missing or any(is_open(entries, agent) for agent in logs)
         provenance = {"deployment": number, "agents": entries}
-        if missing and not allow_missing:
+        if late and (more or not allow_missing):
             self._history.save_waiting(number, logs, provenance)
             return self._ingested(number, "waiting", entries, (), notes)
-        self._history.save_logs(number, logs, {**provenance, "waived": list(missing)})
+        whole = {agent: {key: its[key] for key in its if key != "more"} for agent, its in entries.items()}
+        self._history.save_logs(number, logs, {"deployment": number, "agents": whole, "waived": list(missing)})
         self._history.drop_waiting(number)
         return self._ingested(number, "ingested", entries, missing, notes)
 
@@ -594,7 +622,9 @@ class Campaign:
             if described and folder.exists():
                 there = dataset.describe(folder)["provenance"]
                 rows = {agent: its["rows_sha256"] for agent, its in there.get("agents", {}).items()}
-                if all(rows.get(agent) == its["rows_sha256"] for agent, its in described.items()):
+                parts = {agent: its.get("parts", ()) for agent, its in there.get("agents", {}).items()}
+                known = {agent: (sha256, *parts[agent]) for agent, sha256 in rows.items()}
+                if all(its["rows_sha256"] in known.get(agent, ()) for agent, its in described.items()):
                     return self._ingested(number, "repeated", there["agents"], tuple(there["waived"]))
         return None
 
@@ -607,7 +637,11 @@ class Campaign:
         notes: tuple[str, ...] = (),
     ) -> Ingested:
         rows = {agent: entries[agent]["rows"] for agent in self.agents if agent in entries}
-        missing = tuple(agent for agent in self.agents if agent not in rows and agent not in waived)
+        missing = tuple(
+            agent
+            for agent in self.agents
+            if agent not in waived and (agent not in rows or (outcome != "ingested" and is_open(entries, agent)))
+        )
         return Ingested(number, outcome, rows, missing, waived, notes)
 
     def _waiting(self, number: int) -> dict[AgentID, Any]:

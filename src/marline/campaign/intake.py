@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from marline.campaign.ledger import Event
 from marline.campaign.lineage import exported_policies
@@ -35,6 +38,75 @@ class Ingested(NamedTuple):
     waiting_for: tuple[AgentID, ...]
     waived: tuple[AgentID, ...]
     notes: tuple[str, ...] = ()
+
+
+def is_open(entries: Mapping[AgentID, Mapping[str, Any]], agent: AgentID) -> bool:
+    """Whether more logs of an agent, whose logs wait, are to come."""
+    return bool(entries.get(agent, {}).get("more", False))
+
+
+def put_behind(
+    there: Mapping[AgentID, Dataset],
+    waiting: Mapping[AgentID, Mapping[str, Any]],
+    logs: Mapping[AgentID, Dataset],
+    fresh: Mapping[AgentID, Mapping[str, Any]],
+    described: Mapping[AgentID, Mapping[str, Any]],
+    *,
+    more: bool,
+) -> tuple[dict[AgentID, Dataset], dict[AgentID, dict[str, Any]]]:
+    """Logs that came in parts, one behind the other, and what is to be kept of each agent.
+
+    Args:
+        there, waiting: the parts that wait, and what was kept of them.
+        logs: what came now.
+        fresh: `describe` of those that are not in yet.
+        described: that of all of them.
+        more: whether more is to come of the agents that logged them.
+
+    Raises:
+        DataError: two parts tell of other policies, or have other columns.
+    """
+    whole: dict[AgentID, Dataset] = {}
+    entries: dict[AgentID, dict[str, Any]] = {}
+    for agent in described:
+        before = waiting.get(agent, {})
+        if agent not in fresh:  # it is in, and may be the last
+            entries[agent] = {key: value for key, value in before.items() if key != "more"}
+        elif agent in there and is_open(waiting, agent):
+            policies = before["policy_sha256"], fresh[agent]["policy_sha256"]
+            if policies[0] != policies[1]:
+                shown = " and ".join(str(policy)[:12] for policy in policies)
+                raise DataError(
+                    f"{logs_of(agent, logs[agent].source)} are of another policy than the part before ({shown}); log "
+                    "all of a deployment with one"
+                )
+            whole[agent] = _behind(agent, there[agent], logs[agent])
+            parts = [*before.get("parts", [before["rows_sha256"]]), fresh[agent]["rows_sha256"]]
+            entries[agent] = {**fresh[agent], **_size(agent, whole[agent]), "parts": parts}
+        else:
+            whole[agent], entries[agent] = logs[agent], dict(fresh[agent])
+        if more:
+            entries[agent]["more"] = True
+    return whole, entries
+
+
+def _behind(agent: AgentID, before: Dataset, after: Dataset) -> Dataset:
+    """Two parts of an agent's logs as one: the first ends, for what came between them is not known."""
+    columns, others = before.columns(), after.columns()
+    if columns.keys() != others.keys():
+        raise DataError(
+            f"{logs_of(agent, after.source)} have the columns {', '.join(others)}, but the part before has "
+            f"{', '.join(columns)}; log all of a deployment alike"
+        )
+    timeouts = columns["timeouts"].copy()
+    timeouts[-1] |= not columns["terminals"][-1]
+    columns["timeouts"] = timeouts
+    whole: dict[str, Any] = {key: np.concatenate([column, others[key]]) for key, column in columns.items()}
+    return dataclasses.replace(after, **whole)
+
+
+def _size(agent: AgentID, log: Dataset) -> dict[str, Any]:
+    return {"rows": len(log), "rows_sha256": dataset.digest({agent: log})}
 
 
 def require_stamps(stamps: Mapping[AgentID, Stamp], events: Iterable[Event], deployment: int, source: str) -> None:
@@ -111,8 +183,7 @@ def describe(logs: Mapping[AgentID, Dataset], stamps: Mapping[AgentID, Stamp]) -
     """What is kept of each agent's logs: rows, a hash of them, and the policy that acted, if they tell."""
     return {
         agent: {
-            "rows": len(log),
-            "rows_sha256": dataset.digest({agent: log}),
+            **_size(agent, log),
             "policy_sha256": stamps[agent].policy_sha256 if agent in stamps else None,
         }
         for agent, log in logs.items()

@@ -123,10 +123,16 @@ def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) 
         dataset.save(folder / "data", logs, provenance | _source(folder))
 
 
-def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
-    """Copy given offline logs into the run directory, where their hashes are kept; done once."""
+def keep_data(
+    folder: Path, logs: Mapping[AgentID, Dataset], source: str, mapping: Mapping[str, Any] | None = None
+) -> None:
+    """Copy given offline logs into the run directory, where their hashes are kept; done once.
+
+    With them goes what was said of the tables that they came from, so that later logs are read alike.
+    """
     if not (folder / "data" / "dataset.json").exists():
-        dataset.save(folder / "data", logs, {"source": source, **_source(folder)})
+        told = {"source": source, **({"mapping": dict(mapping)} if mapping else {})}
+        dataset.save(folder / "data", logs, told | _source(folder))
 
 
 def _source(folder: Path) -> dict[str, str]:

@@ -422,20 +422,19 @@ def steps_differ(mine: Steps, theirs: Steps) -> Difference | None:
         return Difference(
             None,
             False,
-            f"{mine.where} have {mine.num_rows} rows and {episodes[0]} ends of episodes, {theirs.where} have "
-            f"{theirs.num_rows} and {episodes[1]}: {own}",
+            f"{mine.where}: {mine.num_rows} rows and {episodes[0]} ends of episodes, but {theirs.num_rows} and "
+            f"{episodes[1]} in {theirs.where}; {own}",
         )
     for key in ("terminals", "timeouts"):
         wrong = np.setxor1d(getattr(mine, key), getattr(theirs, key), assume_unique=True)
         if len(wrong):
             is_behind = _is_behind(mine, theirs) or _is_behind(theirs, mine)
-            told = "export them aligned" if is_behind else own
-            return Difference(
-                int(wrong[0]),
-                is_behind,
+            behind = (
                 f"{mine.where} and {theirs.where} differ in {key} from row {wrong[0]} on ({len(wrong)} rows): "
-                f"their rows are not the same steps; {told}",
+                "their rows are not the same steps; export them aligned"
             )
+            apart = f"{mine.where}: other {key} than {theirs.where} from row {wrong[0]} on ({len(wrong)} rows); {own}"
+            return Difference(int(wrong[0]), is_behind, behind if is_behind else apart)
     return None
 
 

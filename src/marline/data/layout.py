@@ -123,9 +123,7 @@ def real(where: str, key: str, values: object, notes: list[str], *, first: int =
     return converted
 
 
-def flags(
-    where: str, key: str, values: object, *, first: int = 0, row_numbers: np.ndarray | None = None
-) -> np.ndarray:
+def flags(where: str, key: str, values: object, *, first: int = 0, row_numbers: np.ndarray | None = None) -> np.ndarray:
     """Booleans; zeros and ones of any type will do.
 
     Raises:

@@ -109,6 +109,7 @@ class ImportMapping:
         agents: the team, where it is given.
         separator, decimal, encoding: of CSV.
         time_format: of times written as text, as `strptime` takes it; ISO 8601 unless given.
+        nothing: words that stand where there is no number, beside blanks, NaN, None and the like.
         continuing: whether nothing ever ends for good, where no column says so.
         missing: what to do with a row in which something is empty, NaN or beyond its range: refuse it, or leave it out
             and end the episode before it.
@@ -125,6 +126,7 @@ class ImportMapping:
     decimal: str = "."
     encoding: str = "utf-8"
     time_format: str = ""
+    nothing: tuple[str, ...] = ()
     continuing: bool = False
     missing: Literal["refuse", "cut"] = "refuse"
     repeated: Literal["refuse", "first"] = "refuse"
@@ -170,7 +172,7 @@ class ImportMapping:
 
     def table(self) -> dict[str, Any]:
         """What is said of the text of a table and is not the usual."""
-        return self._unusual("separator", "decimal", "encoding", "time_format")
+        return self._unusual("separator", "decimal", "encoding", "time_format", "nothing")
 
     def rows(self) -> dict[str, Any]:
         """What is said of its rows and is not the usual."""
@@ -178,7 +180,8 @@ class ImportMapping:
 
     def _unusual(self, *names: str) -> dict[str, Any]:
         usual = {field.name: field.default for field in dataclasses.fields(self)}
-        return {name: getattr(self, name) for name in names if getattr(self, name) != usual[name]}
+        told = {name: getattr(self, name) for name in names if getattr(self, name) != usual[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
     def to_document(self) -> dict[str, Any]:
         """What is said, as plain values by key; the inverse of `from_document`."""
@@ -242,9 +245,12 @@ def from_document(document: Any, where: str) -> ImportMapping:
 
 
 def _table(entry: Any, where: str) -> dict[str, Any]:
-    _require_table(entry, where, ("separator", "decimal", "encoding", "time_format"))
+    _require_table(entry, where, ("separator", "decimal", "encoding", "time_format", "nothing"))
     known = {"separator": _SEPARATORS, "decimal": (".", ","), "encoding": _ENCODINGS}
+    nothing = {"nothing": _words(entry["nothing"], f"{where}.nothing")} if "nothing" in entry else {}
     for key, value in entry.items():
+        if key == "nothing":
+            continue
         _require_text(f"{where}.{key}", value, _LONGEST_PATTERN)
         require(
             key not in known or value in known[key],
@@ -254,7 +260,7 @@ def _table(entry: Any, where: str) -> dict[str, Any]:
         entry.get("separator", ",") != entry.get("decimal", "."),
         f'{where}: "," cannot be both separator and decimal; give the separator, such as ";"',
     )
-    return dict(entry)
+    return {**entry, **nothing}
 
 
 def _rows(entry: Any, where: str) -> dict[str, Any]:
@@ -265,7 +271,9 @@ def _rows(entry: Any, where: str) -> dict[str, Any]:
         value = entry.get(key, known[0])
         require(value in known, f"{where}.{key} is {_short(value)}; choose {' or '.join(map(repr, known))}")
     every = entry.get("every")
-    require(every is None or (_is_number(every) and every > 0), f"{where}.every is {_short(every)}; give a time above 0")
+    require(
+        every is None or (_is_number(every) and every > 0), f"{where}.every is {_short(every)}; give a time above 0"
+    )
     return dict(entry)
 
 
@@ -329,7 +337,9 @@ def _one(entry: Any, where: str) -> Values:
         not words or not {"low", "high", "factor"} & entry.keys(),
         f"{where}: words have no low, high or factor; remove them",
     )
-    numbers = {key: float(value) for key, value in (("low", low), ("high", high), ("factor", factor)) if value is not None}
+    numbers = {
+        key: float(value) for key, value in (("low", low), ("high", high), ("factor", factor)) if value is not None
+    }
     return Values(**numbers, unit=entry.get("unit"), fill=fill or 0, **words)
 
 

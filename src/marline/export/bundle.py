@@ -32,7 +32,7 @@ from marline.export.graph import BATCH, OPSET, Graph
 from marline.export.policies import ACTION, ACTION_MASK, NOISE, OBSERVATION, to_graph
 from marline.types import AgentID, Policy, Spec
 
-CONTRACT = "contract.json"
+CONTRACT, POLICY = "contract.json", "policy.onnx"
 KIND = "marline bundle"
 SCHEMA = 1
 FILES = (CONTRACT, "policy.onnx", "golden.json", "run_policy.py")
@@ -145,7 +145,7 @@ def make_bundle(
         "versions": _versions(),
     }
     files = {
-        "policy.onnx": model,
+        POLICY: model,
         "golden.json": (json.dumps(vectors) + "\n").encode(),
         "run_policy.py": Path(__file__).with_name("run_policy.py").read_bytes(),
     }

@@ -242,7 +242,7 @@ def test_agents_of_unequal_length_are_told_and_a_row_behind_is_refused(team: dic
     write_npz(tmp_path / "logs" / "b.npz", {key: array[:40] for key, array in team["b"].items()})
     imported = import_log(open_log(tmp_path / "logs"), tmp_path / "apart")
     assert imported.num_rows == {"a": 50, "b": 40}
-    assert any("have 40 rows and 4 ends of episodes" in n and "each learns from its own" in n for n in imported.notes)
+    assert any("40 rows and 4 ends of episodes" in n and "each learns from its own" in n for n in imported.notes)
     late = team["b"] | {key: np.roll(team["b"][key], 1) for key in ("terminals", "timeouts")}
     write_npz(tmp_path / "logs" / "b.npz", late)
     assert "differ in terminals from row 0 on" in refused(tmp_path / "logs", tmp_path / "out")

@@ -18,7 +18,7 @@ from marline.data.formats.table_names import table_kind
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
 from marline.data.mapping import ImportMapping
-from marline.errors import ConfigError, DataError, require
+from marline.errors import DataError, require
 from marline.types import AgentID, Spec
 
 Reader = Callable[[Path, AgentID | None, list[str]], Iterator[Block]]

@@ -257,9 +257,7 @@ class AgentRows:
             mask &= ~takes
             self._remember(key, last, start_of, values, is_old)
 
-    def _remember(
-        self, key: str, last: np.ndarray, start_of: np.ndarray, values: np.ndarray, is_old: bool
-    ) -> None:
+    def _remember(self, key: str, last: np.ndarray, start_of: np.ndarray, values: np.ndarray, is_old: bool) -> None:
         """The last value of each entry within the episode, and how long ago it was."""
         never = np.full(values.shape[1], 1 << 40)
         ages = np.where(last[-1] >= start_of[-1], len(values) - 1 - last[-1], never)
@@ -296,7 +294,7 @@ class AgentRows:
         key = next(key for key, mask in rows.missing.items() if mask[row].any())
         name = self._rules.names[key][int(np.argmax(rows.missing[key][row]))]
         raise DataError(
-            f"{self.where} have nothing in column {name[:40]!r} at row {rows.numbers[row]}, and nothing to fill it with "
+            f"{self.where} hold nothing in column {name[:40]!r} at row {rows.numbers[row]}, and nothing fills it "
             'for so long; say missing = "cut" in [rows] of a mapping, which leaves such rows out'
         )
 

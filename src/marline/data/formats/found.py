@@ -55,7 +55,9 @@ class Found:
             for name, its in zip(entries["actions"], actions, strict=True):
                 if (its.low is None) != (its.high is None):
                     whose = where if agent is None else logs_of(agent, where)
-                    raise DataError(f"{whose}: only one of low and high of the action {name[:40]!r} is given; give both")
+                    raise DataError(
+                        f"{whose}: only one of low and high of the action {name[:40]!r} is given; give both"
+                    )
             fields["action_low"] = [-1.0 if its.low is None else its.low for its in actions]
             fields["action_high"] = [1.0 if its.high is None else its.high for its in actions]
         return Channels(**fields)

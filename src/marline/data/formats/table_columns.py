@@ -63,14 +63,13 @@ def find_columns(
         raise DataError(f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one")
     found: dict[str, list[str]] = {}
     for key, patterns in renamed.items():
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        found[key] = [name for pattern in patterns for name in _matching(where, present, key, pattern)]
+        found[key] = named_columns(where, present, key, [patterns] if isinstance(patterns, str) else patterns)
         _require_free(where, found, key)
     taken = {name for names in found.values() for name in names}
     free = [name for name in present if name not in taken]
     for key in _NAMES:
         if key not in found:
-            names = _usual(where, free, key)
+            names = usual_columns(where, free, key)
             if names:
                 found[key] = names
             elif key in _NEEDED and not (continuing and key == "terminals"):
@@ -82,11 +81,16 @@ def find_columns(
 
 
 def describe_columns(
-    where: str, present: Sequence[str], found: Mapping[str, Sequence[str]], used: Collection[str] = ()
+    where: str,
+    present: Sequence[str],
+    found: Mapping[str, Sequence[str]],
+    used: Collection[str] = (),
+    *,
+    has_times: bool = False,
 ) -> list[str]:
     """Sentences that say which columns were taken for what, which were left out, and what is assumed without one.
 
-    `used` are columns that serve somebody else.
+    `used` are columns that serve somebody else; `has_times` says that times take the place of steps.
     """
     taken = "; ".join(f"{key} from {_shown(names)}" for key, names in found.items())
     notes = [f"{where}: {taken}"]
@@ -95,12 +99,18 @@ def describe_columns(
     if left:
         notes.append(f"{where}: left out {_shown(left)}; to use one, pass --column KEY=NAME")
     for key, assumed in _WITHOUT.items():
-        if key not in found:
+        if key not in found and not (key == "step" and has_times):
             notes.append(f"{where}: no column for the {key}, so {assumed}")
     return notes
 
 
-def _usual(where: str, free: Sequence[str], key: str) -> list[str]:
+def named_columns(where: str, present: Sequence[str], key: str, patterns: Iterable[str]) -> list[str]:
+    """The columns that names and patterns mean, in their order; `DataError` where one means none."""
+    return [name for pattern in patterns for name in _matching(where, present, key, pattern)]
+
+
+def usual_columns(where: str, free: Sequence[str], key: str) -> list[str]:
+    """The columns of a key by their usual names, none if there are none; `DataError` where names leave it open."""
     exact = [name for name in _NAMES[key] if name in free]
     if len(exact) > 1:
         raise DataError(

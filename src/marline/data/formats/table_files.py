@@ -110,12 +110,12 @@ def _csv(
 ) -> Iterator[tuple[list[str], pa.RecordBatch]]:
     read = pyarrow.csv.ReadOptions(block_size=_BYTES, encoding=mapping.encoding)
     parse = pyarrow.csv.ParseOptions(delimiter=mapping.separator)
-    with _opened(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text()) as head:
+    with opened_table(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text()) as head:
         names = head.schema.names
     wanted = keep(names)
     kept = [name for name in names if name in wanted.columns]
     text = {name: pa.string() for name in kept}
-    with _opened(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text(text, kept)) as reader:
+    with opened_table(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text(text, kept)) as reader:
         for batch in reader:
             yield names, batch
 
@@ -129,18 +129,18 @@ def _json(
 ) -> Iterator[tuple[list[str], pa.RecordBatch]]:
     _require_flat_lines(path)
     read = pyarrow.json.ReadOptions(block_size=_BYTES)
-    with _opened(path) as file, pyarrow.json.open_json(file, read) as head:
+    with opened_table(path) as file, pyarrow.json.open_json(file, read) as head:
         schema = head.schema
     wanted = keep(schema.names)
     parse = pyarrow.json.ParseOptions(explicit_schema=_widened(schema, wanted.whole))
-    with _opened(path) as file, pyarrow.json.open_json(file, read, parse) as reader:
+    with opened_table(path) as file, pyarrow.json.open_json(file, read, parse) as reader:
         for batch in reader:
             yield schema.names, batch.select([name for name in schema.names if name in wanted.columns])
 
 
 def _require_flat_lines(path: Path) -> None:
     """Raise `DataError` for a line that opens more brackets than a row has: pyarrow descends until it crashes."""
-    with _opened(path) as file:
+    with opened_table(path) as file:
         while text := file.read(_BYTES):
             characters = np.frombuffer(text, np.uint8)
             opening = np.flatnonzero((characters == ord("[")) | (characters == ord("{")))
@@ -163,7 +163,7 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+def opened_table(path: Path) -> Iterator[io.BufferedIOBase]:
     """A plain file, unpacked on the way where it is gzipped."""
     with open_regular(path) as file:
         if not is_packed(path):

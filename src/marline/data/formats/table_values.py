@@ -24,6 +24,7 @@ class Style(NamedTuple):
 
     decimal: str = "."
     time_format: str = ""
+    nothing: tuple[str, ...] = ()
 
 
 class Cells(NamedTuple):
@@ -65,14 +66,14 @@ def cells(
     """
     column = plain(column)
     if known.one_hot or known.choices:
-        return _words(column, what, known, numbers, may_miss)
+        return _words(column, what, known, style, numbers, may_miss)
     kind = column.type
     if isinstance(kind, LISTS):
         return _lists(column, what, numbers, may_miss)
     if is_time and (pa.types.is_temporal(kind) or is_text(kind)):
         column = _seconds(column, what, style, numbers)
     elif is_text(kind):
-        column = _parsed(column, what, style.decimal, numbers)
+        column = _parsed(column, what, style, numbers)
     elif pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     elif pa.types.is_null(kind):
@@ -94,8 +95,11 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def words_of(column: pa.Array) -> pa.Array:
-    """What a column of words or whole numbers says, as text without blanks around; null where it says nothing."""
+def words_of(column: pa.Array, nothing: tuple[str, ...] = ()) -> pa.Array:
+    """What a column of words or whole numbers says, as text without blanks around; null where it says nothing.
+
+    `nothing` are words that say nothing, beside the usual ones.
+    """
     column = plain(column)
     if pa.types.is_floating(column.type):
         values = column.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -105,13 +109,13 @@ def words_of(column: pa.Array) -> pa.Array:
     if not is_text(column.type):
         return column.cast(pa.string())
     text = _compute.utf8_trim_whitespace(column.cast(pa.string()))
-    blank = _compute.is_in(_compute.utf8_lower(text), pa.array(BLANKS))
+    blank = _compute.is_in(_compute.utf8_lower(text), pa.array([*BLANKS, *(word.lower() for word in nothing)]))
     return _compute.if_else(blank, pa.scalar(None, pa.string()), text)
 
 
-def _words(column: pa.Array, what: str, known: Values, numbers: np.ndarray, may_miss: bool) -> Cells:
+def _words(column: pa.Array, what: str, known: Values, style: Style, numbers: np.ndarray, may_miss: bool) -> Cells:
     words = known.one_hot or known.choices
-    text = words_of(column)
+    text = words_of(column, style.nothing)
     missing = text.is_null().to_numpy(zero_copy_only=False)
     places = _compute.index_in(text, pa.array(words)).fill_null(-1).to_numpy(zero_copy_only=False)
     wrong = (places < 0) & ~missing
@@ -151,10 +155,10 @@ def _require_may_miss(what: str, missing: np.ndarray, numbers: np.ndarray, may_m
         )
 
 
-def _parsed(column: pa.Array, what: str, decimal: str, numbers: np.ndarray) -> pa.Array:
+def _parsed(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> pa.Array:
     """Text as whole numbers, or else numbers, or else truth values; null where there is nothing."""
-    text = words_of(column)
-    if decimal == ",":
+    text = words_of(column, style.nothing)
+    if style.decimal == ",":
         text = _compute.replace_substring(text, ",", ".")
     for kind in (pa.int64(), pa.float64()):
         try:
@@ -168,7 +172,7 @@ def _parsed(column: pa.Array, what: str, decimal: str, numbers: np.ndarray) -> p
     row = first_row(wrong) if wrong.any() else 0
     raw = str(column[row])
     fix = "export it as numbers, or list its words as one_hot or choices in a mapping"
-    if decimal == "." and raw.count(",") == 1 and raw.replace(",", "").strip("-+ ").isdigit():
+    if style.decimal == "." and raw.count(",") == 1 and raw.replace(",", "").strip("-+ ").isdigit():
         fix = 'say that numbers have a comma: decimal = "," in [table] of a mapping'
     raise DataError(f"{what} holds {column.type} such as {raw[:40]!r} at row {numbers[row]} instead of numbers; {fix}")
 
@@ -176,7 +180,7 @@ def _parsed(column: pa.Array, what: str, decimal: str, numbers: np.ndarray) -> p
 def _seconds(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> pa.Array:
     """Times as seconds; text that is no time as the numbers that it holds."""
     if is_text(column.type):
-        text = words_of(column)
+        text = words_of(column, style.nothing)
         try:
             if style.time_format:
                 column = _compute.strptime(text, style.time_format, "us")
@@ -188,7 +192,7 @@ def _seconds(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> 
                     f"{what} is no time like {style.time_format!r} ({str(error)[:100]}); correct time_format"
                 ) from None
             try:
-                return _parsed(column, what, style.decimal, numbers)
+                return _parsed(column, what, style, numbers)
             except DataError:
                 raise DataError(
                     f"{what} holds {str(column[0])[:40]!r} at row {numbers[0]}, which is no time of ISO 8601 and no "

@@ -77,7 +77,9 @@ def _rows(
                     described.add((*header, str(whose)))
                     used = _used(path, batch.names, mapping) if whose in (None, only_agent, first) else batch.names
                     shown = str(path) if whose == only_agent else f"{path}: {logs_of(str(whose))}"
-                    found.notes += describe_columns(shown, batch.names, names, used)
+                    found.notes += describe_columns(
+                        shown, batch.names, names, used, has_times=mapping.every is not None
+                    )
                 policies = reader.policies(names)
                 for agent, rows, places in reader.rows_by_agent(names, whose):
                     _learn(agent, rows, names, mapping, found)
@@ -87,7 +89,9 @@ def _rows(
                         where = f"{path}: {'the log' if agent is None else logs_of(agent)}"
                         state[agent] = AgentRows(where, _rules(agent, mapping, found), found.notes, only=only)
                     if mapping.align and rows.steps is None:
-                        raise DataError(f"{path} has no column of steps or times to align by; say which: --column step=NAME")
+                        raise DataError(
+                            f"{path} has no column of steps or times to align by; say which: --column step=NAME"
+                        )
                     _mask_beyond(rows, found.values[agent], state[agent], mapping)
                     yield agent, state[agent].add(rows)
     for agent, its in state.items():
@@ -110,9 +114,7 @@ def _by_columns(
 
 
 def _used(path: Path, present: Sequence[str], mapping: ImportMapping) -> set[str]:
-    return {
-        name for names, _ in _by_columns(path, present, mapping, None) for its in names.values() for name in its
-    }
+    return {name for names, _ in _by_columns(path, present, mapping, None) for its in names.values() for name in its}
 
 
 def _ordered(path: Path, mapping: ImportMapping) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -154,7 +156,7 @@ class _Reader:
 
     def __init__(self, path: Path, batch: pa.RecordBatch, numbers: np.ndarray, mapping: ImportMapping) -> None:
         self._path, self._batch, self._numbers, self._mapping = path, batch, numbers, mapping
-        self._style = Style(mapping.decimal, mapping.time_format)
+        self._style = Style(mapping.decimal, mapping.time_format, mapping.nothing)
 
     def rows_by_agent(
         self, names: Names, only_agent: AgentID | None
@@ -240,7 +242,10 @@ class _Reader:
 
     def _stacked(self, names: list[str], its: list[Cells], key: str) -> tuple[np.ndarray, list[int]]:
         """The entries of a key side by side, and how many of them each column gave."""
-        is_list = [one.values.ndim == 2 and not self._mapping.values_of(name).one_hot for one, name in zip(its, names, strict=True)]
+        is_list = [
+            one.values.ndim == 2 and not self._mapping.values_of(name).one_hot
+            for one, name in zip(its, names, strict=True)
+        ]
         widths = [one.values.shape[1] if one.values.ndim == 2 else 1 for one in its]
         if len(its) == 1 and (is_list[0] or widths[0] > 1 or key not in VECTORS):
             part = its[0].values
@@ -293,9 +298,7 @@ class _Reader:
         if missing.any():
             row = int(np.argmax(missing))
             shown = f" ({str(column[row])[:40]!r})" if column[row].is_valid else ""
-            raise DataError(
-                f"{what} is empty{shown} at row {self._numbers[row]}; name the {key} of every row"
-            )
+            raise DataError(f"{what} is empty{shown} at row {self._numbers[row]}; name the {key} of every row")
         if pa.types.is_floating(column.type):
             values = column.to_numpy(zero_copy_only=False).astype(np.float64)
             wrong = values != np.floor(values)  # infinity is its own floor, but is no int64
@@ -365,4 +368,3 @@ def _mask_beyond(rows: Rows, known: Mapping[str, list[Values]], state: AgentRows
         state.beyond(int(wrong.sum()))
         there = rows.missing.get(key, np.zeros_like(wrong))
         rows.missing[key] = there | wrong
-
