@@ -153,8 +153,10 @@ def _instead(
         return _import(options, proposal.mapping, specs)
     path = _write(options, proposal)
     _tell_next(options, path, proposal)
-    why = "what is shown is to be decided first" if proposal.is_open else "accept what is shown with --yes, or edit it"
-    print(f"marline: nothing was imported yet: {error}; {why}", file=sys.stderr)
+    why = f"{error}; see above for all that is to be decided, and say it in {path}"
+    if not proposal.is_open:
+        why = f"what is shown was guessed; accept it with --yes, or edit {path} and give it with --mapping"
+    print(f"marline: nothing was imported yet: {why}", file=sys.stderr)
     return USAGE_ERROR
 
 

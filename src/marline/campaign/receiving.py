@@ -163,7 +163,7 @@ def _from_bundles(
         numbers = {int(file.stem) for file in files if file.stem.isdigit()}
         if numbers and len(numbers) != max(numbers) + 1:
             lost = next(number for number in range(max(numbers)) if number not in numbers)
-            notes.append(f"{folder}: episode {lost:06d}.npz is not there; leave it out for every agent")
+            notes.append(f"{folder}: episode {lost:06d}.npz is not there; the other agents keep theirs")
         found[first.agent] = folder, _concatenated(first, files, (specs or {}).get(first.agent)), first
         for left in sorted(folder.glob("*.partial")):
             notes.append(f"{left} was not finished when the robot stopped, and is left out")
@@ -305,8 +305,8 @@ def stamps_of_bundles(source: Path | str, agents: Collection[AgentID]) -> dict[A
         contract = read_sealed(folder / CONTRACT, KIND, SCHEMA)
         if contract.get("agent") != agent:
             raise DataError(
-                f"{folder} is the bundle of {str(contract.get('agent'))[:40]!r}, not of {agent[:40]!r}; give the folder "
-                "that marline export wrote, with one of each agent"
+                f"{folder} is the bundle of {str(contract.get('agent'))[:40]!r}, not of {agent[:40]!r}; give the "
+                "folder that marline export wrote, with one of each agent"
             )
         require_intact(folder / POLICY, contract["files"][POLICY])
         stamps[agent] = Stamp(agent, contract["logs_of_deployment"], contract["policy_sha256"])
