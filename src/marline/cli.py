@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import gc
 import signal
 import sys
@@ -261,6 +262,10 @@ Command = (
 )
 
 
+# in the order of the help
+COMMANDS = tuple("demo run resume play report train export ingest tune status rollback verify data list doctor".split())
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status.
 
@@ -284,6 +289,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     """Run one command; its exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        arguments = ["--help"]
+    elif not given[0].startswith("-") and given[0] not in COMMANDS:
+        print(f"marline: {_no_command(given[0])}", file=sys.stderr)
+        return USAGE_ERROR
     command: Any = tyro.cli(
         # tyro's marker is used as a generic type, which a type checker cannot follow through a union
         OmitSubcommandPrefixes[Command],  # pyright: ignore[reportInvalidTypeArguments]
@@ -306,6 +317,13 @@ def _run(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:  # where there was nothing to resume yet
         print("\nmarline: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _no_command(word: str) -> str:
+    """What is said of a command that there is not; names come from whoever typed them."""
+    near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"there is no command {word[:40]!r}; {hint}known: {', '.join(COMMANDS)}"
 
 
 def _trust(command: Any) -> None:

@@ -279,7 +279,8 @@ def _named_policies(log: Log, logs: Mapping[AgentID, Dataset], deployment: int) 
                 f"{logs_of(agent, str(log.source))} are of several policies, {_short(other)} from row {row} on; export "
                 "only the rows of one deployment"
             )
-        stamps |= {agent: Stamp(agent, deployment, policy, rows.channels) for policy in policies}
+        for policy in policies:
+            stamps[agent] = Stamp(agent, deployment, policy, rows.channels)
     return stamps
 
 

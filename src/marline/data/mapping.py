@@ -155,7 +155,7 @@ class ImportMapping:
 
     def values_of(self, column: str, agent: AgentID | None = None) -> Values:
         """What is known of a column: by its name before patterns, of an agent before everyone."""
-        own = self.agents[agent].values if agent in self.agents else {}
+        own = self.agents[agent].values if agent is not None and agent in self.agents else {}
         found = [_find(values, column) for values in (own, self.values)]
         mine, all_ = found[0] or Values(), found[1] or Values()
         fresh = {
@@ -167,7 +167,7 @@ class ImportMapping:
 
     def columns_of(self, agent: AgentID | None) -> dict[str, tuple[str, ...]]:
         """Names and patterns by key for an agent: its own, and those of everyone."""
-        own = self.agents[agent].columns if agent in self.agents else {}
+        own = self.agents[agent].columns if agent is not None and agent in self.agents else {}
         return {**self.columns, **own}
 
     def table(self) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def _rows(entry: Any, where: str) -> dict[str, Any]:
     require(
         every is None or (_is_number(every) and every > 0), f"{where}.every is {_short(every)}; give a time above 0"
     )
-    return dict(entry)
+    return {**entry, **({} if every is None else {"every": float(every)})}
 
 
 def _agent(name: AgentID, entry: Any, where: str) -> AgentMapping:
@@ -340,7 +340,8 @@ def _one(entry: Any, where: str) -> Values:
     numbers = {
         key: float(value) for key, value in (("low", low), ("high", high), ("factor", factor)) if value is not None
     }
-    return Values(**numbers, unit=entry.get("unit"), fill=fill or 0, **words)
+    fields: dict[str, Any] = {**numbers, **words}
+    return Values(unit=entry.get("unit"), fill=fill or 0, **fields)
 
 
 def _words(value: Any, where: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+from pyarrow import compute
 
 from marline.data.formats.arrow import LISTS, plain
 from marline.data.formats.table_files import Kept, batches, opened_table
@@ -136,7 +136,7 @@ def _look(facts: Facts, column: pa.Array, first: int, style: ImportMapping) -> N
     if isinstance(kind, LISTS):
         _miss(facts, column.is_null().to_numpy(zero_copy_only=False), first)
         facts.kind = "list"
-        widths = pa.compute.list_value_length(column).drop_null()
+        widths = compute.list_value_length(column).drop_null()
         facts.width = int(widths[0].as_py()) if len(widths) else facts.width
         return
     if not (is_text(kind) or pa.types.is_temporal(kind) or _is_number(kind)):
@@ -175,7 +175,7 @@ def _look_at_text(facts: Facts, text: pa.Array, first: int, style: ImportMapping
                 facts.bad.setdefault(str(text[int(place)])[:40], first + int(place))
         keep = np.zeros(len(text), bool)
         keep[places[readable]] = True
-        cleaned = pa.compute.if_else(pa.array(keep), text, pa.scalar(None, pa.string()))
+        cleaned = compute.if_else(pa.array(keep), text, pa.scalar(None, pa.string()))
         _range(facts, cleaned, first, style)
         _count(facts, cleaned if facts.is_whole else None)
         return
@@ -195,9 +195,9 @@ def _look_at_text(facts: Facts, text: pa.Array, first: int, style: ImportMapping
 
 def _numeric(text: pa.Array, decimal: str) -> np.ndarray:
     if decimal == ",":
-        text = pa.compute.replace_substring(text, ",", ".")
+        text = compute.replace_substring(text, ",", ".")
     pattern = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-    return pa.compute.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
+    return compute.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
 
 
 def _time_format(text: pa.Array) -> str | None:
@@ -206,7 +206,7 @@ def _time_format(text: pa.Array) -> str | None:
     for format_ in ("", *_FORMATS):
         with contextlib.suppress(pa.ArrowInvalid):
             if format_:
-                pa.compute.strptime(some, format_, "us")
+                compute.strptime(some, format_, "us")
             else:
                 some.cast(pa.timestamp("us"))
             return format_
@@ -238,7 +238,7 @@ def _miss(facts: Facts, missing: np.ndarray, first: int) -> None:
 def _count(facts: Facts, text: pa.Array | None) -> None:
     if text is None or facts.has_more:
         return
-    counted = pa.compute.value_counts(text.drop_null())
+    counted = compute.value_counts(text.drop_null())
     if len(counted) + len(facts.words) > 4 * MOST_WORDS:
         facts.has_more = True
         return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+from pyarrow import compute
 
 from marline.data.formats.arrow import LISTS, plain, to_numpy
 from marline.data.layout import first_row
@@ -16,7 +16,6 @@ from marline.errors import DataError
 BLANKS = ("", "nan", "none", "null", "<na>", "nat")  # what programs write where there is nothing
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$"
 _TRUTHS = {"true": True, "false": False}
-_compute = pa.compute
 
 
 class Style(NamedTuple):
@@ -108,16 +107,16 @@ def words_of(column: pa.Array, nothing: tuple[str, ...] = ()) -> pa.Array:
             column = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
     if not is_text(column.type):
         return column.cast(pa.string())
-    text = _compute.utf8_trim_whitespace(column.cast(pa.string()))
-    blank = _compute.is_in(_compute.utf8_lower(text), pa.array([*BLANKS, *(word.lower() for word in nothing)]))
-    return _compute.if_else(blank, pa.scalar(None, pa.string()), text)
+    text = compute.utf8_trim_whitespace(column.cast(pa.string()))
+    blank = compute.is_in(compute.utf8_lower(text), pa.array([*BLANKS, *(word.lower() for word in nothing)]))
+    return compute.if_else(blank, pa.scalar(None, pa.string()), text)
 
 
 def _words(column: pa.Array, what: str, known: Values, style: Style, numbers: np.ndarray, may_miss: bool) -> Cells:
     words = known.one_hot or known.choices
     text = words_of(column, style.nothing)
     missing = text.is_null().to_numpy(zero_copy_only=False)
-    places = _compute.index_in(text, pa.array(words)).fill_null(-1).to_numpy(zero_copy_only=False)
+    places = compute.index_in(text, pa.array(words)).fill_null(-1).to_numpy(zero_copy_only=False)
     wrong = (places < 0) & ~missing
     if wrong.any():
         row = first_row(wrong)
@@ -159,16 +158,16 @@ def _parsed(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> p
     """Text as whole numbers, or else numbers, or else truth values; null where there is nothing."""
     text = words_of(column, style.nothing)
     if style.decimal == ",":
-        text = _compute.replace_substring(text, ",", ".")
+        text = compute.replace_substring(text, ",", ".")
     for kind in (pa.int64(), pa.float64()):
         try:
             return text.cast(kind)
         except pa.ArrowInvalid:
             continue
-    lower = _compute.utf8_lower(text)
-    if _compute.all(_compute.is_in(lower, pa.array([*_TRUTHS, None], pa.string()))).as_py():
-        return _compute.equal(lower, "true")
-    wrong = _compute.invert(_compute.match_substring_regex(lower, _NUMBER)).fill_null(False).to_numpy(False)
+    lower = compute.utf8_lower(text)
+    if compute.all(compute.is_in(lower, pa.array([*_TRUTHS, None], pa.string()))).as_py():
+        return compute.equal(lower, "true")
+    wrong = compute.invert(compute.match_substring_regex(lower, _NUMBER)).fill_null(False).to_numpy(False)
     row = first_row(wrong) if wrong.any() else 0
     raw = str(column[row])
     fix = "export it as numbers, or list its words as one_hot or choices in a mapping"
@@ -183,7 +182,7 @@ def _seconds(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> 
         text = words_of(column, style.nothing)
         try:
             if style.time_format:
-                column = _compute.strptime(text, style.time_format, "us")
+                column = compute.strptime(text, style.time_format, "us")
             else:
                 column = text.cast(pa.timestamp("us"))
         except pa.ArrowInvalid as error:
@@ -206,4 +205,4 @@ def _seconds(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> 
     else:
         unit, whole = column.type.unit, column.cast(pa.int64())
     seconds = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
-    return _compute.divide(whole.cast(pa.float64(), safe=False), seconds)
+    return compute.divide(whole.cast(pa.float64(), safe=False), seconds)
