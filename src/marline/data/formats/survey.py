@@ -116,7 +116,7 @@ def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
     for path in paths:
         names: list[str] = []
         num_rows = 0
-        for batch in batches(path, style, lambda present: Kept(present, present)):
+        for batch in batches(path, style, lambda present: Kept(present, present, present)):
             names = batch.names
             num_rows += len(batch.rows)
             for place, name in enumerate(names):
@@ -323,7 +323,7 @@ def orders(
     codes: dict[str, int] = {}
     for path in paths:
         wanted = {name for name in (agent, episode, step) if name} | {one for its in needed.values() for one in its}
-        for batch in batches(path, style, lambda present: Kept(wanted, wanted)):  # noqa: B023
+        for batch in batches(path, style, lambda present: Kept(wanted, wanted, wanted)):  # noqa: B023
             rows = batch.rows
             number = np.arange(batch.first, batch.first + len(rows))
             episodes = np.zeros(len(rows), np.int64)

@@ -36,10 +36,12 @@ class Kept(NamedTuple):
     Attributes:
         columns: their names.
         whole: those whose whole numbers are to stay whole.
+        text: those of CSV that are to stay text.
     """
 
     columns: Collection[str]
     whole: Collection[str]
+    text: Collection[str] = ()
 
 
 class Batch(NamedTuple):
@@ -104,24 +106,58 @@ def _num_values(metadata: pyarrow.parquet.FileMetaData) -> int:
     return sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
 
 
-# Both open the file twice: a reader reads ahead in a thread of its own, and would move the place of the next one.
+# All open the file twice: a reader reads ahead in a thread of its own, and would move the place of the next one.
 def _csv(
     path: Path, mapping: ImportMapping, keep: Callable[[list[str]], Kept]
 ) -> Iterator[tuple[list[str], pa.RecordBatch]]:
+    """Numbers are read as such; from where they are none, as text, of which `table_values` tells what is wrong."""
     read = pyarrow.csv.ReadOptions(block_size=_BYTES, encoding=mapping.encoding)
     parse = pyarrow.csv.ParseOptions(delimiter=mapping.separator)
-    with opened_table(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text()) as head:
-        names = head.schema.names
-    wanted = keep(names)
-    kept = [name for name in names if name in wanted.columns]
+    with opened_table(path) as file, pyarrow.csv.open_csv(file, read, parse, _conversion(mapping)) as head:
+        schema = head.schema
+    wanted = keep(schema.names)
+    kept = [name for name in schema.names if name in wanted.columns]
+    types = {field.name: field.type for field in _widened(schema, wanted.whole)}
     text = {name: pa.string() for name in kept}
-    with opened_table(path) as file, pyarrow.csv.open_csv(file, read, parse, _as_text(text, kept)) as reader:
+    numbers = {
+        name: pa.string() if name in wanted.text or pa.types.is_null(types[name]) else types[name] for name in kept
+    }
+    done = 0
+    if numbers != text:
+        try:
+            with (
+                opened_table(path) as file,
+                pyarrow.csv.open_csv(file, read, parse, _conversion(mapping, numbers, kept)) as reader,
+            ):
+                for batch in reader:
+                    done += len(batch)
+                    yield schema.names, batch
+            return
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):
+                raise
+    with (
+        opened_table(path) as file,
+        pyarrow.csv.open_csv(file, read, parse, _conversion(mapping, text, kept)) as reader,
+    ):
+        before = 0
         for batch in reader:
-            yield names, batch
+            rows = batch.slice(max(0, done - before))
+            before += len(batch)
+            if len(rows):
+                yield schema.names, rows
 
 
-def _as_text(types: dict[str, Any] | None = None, kept: list[str] | None = None) -> pyarrow.csv.ConvertOptions:
-    return pyarrow.csv.ConvertOptions(column_types=types, include_columns=kept, strings_can_be_null=True)
+def _conversion(
+    mapping: ImportMapping, types: dict[str, Any] | None = None, kept: list[str] | None = None
+) -> pyarrow.csv.ConvertOptions:
+    return pyarrow.csv.ConvertOptions(
+        column_types=types,
+        include_columns=kept,
+        strings_can_be_null=True,
+        null_values=[*pyarrow.csv.ConvertOptions().null_values, "None", "none", "NaT", *mapping.nothing],
+        decimal_point=mapping.decimal,
+    )
 
 
 def _json(

@@ -126,7 +126,12 @@ def _ordered(path: Path, mapping: ImportMapping) -> Iterator[tuple[Batch, np.nda
             # from whole numbers on, the actions of a single column are choices
             labels = (*LABELS, "actions", "timestamps")
             whole |= {name for key in labels for name in names.get(key, []) if len(names[key]) == 1}
-        return Kept(_used(path, present, mapping), whole)
+        used = _used(path, present, mapping)
+        text = {name for name in used if (known := mapping.values_of(name)).one_hot or known.choices}
+        for names, _ in _by_columns(path, present, mapping, None):
+            keys = ("agent", "policy", *(("step", "timestamps") if mapping.time_format else ()))
+            text |= {name for key in keys for name in names.get(key, [])}
+        return Kept(used, whole, text)
 
     read = batches(path, mapping, keep)
     if not mapping.sort:
