@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute
+from pyarrow import compute as arrow_compute
 
 from marline.data.formats.arrow import LISTS, plain
 from marline.data.formats.table_files import Kept, batches, opened_table
@@ -25,6 +25,7 @@ from marline.data.formats.table_values import Style, cells, is_text, words_of
 from marline.data.mapping import ImportMapping, Values
 from marline.errors import CorruptionError, DataError
 
+compute: Any = arrow_compute  # its functions are made when it is imported
 MOST_WORDS = 1000  # that are counted
 _HEAD = 1 << 16  # bytes of text that tell how it is written
 _MOSTLY = 0.9

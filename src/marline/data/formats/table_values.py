@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute
+from pyarrow import compute as arrow_compute
 
 from marline.data.formats.arrow import LISTS, plain, to_numpy
 from marline.data.layout import first_row
 from marline.data.mapping import Values
 from marline.errors import DataError
 
+compute: Any = arrow_compute  # its functions are made when it is imported
 BLANKS = ("", "nan", "none", "null", "<na>", "nat")  # what programs write where there is nothing
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$"
 _TRUTHS = {"true": True, "false": False}
