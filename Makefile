@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev demo test check lint types layers format lock clean
+.PHONY: help setup dev demo test test-all check lint types layers format lock clean
 
 # Names each package as it comes, so that a slow network does not look like a hang.
 define install
@@ -15,7 +15,7 @@ define install
 endef
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 setup: .venv/.marline ## install marline and what it needs into .venv (PYTHON=python3.12 picks another Python)
 	@echo "ready: $(BIN)/marline"
@@ -25,8 +25,11 @@ dev: .venv/.marline .venv/.dev ## setup, and the tools for working on marline
 demo: setup ## run marline's demonstration
 	@$(BIN)/marline demo
 
-test: check ## lint, types, layers, then the tests (PYTEST_ARGS="-k name" narrows them)
-	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 $(PYTEST_ARGS)
+test: check ## lint, types, layers, then all tests but the slow ones (PYTEST_ARGS="-k name" narrows them)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal --durations=15 $(PYTEST_ARGS)
+
+test-all: ## the same, and the slow tests
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m '' $(PYTEST_ARGS)"
 
 check: lint types layers ## everything but the tests
 
@@ -34,7 +37,7 @@ lint: dev ## style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: dev ## type-check src and tests
+types: dev ## type-check everything that is Python
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: dev ## check that no layer imports a higher one

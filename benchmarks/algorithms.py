@@ -55,13 +55,14 @@ def random_data() -> Transition:
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, np.float32)
 
-    return Transition(
-        observation=normal(NUM_ROWS, SPEC.observation_size),
-        action=np.tanh(normal(NUM_ROWS, SPEC.action_size)),
-        reward=normal(NUM_ROWS),
-        discount=(rng.random(NUM_ROWS) > 0.01).astype(np.float32),
-        next_observation=normal(NUM_ROWS, SPEC.observation_size),
-    )
+    columns: dict[str, Any] = {  # of NumPy, where a batch has JAX's
+        "observation": normal(NUM_ROWS, SPEC.observation_size),
+        "action": np.tanh(normal(NUM_ROWS, SPEC.action_size)),
+        "reward": normal(NUM_ROWS),
+        "discount": (rng.random(NUM_ROWS) > 0.01).astype(np.float32),
+        "next_observation": normal(NUM_ROWS, SPEC.observation_size),
+    }
+    return Transition(**columns)
 
 
 def marline_side(data: Transition, algorithm: Any) -> interleave.Run:
@@ -84,7 +85,7 @@ def marline_side(data: Transition, algorithm: Any) -> interleave.Run:
 
 def td3_bc_torch_side(checkout: Path, data: Transition, hidden: int) -> interleave.Run:
     """The official implementation, with its own replay buffer, standardised as its main script does."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     peer, buffers = load(checkout / "TD3_BC.py"), load(checkout / "utils.py")
@@ -113,7 +114,7 @@ def td3_bc_torch_side(checkout: Path, data: Transition, hidden: int) -> interlea
 
 def bcq_torch_learner(checkout: Path, hidden: int) -> Any:
     """The official implementation, its layers as wide as asked for."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     peer, linear = load(checkout / "continuous_BCQ" / "BCQ.py"), torch.nn.Linear
@@ -272,7 +273,7 @@ def load_script(path: Path) -> types.ModuleType:
     return module
 
 
-def load(path: Path) -> types.ModuleType:
+def load(path: Path) -> Any:
     """A module from a file, under a name of its own; a new one at every call."""
     spec = importlib.util.spec_from_file_location(f"peer_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():

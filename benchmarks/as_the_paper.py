@@ -41,7 +41,7 @@ def logged() -> tuple[Transition, Experience]:
 
 def torch_side(checkout: Path, data: Transition, hidden: int, sampler: OTC) -> interleave.Run:
     """The official implementation of BCQ, on rows that are matched anew at each update."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     learner = bcq_torch_learner(checkout, hidden)
     assert isinstance(sampler.distance, EmbeddingDistance)

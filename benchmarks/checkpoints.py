@@ -19,9 +19,9 @@ import interleave
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
-from marline.campaign.history import History
-from marline.collection import collect_random
 from marline.envs import CooperativeNavigation
+from marline.rollouts.collection import collect_random
+from marline.runs.history import History
 from marline.samplers import OTC
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small version")
     options = parser.parse_args()
     if options.quick:
-        options.hidden, options.rows, options.offline_updates, options.updates = 64, 2000, 2000, 400
+        options.hidden, options.rows, options.offline_updates, options.updates = 8, 1000, 50, 20
     clock = Clock()
     for name in ("save", "save_policies", "save_learners"):
         setattr(History, name, clock.around(getattr(History, name)))

@@ -23,10 +23,10 @@ import jax
 import numpy as np
 
 import marline
-from marline.collection import collect_random
 from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
+from marline.rollouts.collection import collect_random
 
 OBSERVATIONS, ACTIONS, EPISODE = 17, 6, 1000
 BLOCK = 100_000  # rows made at a time

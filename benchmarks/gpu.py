@@ -15,9 +15,9 @@ import jax
 
 from marline import tuning
 from marline.algorithms import TD3BC
-from marline.collection import collect_random
 from marline.envs import CooperativeNavigation
-from marline.samplers import SAMPLERS
+from marline.rollouts.collection import collect_random
+from marline.samplers import SAMPLERS, trains
 
 AGENT = "agent_0"
 WHOLE_RUNS = 3
@@ -49,14 +49,14 @@ def run(name: str, num_learners: int, options: argparse.Namespace) -> list[float
     algorithm = TD3BC(hidden=tuple(options.hidden))
     offline = collect_random(task, options.offline_rows, seed=0)
     online = collect_random(task, options.online_rows, seed=1)
-    team = tuning.recruit(
+    team = tuning.init_team(
         {AGENT: offline[AGENT]},
         algorithm,
         seeds=range(num_learners),
         num_deployments=1,
         rows_per_deployment=options.online_rows,
     )
-    team = tuning.equip(team, sampler)
+    team = tuning.init_samplers(team, sampler)
     team = tuning.merge(team, dict.fromkeys(team, online[AGENT]), 1, algorithm)
     times = []
     for _ in range(1 + WHOLE_RUNS):
@@ -70,7 +70,8 @@ def run(name: str, num_learners: int, options: argparse.Namespace) -> list[float
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--learners", type=int, nargs="+", default=[1, 4, 16, 64, 256])
-    parser.add_argument("--sampler", nargs="+", choices=[*SAMPLERS], default=["uniform", "otc-value"])
+    names = [name for name, sampler in SAMPLERS.items() if trains(sampler)]
+    parser.add_argument("--sampler", nargs="+", choices=names, default=["uniform", "otc-value"])
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64])
     parser.add_argument("--offline-rows", type=int, default=1_000_000)
     parser.add_argument("--online-rows", type=int, default=10_000)
@@ -79,6 +80,7 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.learners, options.offline_rows, options.online_rows, options.updates = [1, 2], 2000, 500, 20
+        options.hidden = [8]
     return options
 
 

@@ -17,11 +17,13 @@ from pathlib import Path
 import interleave
 
 from marline.algorithms import TD3BC
-from marline.campaign import cluster, study
-from marline.campaign.engine import make_engine
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
+from marline.runs.creation import start_run
+from marline.runs.offline_logs import prepare_data
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, Uniform
+from marline.study import ray_cluster as cluster
+from marline.study.engines import make_engine
 
 ray = cluster.require_ray()
 CALLS = 200
@@ -45,15 +47,14 @@ def configure(options: argparse.Namespace) -> RunConfig:
 
 
 def start(num_cpus: int) -> None:
-    with cluster.undisturbed():
-        ray.init(num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    cluster.start(num_cpus=num_cpus)
 
 
 def seconds_of(engine: str, shares: list[list[int]], config: RunConfig) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch, "run")
-        study.create(run, config)
-        study.prepare_data(run, config)
+        start_run(run, config)
+        prepare_data(run, config)
         began = time.perf_counter()
         make_engine(engine).run(run, config, shares, lambda *_: None)
         return time.perf_counter() - began
@@ -106,8 +107,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small version")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.updates, options.rows = 1, 400, 10_000
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # as nice as the local engine's
+        options.rounds, options.updates, options.rows, options.hidden = 1, 20, 1000, 8
+    os.environ["RAY_worker_niceness"] = "0"  # as nice as the local engine's
     set_up_jax()
     if options.only != "overheads":
         print_scaling(options)

@@ -19,9 +19,9 @@ from pathlib import Path
 import interleave
 from processes import family
 
-from marline.collection import collect_random
 from marline.data import dataset
 from marline.envs import make_task
+from marline.rollouts.collection import collect_random
 
 TASK = "cooperative-navigation-2"
 MIB = 2**20
@@ -43,7 +43,8 @@ def resident(pid: int) -> tuple[int, int]:
     except OSError:
         return 0, 0
     found = dict(line.split(":", 1) for line in lines if ":" in line)
-    return tuple(int(found[name].split()[0]) * 1024 if name in found else 0 for name in ("VmRSS", "VmHWM"))
+    now, most = (int(found[name].split()[0]) * 1024 if name in found else 0 for name in ("VmRSS", "VmHWM"))
+    return now, most
 
 
 def follow(process: subprocess.Popen[bytes], folder: Path) -> tuple[dict[str, int], int]:
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rows, to see that everything runs")
     args = parser.parse_args()
     if args.quick:
-        args.rows = 20_000
+        args.rows, args.hidden = 2000, [8]
     with tempfile.TemporaryDirectory() as parent:
         dataset.save(Path(parent, "logs"), collect_random(make_task(TASK), args.rows, seed=0))
         size = sum(file.stat().st_size for file in Path(parent, "logs").glob("*.h5"))

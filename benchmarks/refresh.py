@@ -54,7 +54,7 @@ def deployment(sampler: Sampler[Any], algorithm: Algorithm[Any], experience: Exp
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS))
+    parser.add_argument("--algorithms", nargs="+", choices=list(ALGORITHMS), help="both unless given")
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--offline-rows", type=int, default=1_000_000)
     parser.add_argument("--online-rows", type=int, default=10_000)
@@ -65,9 +65,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.offline_rows, args.online_rows, args.rounds, args.updates, args.encoder = 5000, 3000, 2, 10, 10
-        args.hidden = [16]
+        args.hidden, args.algorithms = [16], args.algorithms or ["TD3+BC"]
     experience = logged(args.offline_rows, args.online_rows)
-    for name in args.algorithms:
+    for name in args.algorithms or ALGORITHMS:
         for hidden in args.hidden:
             algorithm = ALGORITHMS[name](hidden=(hidden, hidden))
             sides = {

@@ -25,13 +25,13 @@ import jax.numpy as jnp
 
 from marline.agent import AgentState, begin_deployment, tune
 from marline.algorithms import BCQ, TD3BC, Algorithm
-from marline.collection import collect_random
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
 from marline.ops.matching import best_match_scalar
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.population import map_learners
-from marline.samplers import OTC, SAMPLERS, ClassifierRatio, EmbeddingDistance, OnlineMatched, Sampler
+from marline.rollouts.collection import collect_random
+from marline.samplers import OTC, SAMPLERS, ClassifierRatio, EmbeddingDistance, OnlineMatched, Sampler, trains
 from marline.samplers.distances import EmbeddingState
 
 ONLINE_SHARES = (0.9, 0.0, 0.1)  # the control must be told some; they do not change what it costs
@@ -57,7 +57,7 @@ def logged(offline_rows: int, online_rows: int) -> Experience:
 def every_sampler(encoder_updates: int) -> dict[str, Sampler[Any]]:
     """Encoder and classifiers are trained for a moment only, which changes no cost of an update."""
     return {
-        **{name: sampler for name, sampler in SAMPLERS.items() if not name.endswith("-refresh")},
+        **{name: its for name, its in SAMPLERS.items() if not name.endswith("-refresh") and trains(its)},
         "otc-embedding": OTC(EmbeddingDistance(num_updates=encoder_updates)),
         "classifier-ratio": ClassifierRatio(num_updates=encoder_updates),
     }
@@ -213,11 +213,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--updates", type=int, default=200, help="per side and round")
     parser.add_argument("--encoder", type=int, default=500, help="training steps of d_e's encoder")
-    parser.add_argument("--quick", action="store_true", help="small data and few updates, to see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="little data, few updates and samplers, to see it run")
     args = parser.parse_args()
     if args.quick:
         args.offline_rows, args.online_rows, args.rounds, args.updates, args.encoder = 5000, 3000, 2, 10, 10
-        args.hidden = [16]
+        args.hidden, args.samplers = [16], args.samplers or ["otc-value", "online-matched"]
     experience = logged(args.offline_rows, args.online_rows)
     samplers = every_sampler(args.encoder)
     if args.samplers:

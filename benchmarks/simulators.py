@@ -23,14 +23,15 @@ import numpy as np
 
 from marline import tuning
 from marline.algorithms import TD3BC
-from marline.collection import collect, collect_random
 from marline.data.dataset import Dataset
 from marline.envs import MultiAgentMujoco, make_task
 from marline.policy import RandomPolicy
-from marline.rollout import Policies
+from marline.rollouts.collection import collect, collect_random
+from marline.rollouts.rollout import Policies
 
 KEY = jax.random.key(0)
 TRAINING_ROWS = 5000
+TASKS = ("halfcheetah-2x3", "walker2d-2x3", "hopper-3x1")
 
 
 def at_random(task: MultiAgentMujoco) -> Policies:
@@ -42,7 +43,7 @@ def trained_team(task: MultiAgentMujoco, hidden: tuple[int, ...], num_updates: i
     """Actors that imitate random play; what matters here is what they compute, and that they do not fall at once."""
     algorithm = TD3BC(hidden=hidden)
     logs = collect_random(task, TRAINING_ROWS, seed=0)
-    untrained = tuning.recruit(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
+    untrained = tuning.init_team(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=1)
     team = next(tuning.pretrain(untrained, algorithm, num_updates=num_updates, chunk=num_updates))[1]
     return {agent: policy for (_, agent), policy in tuning.policies(team, algorithm).items()}
 
@@ -70,20 +71,22 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=2000, help="that the agents were trained for")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 64])
-    parser.add_argument("--tasks", nargs="+", default=["halfcheetah-2x3", "walker2d-2x3", "hopper-3x1"])
+    parser.add_argument("--tasks", nargs="+", help="three robots unless given")
     parser.add_argument("--quick", action="store_true", help="few rows, to see that everything runs")
     args = parser.parse_args()
     if args.quick:
         args.random_rows, args.rows, args.updates, args.rounds = 400, 400, 10, 1
+        args.tasks = args.tasks or TASKS[-1:]
     table = []
-    for name in args.tasks:
+    for name in args.tasks or TASKS:
         task = make_task(name)
         assert isinstance(task, MultiAgentMujoco)
         robot = task.make()._robot
 
         def integrate(action: np.ndarray, robot: Any = robot) -> None:
             robot.data.ctrl[:] = action
-            mujoco.mj_step(robot.model, robot.data, nstep=robot.frame_skip)
+            step = mujoco.mj_step  # pyright: ignore[reportAttributeAccessIssue]
+            step(robot.model, robot.data, nstep=robot.frame_skip)
 
         teams = {
             "random": (at_random(task), args.random_rows),

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from marline.evaluation import equality, paired_difference, sign_flip_p
+from marline.statistics.intervals import equality, paired_difference, sign_flip_p
 
 SEEDS = (3, 5, 10, 20)
 NUM_REPLICATES = 2000
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few draws, to see that it runs")
     args = parser.parse_args()
-    print(*table(100 if args.quick else 2_000), sep="\n")
+    print(*table(20 if args.quick else 2_000), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kill a campaign, or `marline run`, at random moments, again and again: does it end as one that was left alone?
 
     python experiments/kill_campaign.py --kills 200
-    python experiments/kill_campaign.py --what campaign --kills 10 --by-time 0 --seed 3      # what the tests do
+    python experiments/kill_campaign.py --what campaign --kills 2 --by-time 0 --seed 3       # what the tests do
 
 A campaign is trained, exported, deployed, ingested agent by agent, tuned and reported; or `marline run` compares OTC,
 uniform replay and the control that matches OTC. The process kills itself by SIGKILL before or after a random one of its
@@ -37,16 +37,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import marline
-import marline.campaign.exporting  # these are loaded late otherwise, in every process anew
-import marline.campaign.workers
-import marline.commands
+import marline.cli.commands.study
 import marline.report
+import marline.runs.export  # these are loaded late otherwise, in every process anew
+import marline.study.local_engine
 from marline import cli
-from marline.campaign import ledger
 from marline.campaign.campaign import Campaign
-from marline.campaign.verify import verify
 from marline.data import files
 from marline.data.scratch import is_scratch
+from marline.runs import ledger
+from marline.runs.verify import verify
 from marline.runtime import set_up_jax
 
 SIZES = {"arm": (3, 2), "cart": (5, 1)}

@@ -25,9 +25,9 @@ import numpy as np
 
 from marline import tuning
 from marline.algorithms import AWAC, BCQ, IQL, TD3BC, ContinuousCQL
-from marline.collection import collect_random, evaluate
 from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation, MultiAgentMujoco, Task
+from marline.rollouts.collection import collect_random, evaluate
 from marline.types import AgentID
 
 TASKS: dict[str, Task] = {"cooperative-navigation": CooperativeNavigation(1), "hopper": MultiAgentMujoco("Hopper", 1)}
@@ -45,7 +45,7 @@ ALGORITHMS: dict[str, Any] = {
 def curve(task: Task, logs: Mapping[AgentID, Dataset], algorithm: Any, seed: int) -> Iterator[tuple[int, float, float]]:
     """Updates, mean return, and mean Q1 on logged rows."""
     (agent,) = task.agents
-    team = tuning.recruit(logs, algorithm, seeds=[seed], num_deployments=0, rows_per_deployment=1)
+    team = tuning.init_team(logs, algorithm, seeds=[seed], num_deployments=0, rows_per_deployment=1)
     rows = team[seed, agent].experience[jnp.arange(SCORED)]
     for done, trained, *_ in tuning.pretrain(team, algorithm, num_updates=NUM_UPDATES, chunk=EVERY):
         learner = trained[seed, agent].learner

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.collection import collect, collect_random
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
+from marline.rollouts.collection import collect, collect_random
 from marline.samplers import BalancedReplay
 from marline.samplers.balanced import State
 from marline.types import ActionMask

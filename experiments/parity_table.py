@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from marline.evaluation import EQUALITY_MARGIN, MIN_SEEDS, mean_interval, welch_interval
 from marline.report.appearance import number
+from marline.statistics.intervals import EQUALITY_MARGIN, MIN_SEEDS, mean_interval, welch_interval
 
 MEASURES = {"return": "Return", "mean_q1": "Q1 on the logs"}
 

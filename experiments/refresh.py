@@ -19,12 +19,12 @@ from typing import Any
 from marline import Study
 from marline.algorithms import TD3BC
 from marline.errors import require_name
-from marline.evaluation import MIN_SEEDS, equality, equality_margin, paired_difference
 from marline.report import write_csv
 from marline.report.records import Run, read_run
 from marline.report.statements import interval
 from marline.runtime import set_up_jax
 from marline.samplers import OTC, EmbeddingDistance, Sampler, Uniform
+from marline.statistics.intervals import MIN_SEEDS, equality, equality_margin, paired_difference
 
 VALUE, EMBEDDING = OTC("value"), OTC(EmbeddingDistance(num_updates=10_000))
 REFRESHED = {"match": "refresh", "num_estimate": 2000}

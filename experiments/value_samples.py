@@ -21,11 +21,11 @@ from jaxtyping import Array
 from marline import tuning
 from marline.agent import AgentState
 from marline.algorithms import AWAC, BCQ
-from marline.collection import collect, collect_random
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
 from marline.ops.matching import best_match_scalar
 from marline.ops.value_targets import next_values
+from marline.rollouts.collection import collect, collect_random
 from marline.runtime import set_up_jax
 
 OFFLINE_ROWS, ONLINE_ROWS, CANDIDATES = 50_000, 2000, 512
@@ -84,7 +84,7 @@ def main() -> None:
     print("| V | actions | noise | rank correlation | rank of a row that is its own match: median, worst |")
     print("|---|---|---|---|---|", flush=True)
     for name, (algorithm, field, variants) in LEARNERS.items():
-        team = tuning.recruit(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=ONLINE_ROWS)
+        team = tuning.init_team(logs, algorithm, seeds=[0], num_deployments=1, rows_per_deployment=ONLINE_ROWS)
         *_, trained = tuning.pretrain(team, algorithm, num_updates=UPDATES)
         policies = {agent: policy for (_, agent), policy in tuning.policies(trained.team, algorithm).items()}
         online = collect(task, policies, ONLINE_ROWS, key=jax.random.key(2), deployment=1)

@@ -28,7 +28,7 @@ from typing import Any
 import parity_table
 import refresh
 
-from marline.configuration import describe
+from marline.configuration.run_config import describe
 from marline.report.comparison import compare, last_deployment
 from marline.report.records import Run, sampler_record
 from marline.report.statements import finding_text, interval

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
@@ -47,3 +48,24 @@ def jit_for_users() -> Callable[..., Any]:
         "xla_cpu_use_fusion_emitters": True,
     }
     return functools.partial(jax.jit, compiler_options=settings)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run` is a campaign, trained and exported, `sent` its bundles, `logs` what they logged; `tuned` came after."""
+    from field import ROWS, SIZES, act, copy, create  # only here: most tests need none of it
+
+    from marline.campaign.campaign import Campaign
+    from marline.campaign.require_logs import Ingested
+    from marline.campaign.status import status
+
+    folder = tmp_path_factory.mktemp("world")
+    run = create(folder / "run")
+    run.train()
+    assert status(run.folder).stage == "ready"
+    run.export(folder / "sent")
+    act(folder / "sent", folder / "logs")
+    tuned = Campaign.open(copy(run.folder, folder / "tuned"))
+    assert tuned.ingest(folder / "logs") == Ingested(1, "ingested", dict.fromkeys(SIZES, ROWS), (), ())
+    tuned.tune()
+    return folder

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-PATIENCE = 600.0  # seconds before a hanging program is given up
+PATIENCE = 1800.0  # seconds before a hanging program is given up: a machine may run many others
 # that it is killed with the thread that started it, should that have no time to (prctl 1 is PR_SET_PDEATHSIG)
 _TIED = """
 import ctypes, os, sys
@@ -50,6 +51,17 @@ def finished(
     with started(command, env=env) as process:
         output, errors = process.communicate(input, timeout=patience)
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> bool:
+    """Wait for what is to happen while a program runs; whether it did, where the program ended before."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        if process is not None and process.poll() is not None:
+            return happened()
+        assert time.monotonic() < deadline, f"it did not happen within {PATIENCE:.0f} s"
+        time.sleep(0.002)
+    return True
 
 
 def _launcher() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,14 @@ def test_every_test_that_is_named_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text()))
     assert len(named) > 60
     assert [name for name in sorted(named) if f"def {name}(" not in sources] == []
+
+
+def test_the_architecture_names_every_module_and_its_purpose() -> None:
+    written = DOCS / "module_tree.py"
+
+    def without_sizes(text: str) -> list[str]:
+        return [re.sub(r" +\d+  | {2,}(?=\S)", "  ", line) for line in text.splitlines()]
+
+    page = runpy.run_path(str(written))["page"]()
+    there = (DOCS / "architecture.md").read_text("utf-8")
+    assert without_sizes(there) == without_sizes(page), f"run python {written.relative_to(DOCS.parent)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,14 @@ def script(name: str) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses look their annotations up
     found.loader.exec_module(module)
     return module
+
+
+def test_every_experiment_is_run_by_a_test() -> None:
+    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    elsewhere = {"verdicts": "test_verdicts.py", "kill_campaign": "campaign/test_faults.py"}
+    assert {path.stem for path in EXPERIMENTS.glob("*.py")} <= here | elsewhere.keys()
+    for name, file in elsewhere.items():
+        assert name in (Path(__file__).parent / file).read_text("utf-8")
 
 
 def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +67,33 @@ def test_parity_balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         and rows
         and all(row.startswith("marline,0,") for row in rows)
     )
+
+
+def test_parity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = script("parity")
+    for name, value in {"NUM_ROWS": 600, "NUM_UPDATES": 4, "EVERY": 2, "EPISODES": 2, "SCORED": 100}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr("sys.argv", ["parity.py", "iql", "--seeds", "1", "--csv", str(tmp_path / "curves.csv")])
+    module.main()
+    header, *rows = (tmp_path / "curves.csv").read_text("utf-8").splitlines()
+    assert header == "side,algorithm,seed,updates,return,mean_q1"
+    assert [row.rsplit(",", 2)[0] for row in rows] == ["marline,iql,0,2", "marline,iql,0,4"]
+
+
+def test_parity_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["parity_table.py", str(EXPERIMENTS.parent / "results" / "parity.csv")])
+    script("parity_table").main()
+    printed = capsys.readouterr().out
+    assert "Return, by number of updates" in printed and "| `td3-bc`, marline | " in printed
+
+
+def test_false_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["false_verdicts.py", "--quick"])
+    script("false_verdicts").main()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if re.match(r"\| (normal|skewed)", line)]
+    assert [row[:2] for row in rows] == [[law, str(n)] for law in ("normal", "skewed") for n in (3, 5, 10, 20)]
+    for _, num_seeds, bootstrap, student, verdict, flips, _ in rows:
+        assert float(bootstrap) >= float(student)
+        assert float(verdict) == (float(student) if int(num_seeds) >= 10 else 0.0)
+        assert int(num_seeds) > 5 or float(flips) == 0.0

@@ -12,12 +12,12 @@ import pytest
 
 from marline import plugins
 from marline.algorithms import TD3BC
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig, require_recordable
+from marline.configuration.run_config import RunConfig, require_recordable
+from marline.configuration.selection import select_algorithm, select_samplers
 from marline.envs import CooperativeNavigation, ParallelTask, make_task, name_task
-from marline.errors import ConfigError, CorruptionError
+from marline.errors import ConfigError
+from marline.runs.verify import verify
 from marline.samplers import OTC, Shuffled, Uniform
-from marline.selection import select_algorithm, select_samplers
 
 MODULE = """
 import dataclasses
@@ -130,8 +130,31 @@ def test_a_run_records_the_name_of_the_code_and_reading_it_imports_nothing(modul
     again = RunConfig.read(path, trust=True)
     assert dataclasses.asdict(again.samplers["shuffled"].of) == {"last": 3, "batch_size": 128}  # pyright: ignore[reportAttributeAccessIssue]
     path.write_text(path.read_text().replace('"last": 3', '"lost": 3'))
-    with pytest.raises(CorruptionError, match="is not the configuration of a run"):
+    with pytest.raises(ConfigError, match=r"run\.json: .*:Recent has no field 'lost': another version of that code"):
         RunConfig.read(path)
+
+
+def test_a_type_that_was_moved_is_found_by_its_former_name(module: str, tmp_path: Path) -> None:
+    plugins.trust([f"{module}:Recent"])
+    mine = select_samplers((f"{module}:Recent(last=3)",)).samplers[f"{module}-Recent-last-3"]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(config(mine=mine).to_json()))
+    kind = sys.modules.pop(module).Recent
+    Path(f"{module}_now.py").write_text(MODULE.replace("Recent", "Newest"), "utf-8")
+    Path(f"{module}.py").write_text(f"from {module}_now import Newest as Recent\n", "utf-8")
+    plugins._trusted.clear()
+    plugins._types.clear()
+    read = RunConfig.read(path, trust=True).samplers["mine"]  # the old module still knows it
+    assert type(read).__name__ == "Newest" and dataclasses.asdict(read) == dataclasses.asdict(mine)  # pyright: ignore[reportArgumentType]
+    Path(f"{module}.py").unlink()
+    sys.modules.pop(module)
+    plugins._trusted.clear()
+    plugins._types.clear()
+    kind.__module__ = f"{module}_now"
+    kind.formerly = (f"{module}:Recent",)
+    again = RunConfig.read(path, types=[kind])  # the type itself does
+    assert again.samplers["mine"] == mine
+    assert again.to_json()["samplers"]["mine"]["type"] == f"{module}_now:Recent"
 
 
 def test_a_file_that_names_code_of_python_itself_is_not_obeyed(tmp_path: Path) -> None:

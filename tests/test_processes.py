@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
-from processes import finished, started
+from processes import finished, started, wait_until
 
 # writes the number of a child of its own, and then neither ends
 PARENT = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100_000)"])
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(100_000)
 """
 
 
@@ -29,11 +28,7 @@ def is_alive(number: int) -> bool:
 
 
 def gone(number: int) -> bool:
-    for _ in range(500):
-        if not is_alive(number):
-            return True
-        time.sleep(0.01)
-    return False
+    return wait_until(lambda: not is_alive(number))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who is alive")
@@ -53,7 +48,7 @@ def test_a_program_ends_with_the_tests_that_are_killed() -> None:
 import os, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from processes import started
-with started([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+with started([sys.executable, "-c", "import time; time.sleep(100_000)"]) as process:
     print(process.pid, flush=True)
     os._exit(1)
 """
@@ -62,5 +57,5 @@ with started([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
 
 def test_a_program_that_hangs_is_given_up() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        finished([sys.executable, "-c", "import time; time.sleep(60)"], patience=0.2)
+        finished([sys.executable, "-c", "import time; time.sleep(100_000)"], patience=0.2)
     assert finished([sys.executable, "-c", "print(input())"], input="x").stdout == "x\n"

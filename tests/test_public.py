@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import marline
-from marline.notebook import html_table
+from marline.display.notebook import html_table
 
 
 def test_every_public_name_is_there_and_listed_once() -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from marline.algorithms import ALGORITHMS, TD3BC
 from marline.envs import CooperativeNavigation
-from marline.options import option_names, with_options
+from marline.inputs.options import option_names, with_options
 from marline.samplers import OTC, SAMPLERS, Shuffled, Uniform
 from marline.testing import check_algorithm, check_sampler, check_task
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SLOW = pytest.mark.slow  # the same checks of more of our own
 SMALL = {"batch_size": 8, "num_candidates": 16, "num_references": 8, "num_estimate": 32, "num_groups": 4}
 
 
@@ -28,7 +29,14 @@ def small(value: Any) -> Any:
     return with_options(value, {name: its for name, its in options.items() if name in known}, "it")
 
 
-@pytest.mark.parametrize("name", ["uniform", "otc-value", "otc-two-stage", "balanced", "classifier-ratio"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "uniform",
+        "otc-value",
+        *(pytest.param(name, marks=SLOW) for name in ("otc-two-stage", "balanced", "classifier-ratio")),
+    ],
+)
 def test_samplers_of_our_own_pass(name: str) -> None:
     check_sampler(small(SAMPLERS[name]))
 
@@ -37,7 +45,7 @@ def test_controls_pass() -> None:
     check_sampler(Shuffled(small(OTC("value"))))
 
 
-@pytest.mark.parametrize("name", ["td3-bc", "cql"])
+@pytest.mark.parametrize("name", ["td3-bc", pytest.param("cql", marks=SLOW)])
 def test_algorithms_of_our_own_pass(name: str) -> None:
     check_algorithm(small(ALGORITHMS[name]()))
 

@@ -83,9 +83,9 @@ class Learns(TD3BC):
         return {"policy": None, "wide": wide, "blind": lambda: None}.get(self.kind, super().policy(state))
 
 
-def rehearse(algorithm: Any, sampler: Any) -> None:
+def check_compatible(algorithm: Any, sampler: Any) -> None:
     outline = Experience.outline(SPEC, num_offline=20, num_deployments=1, rows_per_deployment=5)
-    tuning.rehearse(algorithm, {"mine": sampler}, {"a": outline})
+    tuning.check_compatible(algorithm, {"mine": sampler}, {"a": outline})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def rehearse(algorithm: Any, sampler: Any) -> None:
 )
 def test_a_sampler_that_replies_in_another_form_is_told(kind: str, told: str) -> None:
     with pytest.raises(ConfigError, match=f"mine with TD3BC: .*{told}"):
-        rehearse(TD3BC(hidden=(4,)), Mine(kind))
+        check_compatible(TD3BC(hidden=(4,)), Mine(kind))
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,16 @@ def test_a_sampler_that_replies_in_another_form_is_told(kind: str, told: str) ->
 )
 def test_an_algorithm_that_replies_in_another_form_is_told(kind: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        rehearse(Learns(hidden=(4,), kind=kind), Uniform(batch_size=4))
+        check_compatible(Learns(hidden=(4,), kind=kind), Uniform(batch_size=4))
 
 
 def test_a_distance_that_replies_in_another_form_is_told() -> None:
     with pytest.raises(ConfigError, match="mine with TD3BC: OTC with Near cannot be computed: TypeError"):
-        rehearse(TD3BC(hidden=(4,)), OTC(distance=Near(), batch_size=4))
+        check_compatible(TD3BC(hidden=(4,)), OTC(distance=Near(), batch_size=4))
 
 
 def test_what_is_right_passes_and_whose_it_is_is_known() -> None:
-    rehearse(TD3BC(hidden=(4,)), Mine())
+    check_compatible(TD3BC(hidden=(4,)), Mine())
     assert is_theirs(Mine()) and is_theirs(Shuffled(Mine())) and is_theirs(OTC(distance=Near()))
     assert not is_theirs(TD3BC()) and not is_theirs(OTC()) and not is_theirs(Shuffled(OTC()))
 
@@ -142,7 +142,7 @@ def test_rows_that_are_not_there_are_refused_and_not_replaced(kind: str, row: st
     outline = Experience.outline(SPEC, num_offline=20, num_deployments=1, rows_per_deployment=5)
     experience = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outline)
     experience = dataclasses.replace(experience, size=jnp.int32(20))
-    team = tuning.equip(tuning.recruit_on({"arm": experience}, TD3BC(hidden=(4,)), seeds=(3,)), Mine(kind))
+    team = tuning.init_samplers(tuning.init_team_on({"arm": experience}, TD3BC(hidden=(4,)), seeds=(3,)), Mine(kind))
     told = f"Mine.sample drew row {row} for agent 'arm' under seed 3, who has rows 0 to 19"
     with pytest.raises(ConfigError, match=told):
         tuning.tune_on(team, 1, TD3BC(hidden=(4,)), Mine(kind), num_updates=1)

@@ -92,13 +92,13 @@ def make_logs(agent: str, num: int, seed: int) -> Dataset:
     )
 
 
-def recruit(data: Mapping[str, Dataset] | None = None) -> Team:
+def init_team(data: Mapping[str, Dataset] | None = None) -> Team:
     data = data or {agent: make_logs(agent, 40, 0) for agent in SPECS}
-    return tuning.recruit(data, ALGORITHM, seeds=SEEDS, num_deployments=3, rows_per_deployment=ROWS)
+    return tuning.init_team(data, ALGORITHM, seeds=SEEDS, num_deployments=3, rows_per_deployment=ROWS)
 
 
 def pretrained(team: Team | None = None) -> Team:
-    *_, trained = tuning.pretrain(team or recruit(), ALGORITHM, num_updates=6)
+    *_, trained = tuning.pretrain(team or init_team(), ALGORITHM, num_updates=6)
     return trained.team
 
 
@@ -130,27 +130,27 @@ def learners(team: Team) -> dict[LearnerID, Learner]:
 
 
 def test_every_seed_and_agent_has_a_learner_of_its_own() -> None:
-    team = recruit()
+    team = init_team()
     assert list(team) == [(0, "left"), (0, "right"), (1, "left"), (1, "right")]
     for (_, agent), state in team.items():
         assert state.experience.spec == SPECS[agent]
         assert state.experience.capacity == 40 + 3 * ROWS
         np.testing.assert_array_equal(state.experience.offline().observation, make_logs(agent, 40, 0).observations)
     assert not same(team[0, "left"].learner, team[1, "left"].learner)
-    assert same(learners(team), learners(recruit()))
+    assert same(learners(team), learners(init_team()))
 
 
 @pytest.mark.parametrize("chunk", [6, 4, 1])
 def test_offline_training_does_not_depend_on_its_chunks(chunk: int) -> None:
     whole = learners(pretrained())
-    *_, trained = tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=chunk)
+    *_, trained = tuning.pretrain(init_team(), ALGORITHM, num_updates=6, chunk=chunk)
     assert trained.updates == 6
     assert same(learners(trained.team), whole)
     assert trained.metrics.keys() == trained.team.keys()
 
 
 def test_offline_training_goes_on_where_it_stopped() -> None:
-    stopped = next(tuning.pretrain(recruit(), ALGORITHM, num_updates=6, chunk=4))
+    stopped = next(tuning.pretrain(init_team(), ALGORITHM, num_updates=6, chunk=4))
     done, team, *_ = stopped
     assert done == 4
     steps = list(tuning.pretrain(team, ALGORITHM, num_updates=6, first_update=done, chunk=4))
@@ -160,7 +160,7 @@ def test_offline_training_goes_on_where_it_stopped() -> None:
 
 
 def test_learners_are_carried_from_one_deployment_to_the_next() -> None:
-    team, fleet = tuning.equip(pretrained(), UNIFORM), Fleet()
+    team, fleet = tuning.init_samplers(pretrained(), UNIFORM), Fleet()
     first, second = run(team, [1, 2], fleet=fleet)
     assert (first.number, second.number) == (1, 2)
 
@@ -184,7 +184,7 @@ def test_learners_are_carried_from_one_deployment_to_the_next() -> None:
 
 
 def test_every_deployment_is_merged() -> None:
-    for number, deployment in enumerate(run(tuning.equip(pretrained(), UNIFORM), [1, 2, 3]), start=1):
+    for number, deployment in enumerate(run(tuning.init_samplers(pretrained(), UNIFORM), [1, 2, 3]), start=1):
         for (seed, agent), state in deployment.team.items():
             assert int(state.experience.size) == 40 + number * ROWS
             assert int(state.experience.online_start) == 40 + (number - 1) * ROWS
@@ -196,7 +196,8 @@ def test_an_agent_does_not_depend_on_the_others() -> None:
     plain = {agent: make_logs(agent, 40, 0) for agent in SPECS}
     other = {**plain, "right": make_logs("right", 40, 9)}
     results = [
-        run(tuning.equip(pretrained(recruit(data)), OTC_SMALL), [1], OTC_SMALL)[0].team for data in (plain, other)
+        run(tuning.init_samplers(pretrained(init_team(data)), OTC_SMALL), [1], OTC_SMALL)[0].team
+        for data in (plain, other)
     ]
     for seed in SEEDS:
         assert same(results[0][seed, "left"], results[1][seed, "left"])
@@ -207,7 +208,7 @@ def test_samplers_are_compared_on_equal_noise() -> None:
     offline = pretrained()
     results = []
     for sampler in (UNIFORM, Uniform("online", batch_size=8), OTC_SMALL):
-        team = tuning.equip(offline, sampler)
+        team = tuning.init_samplers(offline, sampler)
         assert same(learners(team), learners(offline))  # equipping trains nothing
         results.append(learners(run(team, [1], sampler)[0].team))
     for learner in offline:
@@ -220,7 +221,7 @@ def test_samplers_are_compared_on_equal_noise() -> None:
 
 
 def test_a_run_repeats_bit_for_bit() -> None:
-    team = tuning.equip(pretrained(), OTC_SMALL)
+    team = tuning.init_samplers(pretrained(), OTC_SMALL)
     first, second = (run(team, [1, 2], OTC_SMALL) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert same(one.team, other.team)
@@ -229,7 +230,7 @@ def test_a_run_repeats_bit_for_bit() -> None:
 
 
 def test_metrics_tell_what_was_adapted_and_drawn() -> None:
-    for deployment in run(tuning.equip(pretrained(), OTC_SMALL), [1, 2], OTC_SMALL):
+    for deployment in run(tuning.init_samplers(pretrained(), OTC_SMALL), [1, 2], OTC_SMALL):
         for metrics in deployment.metrics.values():
             assert {"alpha", "alpha_raw", "estimated_distance", "critic_loss", "distinct_rows"} <= metrics.keys()
             shares = [metrics[f"share_{source}"] for source in ("offline", "earlier", "current")]
@@ -239,7 +240,7 @@ def test_metrics_tell_what_was_adapted_and_drawn() -> None:
 
 def test_the_control_draws_the_shares_it_is_told() -> None:
     sampler = OnlineMatched(batch_size=64)
-    team = tuning.equip(pretrained(), sampler)
+    team = tuning.init_samplers(pretrained(), sampler)
     shares = jnp.array([0.25, 0.0, 0.75])
     team = {
         learner: state._replace(sampler=sampler.prescribe(state.sampler, 1, shares)) for learner, state in team.items()
@@ -257,7 +258,7 @@ def test_a_learner_that_diverges_stays_as_it_was_and_no_other_notices() -> None:
                 logs[1, "right"].rewards[:] = np.nan
             return logs
 
-    team = tuning.equip(pretrained(), UNIFORM)
+    team = tuning.init_samplers(pretrained(), UNIFORM)
     before, broken = run(team, [1, 2], fleet=Broken())
     _, sound = run(team, [1, 2])
     assert before.diverged == sound.diverged == {} and list(broken.diverged) == [(1, "right")]
@@ -279,11 +280,11 @@ def test_a_learner_that_diverges_stays_as_it_was_and_no_other_notices() -> None:
 def test_offline_training_goes_on_without_whom_diverged() -> None:
     data = {agent: make_logs(agent, 40, 0) for agent in SPECS}
     data["left"].rewards[7] = np.inf
-    steps = list(tuning.pretrain(recruit(data), ALGORITHM, num_updates=30, chunk=3))
+    steps = list(tuning.pretrain(init_team(data), ALGORITHM, num_updates=30, chunk=3))
     diverged = {learner: (step, its) for step in steps for learner, its in step.diverged.items()}
     assert list(diverged) == [(0, "left"), (1, "left")] or list(diverged) == [(1, "left"), (0, "left")]
-    wholes = {step.updates: step.team for step in tuning.pretrain(recruit(), ALGORITHM, num_updates=30, chunk=3)}
-    wholes[0] = recruit()
+    wholes = {step.updates: step.team for step in tuning.pretrain(init_team(), ALGORITHM, num_updates=30, chunk=3)}
+    wholes[0] = init_team()
     for learner, (step, its) in diverged.items():
         assert its.reason == "critic_loss is inf" and its.kept <= its.update < its.kept + 3 == step.updates
         assert 7 in its.batch["row"][its.batch["update"] == its.update]
@@ -321,7 +322,7 @@ def test_agents_may_learn_by_different_algorithms() -> None:
     mixed = {"left": ALGORITHM, "right": other}
     results = {}
     for name, algorithm in {"mixed": mixed, "all alike": ALGORITHM, "all the other": other}.items():
-        team = tuning.recruit(
+        team = tuning.init_team(
             {agent: make_logs(agent, 40, 0) for agent in SPECS},
             algorithm,
             seeds=(0,),
@@ -344,10 +345,12 @@ def test_what_cannot_work_together_is_named_before_anything_is_trained() -> None
     samplers = {"uniform": UNIFORM, "mine": OTC("value", num_references=4)}
     small = BREMEN(hidden=(4,))
     with pytest.raises(ConfigError, match="mine with BREMEN: d_q compares values"):
-        tuning.rehearse(small, samplers, continuous)
-    tuning.rehearse(small, {"uniform": UNIFORM, "mine": OTC("two-stage", num_references=4)}, continuous)
+        tuning.check_compatible(small, samplers, continuous)
+    tuning.check_compatible(small, {"uniform": UNIFORM, "mine": OTC("two-stage", num_references=4)}, continuous)
     with pytest.raises(ConfigError, match="CQL needs discrete actions"):
-        tuning.rehearse(CQL(hidden=(4,)), samplers, continuous)
-    tuning.rehearse(CQL(hidden=(4,)), samplers, discrete)
+        tuning.check_compatible(CQL(hidden=(4,)), samplers, continuous)
+    tuning.check_compatible(CQL(hidden=(4,)), samplers, discrete)
     with pytest.raises(ConfigError, match="TD3\\+BC needs continuous"):
-        tuning.rehearse({"a": CQL(hidden=(4,)), "b": TD3BC(hidden=(4,))}, samplers, discrete | {"b": discrete["a"]})
+        tuning.check_compatible(
+            {"a": CQL(hidden=(4,)), "b": TD3BC(hidden=(4,))}, samplers, discrete | {"b": discrete["a"]}
+        )

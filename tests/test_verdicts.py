@@ -1,4 +1,4 @@
-"""What the README, docs and results say of runs is what their tables say, and experiments that judge still run."""
+"""What the README, docs and results say of runs is what their tables say: experiments/verdicts.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 
 from marline.algorithms import TD3BC
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
+from marline.configuration.selection import select_samplers
 from marline.report.records import sampler_record
-from marline.selection import select_samplers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
@@ -66,14 +66,3 @@ def test_no_interval_or_verdict_stands_beside_the_marks(page: Path) -> None:
     assert INTERVAL.findall(beside) == []
     for claim in ("does harm", "most of the gain", "learns as well, ", "bootstrap interval"):
         assert claim not in beside
-
-
-def test_the_rate_of_false_verdicts_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    lines = importlib.import_module("false_verdicts").table(20)
-    rows = [line.strip("| ").split(" | ") for line in lines if re.match(r"\| (normal|skewed)", line)]
-    assert [row[:2] for row in rows] == [[law, str(n)] for law in ("normal", "skewed") for n in (3, 5, 10, 20)]
-    for _, num_seeds, bootstrap, student, verdict, flips, _ in rows:
-        assert float(bootstrap) >= float(student)
-        assert float(verdict) == (float(student) if int(num_seeds) >= 10 else 0.0)
-        assert int(num_seeds) > 5 or float(flips) == 0.0

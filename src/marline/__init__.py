@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from marline.algorithms import AWAC, BCQ, BREMEN, CQL, IQL, MABCQ, TD3BC, Algorithm, ContinuousCQL
     from marline.campaign.campaign import Campaign
     from marline.campaign.distributed import DistributedCampaign, Site
-    from marline.campaign.studies import Study
-    from marline.collection import collect, collect_random, evaluate
     from marline.correction import Correction, correct
     from marline.data.channels import Channels
     from marline.data.check import check
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     )
     from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, MarlineError
     from marline.report import write_report
+    from marline.rollouts.collection import collect, collect_random, evaluate
     from marline.samplers import (
         OTC,
         BalancedReplay,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         ValueDistance,
     )
     from marline.samplers.distances import Distance
+    from marline.study.study import Study
     from marline.types import Critic, Policy, Spec, Transition
 
 __version__ = "0.1.0"
@@ -52,7 +52,7 @@ __version__ = "0.1.0"
 # where each public name lives; imported on first use, so that `marline --help` need not wait for JAX
 _HOMES = {
     # studies: samplers and seeds compared on a task
-    "Study": "campaign.studies",
+    "Study": "study.study",
     # campaigns on logs
     "Campaign": "campaign.campaign",
     "DistributedCampaign": "campaign.distributed",
@@ -95,9 +95,9 @@ _HOMES = {
     "DriftingNavigation": "envs",
     "MultiAgentMujoco": "envs",
     "ParallelTask": "envs",
-    "collect_random": "collection",
-    "collect": "collection",
-    "evaluate": "collection",
+    "collect_random": "rollouts.collection",
+    "collect": "rollouts.collection",
+    "evaluate": "rollouts.collection",
     "make_task": "envs",
     # what parts of one's own follow, see docs/plugins.md
     "Algorithm": "algorithms",

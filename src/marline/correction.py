@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from marline.arguments import checked_arguments
 from marline.errors import DataError, require
+from marline.inputs.arguments import checked_arguments
 
 BLOCK_ENTRIES = 1 << 16  # of the matrix of distances that exists at a time: it stays in cache
 

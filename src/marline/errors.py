@@ -17,6 +17,10 @@ class ConfigError(MarlineError):
     """An option, name or combination of options that cannot be run."""
 
 
+class NewerError(ConfigError):
+    """A file that a newer marline wrote, or that names what this one does not know."""
+
+
 class DataError(MarlineError):
     """Logs that break a rule; the message names agent, file and row."""
 

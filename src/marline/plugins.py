@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from marline.errors import ConfigError, MarlineError, require, require_name
-from marline.users_code import require_theirs, told
+from marline.inputs.users_code import require_theirs, told
 
 MOST_BYTES = 2**24  # of a configuration
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
@@ -49,6 +49,9 @@ def trusted() -> frozenset[str]:
 def register(*types: type[Any]) -> None:
     """Let files name these types, which are here already, so nothing is imported.
 
+    A type that was moved may say by which names older runs know it: `formerly = ("old_module:OldName",)`, a class
+    variable. Or the old module keeps the old name for it, which then is found there by those who trust it.
+
     Raises:
         ConfigError: one is no frozen dataclass at the top of a module, so no file can name it.
     """
@@ -56,6 +59,9 @@ def register(*types: type[Any]) -> None:
         name = name_of(kind)
         _types[name] = kind
         _trusted.add(name)
+        for former in getattr(kind, "formerly", ()):
+            _types.setdefault(former, kind)
+            _trusted.add(former)
 
 
 def name_of(kind: type[Any]) -> str:

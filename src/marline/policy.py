@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import zlib
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.channels import Channels
 from marline.errors import DataError
-from marline.types import ActionMask, Policy, Spec
+from marline.types import ActionMask, AgentID, Policy, Spec
 
 
 class RandomPolicy(eqx.Module):
@@ -51,6 +53,79 @@ class Exploring(eqx.Module):
         chosen = self.policy(observation, key=key, action_mask=action_mask)
         strange = RandomPolicy(self.spec)(observation, key=random_key, action_mask=action_mask)
         return jnp.where(jax.random.uniform(coin_key) < self.epsilon, strange, chosen)
+
+
+@runtime_checkable
+class Varying(Protocol):
+    """A policy that is another in every episode."""
+
+    def in_episode(self, *, key: PRNGKeyArray) -> Policy:
+        """What acts in an episode, by a key that all agents of the team have in common."""
+        ...
+
+
+def in_episode(policy: Policy, *, key: PRNGKeyArray) -> Policy:
+    """What acts in the episode of a key: most policies themselves, others as it turns out there."""
+    return policy.in_episode(key=key) if isinstance(policy, Varying) else policy
+
+
+class OfMixedSkill(eqx.Module):
+    """Acts at random with a probability that is drawn for each episode, uniformly, and as `policy` does otherwise.
+
+    Every agent of a team has a probability of its own in an episode, so that good episodes are those in which the
+    others were good, too.
+    """
+
+    policy: Policy
+    agent: AgentID = eqx.field(static=True)
+    spec: Spec = eqx.field(static=True)
+
+    def in_episode(self, *, key: PRNGKeyArray) -> Exploring:
+        epsilon = jax.random.uniform(jax.random.fold_in(key, zlib.crc32(self.agent.encode())))
+        return Exploring(self.policy, epsilon, self.spec)
+
+    def __call__(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
+    ) -> Array:
+        """As in an episode of one step."""
+        return self.in_episode(key=key)(observation, key=key, action_mask=action_mask)
+
+
+class OneOfTeams(eqx.Module):
+    """Acts as a member of a team that is drawn for each episode, all equally likely; the same for all agents."""
+
+    members: tuple[Policy, ...]
+
+    def in_episode(self, *, key: PRNGKeyArray) -> _Member:
+        return _Member(self.members, jax.random.randint(key, (), 0, len(self.members)))
+
+    def __call__(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
+    ) -> Array:
+        """As in an episode of one step."""
+        return self.in_episode(key=key)(observation, key=key, action_mask=action_mask)
+
+
+class _Member(eqx.Module):
+    members: tuple[Policy, ...]
+    number: Int[Array, ""]
+
+    def __call__(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
+    ) -> Array:
+        actions = [member(observation, key=key, action_mask=action_mask) for member in self.members]
+        return jnp.stack(actions)[self.number]
+
+
+def of_mixed_skill(policies: Mapping[AgentID, Policy], specs: Mapping[AgentID, Spec]) -> dict[AgentID, OfMixedSkill]:
+    """A team of which every agent has in every episode a skill of its own."""
+    return {agent: OfMixedSkill(policy, agent, specs[agent]) for agent, policy in policies.items()}
+
+
+def one_of_teams(teams: Mapping[str, Mapping[AgentID, Policy]]) -> dict[AgentID, OneOfTeams]:
+    """In every episode one of several teams, whole."""
+    first = next(iter(teams.values()))
+    return {agent: OneOfTeams(tuple(team[agent] for team in teams.values())) for agent in first}
 
 
 class NumpyPolicy:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from marline.memory import release_memory
+from marline.runtime import release_memory
 
 K = TypeVar("K", bound=Hashable)
 Static = tuple[tuple[str, Hashable], ...]

@@ -1,15 +1,18 @@
-"""JAX, set up for a command: compiled programs are kept, and float32 means float32 on an accelerator too."""
+"""The machine: JAX set up the same for commands and workers, how much memory there is, and memory handed back."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import sys
 from pathlib import Path
-
-import jax
 
 
 def set_up_jax() -> None:
-    """Keep compiled programs in the user's cache folder; multiply matrices at full precision."""
+    """Keep compiled programs in the user's cache folder; multiply matrices at full precision, on an accelerator too."""
+    import jax  # only here: those who ask for memory need not wait for it
+
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     # through the environment too, for the workers
     settings = {
@@ -20,3 +23,15 @@ def set_up_jax() -> None:
     for name, value in settings.items():
         value = os.environ.setdefault(name.upper(), value)
         jax.config.update(name, float(value) if name.endswith("_secs") else value)
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def release_memory() -> None:
+    """Hand back what was freed: the C library keeps hundreds of MiB of compiling, and of arrays below 32 MiB each."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # glibc's alone
+            ctypes.CDLL(None).malloc_trim(0)

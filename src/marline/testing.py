@@ -21,14 +21,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from marline.algorithms import Algorithm
-from marline.arguments import checked_arguments
-from marline.collection import collect_random
-from marline.configuration import require_recordable
+from marline.configuration.run_config import require_recordable
 from marline.data import checkpoints
 from marline.data.check import check
 from marline.data.experience import Experience
 from marline.envs import Simulator, Task, make_task, name_task
 from marline.errors import MarlineError
+from marline.inputs.arguments import checked_arguments
+from marline.rollouts.collection import collect_random
 from marline.samplers import Sampler, trains
 from marline.types import Critic, Spec, Transition
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.errors import ConfigError, MarlineError
+from marline.inputs.users_code import require_theirs, told, users_code
 from marline.samplers import Sampler
 from marline.types import Critic, Spec
-from marline.users_code import require_theirs, told, users_code
 
 _OURS = __name__.partition(".")[0]
 LONGEST = 120  # characters of a reply in a message

@@ -23,7 +23,7 @@ from marline.errors import ConfigError, require
 from marline.population import compiled, map_learners
 from marline.samplers import Sampler, Uniform
 from marline.trial import is_theirs, require_algorithm, require_sampler, trying
-from marline.types import AgentID, Policy, Transition
+from marline.types import AgentID, Policy
 
 LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
@@ -54,7 +54,7 @@ class Deployment(NamedTuple):
     diverged: Diverged
 
 
-def recruit(
+def init_team(
     data: Mapping[AgentID, Dataset],
     algorithm: Algorithms,
     *,
@@ -63,26 +63,28 @@ def recruit(
     rows_per_deployment: int,
 ) -> Team:
     """Untrained learners, one per seed and agent, each with its own offline rows."""
-    experiences = place(data, algorithm, num_deployments=num_deployments, rows_per_deployment=rows_per_deployment)
-    return recruit_on(experiences, algorithm, seeds=seeds)
+    experiences = to_device(data, algorithm, num_deployments=num_deployments, rows_per_deployment=rows_per_deployment)
+    return init_team_on(experiences, algorithm, seeds=seeds)
 
 
-def place(
+def to_device(
     data: Mapping[AgentID, Dataset], algorithm: Algorithms, *, num_deployments: int, rows_per_deployment: int
 ) -> dict[AgentID, Experience]:
     """Each agent's offline rows on the device, with room for every deployment: what all seeds may share."""
-    return {
-        agent: Experience.create(
-            _rows(dataset, algorithm_of(algorithm, agent)),
-            dataset.spec,
+    experiences = {}
+    for agent, dataset in data.items():
+        rows = _prepared(dataset, algorithm_of(algorithm, agent))
+        experiences[agent] = Experience.create(
+            rows.transition(),
+            rows.spec,
             num_deployments=num_deployments,
             rows_per_deployment=rows_per_deployment,
+            ends=rows.terminals | rows.timeouts,
         )
-        for agent, dataset in data.items()
-    }
+    return experiences
 
 
-def recruit_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
+def init_team_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
     """Untrained learners, one per seed and agent, on rows that are on the device already."""
     team: dict[LearnerID, AgentState] = {}
     for seed in seeds:
@@ -93,7 +95,7 @@ def recruit_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms,
     return team
 
 
-def rehearse(
+def check_compatible(
     algorithm: Algorithms,
     samplers: Mapping[str, Sampler[Any]],
     outlines: Mapping[AgentID, Experience],
@@ -173,7 +175,7 @@ def pretrain(
         yield Trained(done, team, metrics, diverged)
 
 
-def equip(team: Team, sampler: Sampler[Any]) -> Team:
+def init_samplers(team: Team, sampler: Sampler[Any]) -> Team:
     """Give every learner the memory of a sampler, fitted on its own B^0."""
     keys = {learner: stream(*learner, "sampler") for learner in team}
     experiences = {learner: state.experience for learner, state in team.items()}
@@ -189,22 +191,27 @@ def run(
     *,
     num_updates: int,
     deployments: Iterable[int],
+    frozen: Collection[LearnerID] = (),
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
     Args:
         team: trained offline and equipped with the sampler.
-        deploy: policies in, logs out; a simulator, or a fleet and some days.
+        deploy: policies in, logs out; a simulator, or a fleet and some days. Learners without logs sit the deployment
+            out: they keep policy and rows, and nothing is measured of them.
         algorithm: what learns; for all agents, or by agent.
         sampler: what chooses the rows of each update.
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
+        frozen: see `tune_on`.
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
-        result = tune_on(merge(team, logs, number, algorithm), number, algorithm, sampler, num_updates=num_updates)
-        team = result.team
-        yield result
+        team = merge(team, logs, number, algorithm)
+        there = {learner: state for learner, state in team.items() if learner in logs}
+        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
+        team = {**team, **result.team}
+        yield result._replace(team=team)
 
 
 def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
@@ -221,11 +228,13 @@ def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:
 
 
 def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
-    """B^k = B^(k-1) u D^k for every learner."""
-    merged = {}
+    """B^k = B^(k-1) u D^k for every learner that has logs."""
+    merged = dict(team)
     for learner, state in team.items():
-        rows = _rows(logs[learner], algorithm_of(algorithm, learner[1]))
-        merged[learner] = state._replace(experience=state.experience.merge(rows, number))
+        if learner in logs:
+            rows = _prepared(logs[learner], algorithm_of(algorithm, learner[1]))
+            ends = rows.terminals | rows.timeouts
+            merged[learner] = state._replace(experience=state.experience.merge(rows.transition(), number, ends=ends))
     return merged
 
 
@@ -238,14 +247,25 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
-def tune_on(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any], *, num_updates: int) -> Deployment:
-    """Adapt the sampler to the rows just merged, then tune every learner on B^k.
+def tune_on(
+    team: Team,
+    number: int,
+    algorithm: Algorithms,
+    sampler: Sampler[Any],
+    *,
+    num_updates: int,
+    frozen: Collection[LearnerID] = (),
+) -> Deployment:
+    """Adapt the sampler to the rows just merged, then tune every learner on B^k that is not frozen.
 
-    A learner that diverges stays as it was, with the memory of its sampler adapted; the others go on.
+    The memory of a sampler follows the rows, whether its learner learns from them or not. A learner that diverges
+    stays as it was, with the memory of its sampler adapted; the others go on.
     """
-    team, adapted = adapt(team, number, algorithm, sampler)
-    team, metrics, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number))
-    return Deployment(number, team, {learner: adapted[learner] | metrics[learner] for learner in team}, diverged)
+    team, metrics = adapt(team, number, algorithm, sampler)
+    moving = {learner: state for learner, state in team.items() if learner not in frozen}
+    moved, measured, diverged = _tune(moving, algorithm, sampler, num_updates, phase=str(number))
+    metrics |= {learner: metrics[learner] | measured[learner] for learner in moved}
+    return Deployment(number, {**team, **moved}, metrics, diverged)
 
 
 def _tune(
@@ -305,8 +325,8 @@ def _map_learners(
     return {learner: results[learner] for learner in chosen}
 
 
-def _rows(logs: Dataset, algorithm: Algorithm[Any]) -> Transition:
-    return (algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs).transition()
+def _prepared(logs: Dataset, algorithm: Algorithm[Any]) -> Dataset:
+    return algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs
 
 
 @functools.partial(jax.jit, static_argnames="algorithm")

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
+from marline.inputs.arguments import checked
 
 AgentID = str
 Metrics = Mapping[str, Array]

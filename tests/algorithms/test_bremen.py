@@ -17,7 +17,7 @@ from marline.algorithms.bremen import BREMEN, State
 from marline.data.experience import Experience
 from marline.errors import ConfigError
 from marline.nn.actors import GaussianActor
-from marline.nn.occasionally import occasionally
+from marline.nn.batched_cond import batched_cond
 from marline.samplers import Uniform
 from marline.types import Metrics, Spec, Transition
 
@@ -335,7 +335,7 @@ def count_and_square(changing: tuple[Array, Array], factor: Array) -> tuple[Arra
 
 
 def now_and_then(predicate: Array, changing: tuple[Array, Array], factor: Array) -> tuple[Array, Array]:
-    return occasionally(predicate, count_and_square, changing, factor)
+    return batched_cond(predicate, count_and_square, changing, factor)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])

@@ -12,7 +12,7 @@ from worlds import Study, chain
 from marline.samplers import OTC
 
 
-@pytest.mark.parametrize("distance", ["value", "two-stage"])
+@pytest.mark.parametrize("distance", ["value", pytest.param("two-stage", marks=pytest.mark.slow)])
 def test_a_campaign_compiles_its_programs_once(distance: str, caplog: pytest.LogCaptureFixture) -> None:
     world = chain(3, 0.1, 0.9, horizon=5)  # no other test's: programs compiled before would go unnoticed
     campaigns = Study.create(world, seeds=range(2), num_offline=1000, num_deployments=3)

@@ -53,9 +53,9 @@ def campaign(sampler: OTC, seeds_of_logs: Mapping[str, int]) -> Team:
             for (seed, agent), policy in policies.items()
         }
 
-    team = tuning.recruit(offline, ALGORITHM, seeds=[SEED], num_deployments=2, rows_per_deployment=NUM_ONLINE)
+    team = tuning.init_team(offline, ALGORITHM, seeds=[SEED], num_deployments=2, rows_per_deployment=NUM_ONLINE)
     *_, (_, team, *_) = tuning.pretrain(team, ALGORITHM, num_updates=20)
-    team = tuning.equip(team, sampler)
+    team = tuning.init_samplers(team, sampler)
     *_, last = tuning.run(team, deploy, ALGORITHM, sampler, num_updates=20, deployments=[1, 2])
     return last.team
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from worlds import Study, World, chain, matrix_game, matrix_game_paid_later
 
-from marline.evaluation import paired_difference
 from marline.samplers import OTC, Uniform
+from marline.statistics.intervals import paired_difference
 
 SEEDS = range(5)
 FEW_SEEDS = range(3)  # where every seed must give the same number, to the last digit
@@ -30,6 +30,10 @@ SAFE = np.array([[1.0, 1.0], [0.0, 3.0]])
 LOTTERY = np.array([[1.0, 1.0], [0.0, 20.0]])
 
 VALUE, TWO_STAGE = OTC("value"), OTC("two-stage")
+SLOW = pytest.mark.slow  # the same with another distance
+EITHER = pytest.mark.parametrize(
+    "sampler", [pytest.param(VALUE, id="value"), pytest.param(TWO_STAGE, id="two-stage", marks=SLOW)]
+)
 
 
 def study(world: World, *, num_deployments: int, exploration: float, seeds: range = SEEDS) -> Study:
@@ -79,7 +83,7 @@ def test_the_value_distance_flips_the_game_when_the_payoff_comes_a_step_later() 
     assert unexplored.mean_return.mean() < corrected.mean_return.mean()
 
 
-@pytest.mark.parametrize("sampler", [VALUE, TWO_STAGE], ids=lambda sampler: sampler.distance)
+@EITHER
 def test_without_exploration_nothing_tells_that_an_untried_action_became_better(sampler: OTC) -> None:
     game = matrix_game_paid_later(SAFE, 0.1, 0.9)
     campaigns = study(game, num_deployments=3, exploration=0.0, seeds=FEW_SEEDS)
@@ -110,7 +114,7 @@ def test_correction_gains_nothing_where_nothing_changed() -> None:
     ("world", "sampler"),
     [
         pytest.param(matrix_game(LOTTERY, 0.1, 0.1), TWO_STAGE, id="two-stage"),
-        pytest.param(matrix_game_paid_later(LOTTERY, 0.1, 0.1), VALUE, id="value"),
+        pytest.param(matrix_game_paid_later(LOTTERY, 0.1, 0.1), VALUE, id="value", marks=SLOW),
     ],
 )
 def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: World, sampler: OTC) -> None:
@@ -124,7 +128,7 @@ def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: W
     assert_better(uniform.mean_return, corrected.mean_return, by=0.5)  # half of what there is to lose
 
 
-@pytest.mark.parametrize("sampler", [VALUE, TWO_STAGE], ids=lambda sampler: sampler.distance)
+@EITHER
 def test_rows_that_were_all_seen_online_are_at_no_distance(sampler: OTC) -> None:
     # a partner who never plays 1 leaves one outcome per action: exactly 0 also in the compiled loop
     game = matrix_game_paid_later(FLIPPING, 0.0, 0.0)

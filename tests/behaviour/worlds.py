@@ -128,7 +128,7 @@ class Study:
         team: dict[LearnerID, Any] = {}
         for seed in seeds:
             logs = world.logs(random_policy, world.partner_offline, num_offline, np.random.default_rng([seed, 0]))
-            team |= tuning.recruit(
+            team |= tuning.init_team(
                 {AGENT: logs},
                 algorithm,
                 seeds=[seed],
@@ -144,7 +144,7 @@ class Study:
 
     def run(self, sampler: Sampler[Any], shares: np.ndarray | None = None) -> Result:
         """One campaign; `shares` is what `OnlineMatched` is to draw."""
-        team = tuning.equip(self.team, sampler)
+        team = tuning.init_samplers(self.team, sampler)
         if isinstance(sampler, OnlineMatched):
             assert shares is not None
             for (learner, state), per_deployment in zip(list(team.items()), shares, strict=True):

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marline.algorithms.sac import SAC
 from marline.behaviour_policy.folder import policy_folder, read_evaluations, read_policy, read_steps, train
+from marline.behaviour_policy.sac import SAC
 from marline.behaviour_policy.team import share_out
 from marline.behaviour_policy.training import Lesson, Played, Training, teach
 from marline.data.locking import locked

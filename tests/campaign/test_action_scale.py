@@ -14,9 +14,9 @@ import pytest
 from field import act
 
 from marline.algorithms import TD3BC
-from marline.campaign.campaign import Campaign, simulate
-from marline.campaign.receiving import read_logs
-from marline.collection import collect_random
+from marline.campaign.campaign import Campaign
+from marline.campaign.read_logs import read_logs
+from marline.campaign.robots import simulate
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset, from_arrays
@@ -25,6 +25,7 @@ from marline.data.team import on_task_scale
 from marline.envs import ParallelTask
 from marline.errors import DataError
 from marline.policy import NumpyPolicy
+from marline.rollouts.collection import collect_random
 from marline.samplers import Uniform
 
 gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")
@@ -155,7 +156,7 @@ def test_logs_that_tell_no_scale_are_taken_on_that_of_the_campaign(site: Path, t
     wanted = from_arrays("arm", brought, channels=FLOW).actions
     dataset.save(tmp_path / "plain", {"arm": from_arrays("arm", brought, channels=FLOW)})
     (tmp_path / "plain" / dataset.MANIFEST).unlink()
-    received = read_logs(tmp_path / "arrays", run._specs, channels=run.channels).logs["arm"]
+    received = read_logs(tmp_path / "arrays", run._state.awaited.specs, channels=run.channels).logs["arm"]
     np.testing.assert_array_equal(received.actions, wanted)
     unscaled: dict[str, Dataset] = {"arm": dataclasses.replace(received, channels=Channels())}
     for channels, told in (
@@ -164,7 +165,7 @@ def test_logs_that_tell_no_scale_are_taken_on_that_of_the_campaign(site: Path, t
     ):
         export_minari({"arm": from_arrays("arm", brought, channels=channels)}, tmp_path / f"exported-{told}")
         if told is None:
-            kept = read_logs(tmp_path / f"exported-{told}", run._specs, channels=run.channels).logs["arm"]
+            kept = read_logs(tmp_path / f"exported-{told}", run._state.awaited.specs, channels=run.channels).logs["arm"]
             np.testing.assert_array_equal(kept.actions, wanted)
         else:
             with pytest.raises(DataError, match=told):
@@ -225,7 +226,7 @@ def test_what_a_task_logs_is_on_the_scale_of_its_box(tmp_path: Path) -> None:
     golden = json.loads((bundle / "golden.json").read_text())
     assert all(5 <= answer[1] <= 60 for answer in golden["action"])
     # of a dataset of earlier versions, which knew no scale, nothing is known of it; but another one is refused
-    policies = run._policies()
+    policies = run._state.policies
     for channels, told in (
         (Channels(), None),
         (Channels(action_low=(0, 0), action_high=(1, 9)), "in the offline logs"),

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,21 +17,24 @@ from pathlib import Path
 import jax
 import pytest
 from field import act, contents, copy, create, flip, offline_logs, policies
-from processes import PATIENCE, finished, started
+from processes import PATIENCE, finished, started, wait_until
 from safetensors.numpy import load_file
 
 from marline import cli
-from marline.campaign import room, study
 from marline.campaign.campaign import Campaign
-from marline.campaign.history import History
-from marline.campaign.ledger import Ledger
-from marline.campaign.room import estimate_bytes
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError, to_json
 from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import CHECKPOINT
+from marline.runs import disk_space as room
+from marline.runs.creation import start_run
+from marline.runs.disk_space import estimate_bytes
+from marline.runs.events import Exported, Later
+from marline.runs.history import History
+from marline.runs.ledger import Ledger
+from marline.runs.verify import verify
 
 
 def test_one_altered_bit_in_any_file_is_found_and_the_file_named(
@@ -70,8 +72,8 @@ def test_the_ledger_takes_events_and_gives_none_back(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert ledger.events() == []
     for number in range(3):
-        ledger.append("tuned", number, {"alpha": {"arm\n<b>": 0.5 * number}})
-    assert [event.body["alpha"] for event in ledger.events("tuned")] == [{"arm\n<b>": 0.5 * n} for n in range(3)]
+        ledger.append(number, Later("looked-at", {"alpha": {"arm\n<b>": 0.5 * number}}))
+    assert [event.body["alpha"] for event in ledger.events("looked-at")] == [{"arm\n<b>": 0.5 * n} for n in range(3)]
     with closing(sqlite3.connect(ledger.path)) as connection:
         for statement in ("DELETE FROM events", "UPDATE events SET kind = 'x'"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -86,7 +88,7 @@ def test_the_ledger_takes_events_and_gives_none_back(tmp_path: Path) -> None:
 def test_an_altered_byte_of_an_event_is_found(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for number in range(3):
-        ledger.append("exported", number, {"policies": {"arm": "0123456789abcdef" * 4}})
+        ledger.append(number, Exported(policies={"arm": "0123456789abcdef" * 4}))
     content = ledger.path.read_bytes()
     for event in ledger.events():
         for text in (event.time.encode() + b"exported", b'{"policies"', event.seal.encode()):
@@ -270,7 +272,7 @@ def test_another_version_or_device_is_told_and_refused_by_the_strict(
 ) -> None:
     folder = copy(world / "run", tmp_path / "run")
     (manifest,) = folder.glob("seed-0/offline/checkpoint-*/manifest.json")
-    entries = read_sealed(manifest, "marline checkpoint", 1)
+    entries = read_sealed(manifest, CHECKPOINT)
     versions = entries["versions"] | {"jax": "0.4.1", "device": "NVIDIA H200"}
     kept = {key: value for key, value in entries.items() if key not in RESERVED}
     write_sealed(manifest, "marline checkpoint", 1, kept | {"versions": versions}, entries["files"])
@@ -304,9 +306,7 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
         (signal.SIGINT, 130, [], folder / "run.pid"),  # which a writer leaves behind only if it is killed
     ):
         with started([*command, *arguments]) as process:
-            deadline = time.monotonic() + PATIENCE
-            while not moment.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(moment.exists, process)
             with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
                 Campaign.open(folder).rollback(0)
             last = max(checkpoints(folder))
@@ -346,16 +346,23 @@ def test_what_killed_writers_left_is_nothing_and_goes(world: Path, tmp_path: Pat
 def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Path) -> None:
     config = RunConfig.read(world / "run" / "run.json")
     (tmp_path / ".run.json.0123456789abcdef.partial").mkdir()
-    study.create(tmp_path, config)
+    start_run(tmp_path, config)
     assert RunConfig.read(tmp_path / "run.json") == config
     (tmp_path / "run.json").rename(tmp_path / "notes.txt")
     with pytest.raises(ConfigError, match="is not empty and not a run directory"):
-        study.create(tmp_path, config)
+        start_run(tmp_path, config)
 
 
-def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone() -> None:
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        ("campaign", 2),
+        pytest.param("campaign", 10, marks=pytest.mark.slow),
+        pytest.param("run", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone(what: str, kills: int) -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
-    command = [sys.executable, str(script), "--what", "campaign", "--kills", "5", "--by-time", "0", "--seed", "3"]
-    done = finished(command)
+    done = finished([sys.executable, script, "--what", what, "--kills", kills, "--by-time", "0", "--seed", "3"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 kills in" in done.stdout
+    assert f"{what}: {kills} kills in" in done.stdout

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from marline.campaign.campaign import Campaign
-from marline.campaign.ledger import Ledger
-from marline.campaign.receiving import read_logs
+from marline.campaign.read_logs import read_logs
 from marline.campaign.status import status
 from marline.campaign.timeline import timeline
-from marline.campaign.verify import verify
 from marline.data import dataset
 from marline.errors import MarlineError
 from marline.report import write_report
+from marline.runs.ledger import Ledger
+from marline.runs.verify import verify
 
 Read = Callable[[Path], Any]
 FUZZ = settings(

@@ -9,21 +9,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE, started
+from processes import PATIENCE, started, wait_until
 
 from marline import cli
-from marline.campaign import study
-from marline.campaign.exporting import export
-from marline.campaign.verify import verify
-from marline.configuration import RunConfig
+from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
 from marline.errors import CorruptionError
+from marline.migrations import CHECKPOINT
+from marline.runs.export import export
+from marline.runs.verify import verify
+from marline.study import execution as study
 
 OPTIONS = (
     "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "
@@ -43,6 +43,13 @@ def finish(*arguments: str) -> str:
     return output
 
 
+def here(*arguments: str) -> None:
+    """In this process, which keeps what it compiled."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments])
+    assert stop.value.code == 0
+
+
 def fingerprints(run: Path) -> dict[str, str]:
     """What must not depend on interruptions: policies, learners, memories, logs, measurements, trajectories."""
     found = {}
@@ -60,28 +67,22 @@ def fingerprints(run: Path) -> dict[str, str]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One seed, which needs no process but its own."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    finish("run", "--run", str(run), *OPTIONS, "--seeds", "1")
+    here("run", "--run", str(run), *OPTIONS, "--seeds", "1")
     return run
-
-
-def wait_for(process: subprocess.Popen[str], path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize(
     "moment",
     [
-        "data",  # the logs have just been published
+        pytest.param("data", marks=pytest.mark.slow),  # the logs have just been published
         "seed-0/otc-value/deployment-01/logs",  # deployed, not tuned
-        "seed-0/online-matched-otc-value/checkpoint-0000001",
+        pytest.param("seed-0/online-matched-otc-value/checkpoint-0000001", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with marline("run", "--run", str(run), *OPTIONS, "--seeds", "1") as process:
-        wait_for(process, run / moment)
+        wait_until((run / moment).exists, process)
     assert not (run / "report.html").exists(), "the run was over before it was killed"
     finish("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
@@ -94,13 +95,13 @@ def test_workers_end_with_their_parent_and_the_run_ends_with_the_same_bytes(tmp_
     finish("run", "--run", str(whole), *OPTIONS, "--seeds", "2")
 
     with marline("run", "--run", str(run), *OPTIONS, "--seeds", "2") as process:
-        wait_for(process, run / "seed-1" / "offline" / "metrics.jsonl")  # perhaps not the other's
+        wait_until((run / "seed-1" / "offline" / "metrics.jsonl").exists, process)  # perhaps not the other's
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=PATIENCE)  # returns when the last process that holds the pipe has gone
     assert not finished(run, seed=1)
 
     with marline("resume", str(run)) as process:
-        wait_for(process, run / "seed-0" / "otc-value" / "checkpoint-0000001")
+        wait_until((run / "seed-0" / "otc-value" / "checkpoint-0000001").exists, process)
         process.terminate()
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
@@ -118,7 +119,7 @@ def finished(run: Path, *, seed: int) -> bool:
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
     before = fingerprints(uninterrupted)
-    finish("resume", str(uninterrupted))
+    here("resume", str(uninterrupted))
     assert fingerprints(uninterrupted) == before
 
 
@@ -132,7 +133,7 @@ def test_a_line_that_a_kill_kept_from_the_metrics_is_written_and_the_control_mat
     for name in ("offline", "otc-value", "uniform"):
         metrics = run / "seed-0" / name / "metrics.jsonl"
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
-    finish("resume", str(run))
+    here("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 
 
@@ -144,7 +145,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: P
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
-    finish("resume", str(run))
+    here("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 
 
@@ -161,7 +162,7 @@ def test_the_parts_of_a_study_are_verified_and_what_is_served_is_computed_again(
     assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": True}
     home, other = (run / "seed-0" / name / "deployment-02" / "policies" for name in (control, "otc-value"))
     shutil.copy(other / "agent_1.safetensors", home / "agent_1.safetensors")
-    entries = read_sealed(home / "manifest.json", "marline checkpoint", 1)
+    entries = read_sealed(home / "manifest.json", CHECKPOINT)
     kept = {key: value for key, value in entries.items() if key not in RESERVED}
     files = {name: record_file(home / name) for name in entries["files"]}
     write_sealed(home / "manifest.json", "marline checkpoint", 1, kept, files)
@@ -225,14 +226,15 @@ def test_policies_of_another_sampler_are_not_exported(uninterrupted: Path, tmp_p
     assert [one for one in verify(run).problems if "is of another place: checkpoint 2 of 'seed-0/otc-value'" in one]
 
 
-def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_damaged_dataset_is_named(uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     file = run / "data" / "agent_0.h5"
     data = bytearray(file.read_bytes())
     data[-100] ^= 1
     file.write_bytes(data)
-    with marline("resume", str(run)) as process:
-        output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 3
-    assert "agent_0.h5" in output and "Traceback" not in output
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["resume", str(run)])
+    told = capsys.readouterr().err
+    assert stop.value.code == 3
+    assert "agent_0.h5" in told and "Traceback" not in told

@@ -20,6 +20,7 @@ from marline.data.formats.log import Block, Log
 from marline.data.manifest import RESERVED, write_sealed
 from marline.data.split import Share, read_split
 from marline.errors import ConfigError, DataError
+from marline.migrations import DATASET
 from marline.types import Spec
 
 FLOW = Channels(
@@ -134,7 +135,7 @@ def test_a_dataset_whose_list_says_nonsense_of_its_columns_is_not_read(tmp_path:
         ("field", "channels are 'field'"),
     ):
         changed = {**entries, "agents": [{**entries["agents"][0], "channels": channels}]}
-        write_sealed(tmp_path / dataset.MANIFEST, dataset.KIND, 2, changed, manifest["files"])
+        write_sealed(tmp_path / dataset.MANIFEST, DATASET.kind, 2, changed, manifest["files"])
         with pytest.raises(DataError, match=r"dataset\.json: agent 'plant': ") as caught:
             dataset.load(tmp_path)
         assert told in str(caught.value)

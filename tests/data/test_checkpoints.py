@@ -19,7 +19,8 @@ from marline.data import checkpoints
 from marline.data.checkpoints import leaf_names, load_checkpoint, save_checkpoint, verify
 from marline.data.experience import Experience
 from marline.data.manifest import record_file, write_sealed
-from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, NewerError
+from marline.migrations import CHECKPOINT
 from marline.types import Spec, Transition
 
 TREE = {"w": jnp.arange(6, dtype=jnp.float32).reshape(2, 3), "n": jnp.int32(7)}
@@ -276,7 +277,7 @@ def test_what_only_calls_itself_safetensors(tmp_path: Path, content: bytes) -> N
     with pytest.raises(CorruptionError, match=r"x\.safetensors"):
         load_checkpoint(tmp_path, {"x": TREE})
     # Someone who also makes a list with the right hashes gets no further.
-    write_sealed(tmp_path / "manifest.json", checkpoints.KIND, 1, {}, {file.name: record_file(file)})
+    write_sealed(tmp_path / "manifest.json", CHECKPOINT.kind, 1, {}, {file.name: record_file(file)})
     verify(tmp_path)
     with pytest.raises(CorruptionError, match=r"x\.safetensors is no safetensors file \(.*\); restore a copy"):
         load_checkpoint(tmp_path, {"x": TREE})
@@ -295,14 +296,14 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
             "belongs to a 'something else', not to a 'marline checkpoint'",
         ),
         (
-            checkpoints.KIND,
+            CHECKPOINT.kind,
             99,
             "x.safetensors",
-            DataError,
-            "has schema 99; this marline knows up to 1: upgrade marline",
+            NewerError,
+            "has schema 99, and marline .* reads those up to 1: upgrade marline",
         ),
-        (checkpoints.KIND, 1, "../x.safetensors", CorruptionError, "has no proper list of files"),
-        (checkpoints.KIND, 1, "/etc/passwd", CorruptionError, "has no proper list of files"),
+        (CHECKPOINT.kind, 1, "../x.safetensors", CorruptionError, "has no proper list of files"),
+        (CHECKPOINT.kind, 1, "/etc/passwd", CorruptionError, "has no proper list of files"),
     ]
     for kind, schema, name, error, message in cases:
         write_sealed(tmp_path / "manifest.json", kind, schema, {}, {name: record})

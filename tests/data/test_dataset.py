@@ -15,7 +15,8 @@ import pytest
 from marline.data import dataset
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import record_file, write_sealed
-from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
+from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, NewerError
+from marline.migrations import DATASET
 from marline.types import Spec
 
 Arrays = dict[str, Any]
@@ -360,17 +361,21 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
             DataError,
             "belongs to a 'other thing', not to a 'marline dataset'",
         ),
-        ((dataset.KIND, 3, {"agents": agents}, files), DataError, "has schema 3; this marline knows up to 2: upgrade"),
-        ((dataset.KIND, 1, {"agents": []}, files), CorruptionError, "does not list one file per agent"),
-        ((dataset.KIND, 1, {}, files), CorruptionError, "does not list one file per agent"),
         (
-            (dataset.KIND, 1, {"agents": agents}, {"../a.h5": files["a.h5"]}),
+            (DATASET.kind, 3, {"agents": agents}, files),
+            NewerError,
+            "has schema 3, and marline .* reads those up to 2: upgrade",
+        ),
+        ((DATASET.kind, 1, {"agents": []}, files), CorruptionError, "does not list one file per agent"),
+        ((DATASET.kind, 1, {}, files), CorruptionError, "does not list one file per agent"),
+        (
+            (DATASET.kind, 1, {"agents": agents}, {"../a.h5": files["a.h5"]}),
             CorruptionError,
             "has no proper list of files",
         ),
-        ((dataset.KIND, 1, {"agents": agents}, {"a.h5": {}}), CorruptionError, "has no proper list of files"),
+        ((DATASET.kind, 1, {"agents": agents}, {"a.h5": {}}), CorruptionError, "has no proper list of files"),
         (
-            (dataset.KIND, 1, {"agents": [agents[0] | {"num_transitions": 3}]}, files),
+            (DATASET.kind, 1, {"agents": [agents[0] | {"num_transitions": 3}]}, files),
             CorruptionError,
             r"has 20 rows, not the 3 of dataset\.json",
         ),
@@ -380,7 +385,7 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             dataset.load(tmp_path)
     with pytest.raises(ConfigError, match=r"dataset\.json keeps the key 'seal' for itself"):
-        write_sealed(tmp_path / manifest, dataset.KIND, 1, {"seal": ""}, files)
+        write_sealed(tmp_path / manifest, DATASET.kind, 1, {"seal": ""}, files)
 
 
 def test_the_last_row_of_an_episode_that_ended_is_kept() -> None:

@@ -139,3 +139,16 @@ def test_more_deployments_than_planned_are_refused() -> None:
     experience = experience.merge(make_logs(CONTINUOUS, 2), 1)
     with pytest.raises(DataError, match="room"):
         experience.merge(make_logs(CONTINUOUS, 2), 2)
+
+
+def test_ends_of_episodes_are_kept_and_cuts_are_ends() -> None:
+    """Terminal rows end episodes by themselves; time limits are told; the last row of what was logged is always one."""
+    offline = make_logs(CONTINUOUS, 4)._replace(discount=jnp.array([1.0, 0.0, 1.0, 1.0]))
+    told = np.array([True, True, False, False])
+    start = Experience.create(offline, CONTINUOUS, num_deployments=2, rows_per_deployment=2)
+    np.testing.assert_array_equal(start.ends(), [0, 1, 0, 1, 0, 0, 0, 0])
+    start = Experience.create(offline, CONTINUOUS, num_deployments=2, rows_per_deployment=2, ends=told)
+    logs = make_logs(CONTINUOUS, 2)._replace(discount=jnp.ones(2))
+    twice = start.merge(logs, 1, ends=np.array([True, False])).merge(logs, 2)
+    np.testing.assert_array_equal(twice.ends(), [1, 1, 0, 1, 1, 1, 0, 1])
+    assert not told[3], "what was given is not written into"

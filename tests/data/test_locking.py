@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import started
+from processes import PATIENCE, started
 
-from marline.campaign.lock import writing
 from marline.data.files import StorageError
 from marline.data.locking import HeldError, locked
 from marline.errors import ConfigError, CorruptionError
+from marline.runs.lock import writing
 
 
 def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
@@ -28,12 +28,12 @@ def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
 
 def test_a_killed_holder_holds_nobody_up(tmp_path: Path) -> None:
     script = "import sys, time; from pathlib import Path\nfrom marline.data.locking import locked\n"
-    script += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    script += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(100_000)"
     with started([sys.executable, "-c", script, tmp_path / "lock"], env=dict(os.environ)) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         with pytest.raises(HeldError), locked(tmp_path / "lock"):
             pass
-    with locked(tmp_path / "lock", patience=5.0):
+    with locked(tmp_path / "lock", patience=PATIENCE):
         pass
 
 

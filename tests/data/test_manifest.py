@@ -9,6 +9,7 @@ from marline.data import manifest
 from marline.data.checkpoints import read_manifest, save_checkpoint
 from marline.data.manifest import LARGEST, read_sealed, write_sealed
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import CHECKPOINT
 
 
 def test_a_list_of_more_than_64_mib_comes_back(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_list_of_more_than_64_mib_comes_back(tmp_path: Path) -> None:
     path, records = tmp_path / "manifest.json", "0123456789abcde\n" * (1 << 22)
     write_sealed(path, "marline checkpoint", 1, {"records": records}, {})
     assert 1 << 26 < path.stat().st_size < LARGEST
-    assert read_sealed(path, "marline checkpoint", 1)["records"] == records
+    assert read_sealed(path, CHECKPOINT)["records"] == records
 
 
 def test_a_list_that_would_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

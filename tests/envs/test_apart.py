@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline import simulation
-from marline.collection import collect_random
 from marline.envs import Actions, ParallelTask, TimeStep
 from marline.errors import ConfigError
+from marline.rollouts import simulation
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline import cli, simulation
-from marline.collection import collect_random
+from marline.cli import entry
 from marline.envs import Actions, TimeStep
 from marline.envs.checked import Checked, require_task
 from marline.errors import ConfigError
+from marline.rollouts import simulation
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 Change = Callable[[TimeStep, int], Any]
@@ -239,7 +240,7 @@ def test_who_ends_the_process_is_told_apart_from_a_signal() -> None:
         sys.exit(0)
 
     def stopped(shown: TimeStep, time: int) -> TimeStep:
-        cli._stop(15, None)
+        entry._stop(15, None)
         return shown
 
     with pytest.raises(ConfigError, match=r"reset\(\) failed with SystemExit: 0 \(.*test_checked.py:"):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array, PRNGKeyArray
 
-from marline.collection import collect_random
 from marline.envs import CooperativeNavigation, DriftingNavigation, PredatorPrey
 from marline.envs.checked_worlds import require_world
 from marline.errors import ConfigError
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 

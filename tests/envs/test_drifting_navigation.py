@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from marline.collection import collect, collect_random, evaluate, trace
 from marline.data.check import lint
 from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation, Drifting, DriftingNavigation
 from marline.policy import RandomPolicy
+from marline.rollouts.collection import collect, collect_random, evaluate, trace
 
 TASK = DriftingNavigation()
 SPEC = TASK.specs["agent_0"]

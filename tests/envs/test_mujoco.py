@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from marline.collection import collect_random, evaluate
 from marline.envs import MultiAgentMujoco, Simulator, make_task
 from marline.errors import ConfigError
 from marline.policy import RandomPolicy
+from marline.rollouts.collection import collect_random, evaluate
 from marline.types import Spec
 
 gymnasium = pytest.importorskip("gymnasium", reason="MuJoCo tasks need: pip install 'marline[mujoco]'")

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline import cli, envs, simulation
-from marline.collection import collect_random
+from marline import cli, envs
+from marline.algorithms import TD3BC
+from marline.configuration.run_config import RunConfig
 from marline.data.channels import Channels
 from marline.envs import ParallelTask, Simulator, make_task
 from marline.envs.parallel import RunningEnvironment
 from marline.errors import ConfigError
+from marline.rollouts import simulation
+from marline.rollouts.collection import collect_random
+from marline.samplers import Uniform
 from marline.types import Spec
 
 gymnasium = pytest.importorskip("gymnasium", reason="environments of the user's need: pip install 'marline[parallel]'")
@@ -363,9 +367,9 @@ def test_code_is_imported_only_when_trusted(
     monkeypatch.chdir(tmp_path)
     for name in ("their_module:spam", "their_module:eggs"):
         assert "add --trust" in refused(capsys, "run", "--run", "run", "--task", name)
-    document = {"schema": 1, "task": "their_module:spam", "algorithm": {"type": "TD3BC"}, "seeds": [0]}
+    document = RunConfig("their_module:spam", TD3BC(), {"uniform": Uniform()}, dataset_size=10).to_json()
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "run.json").write_text(json.dumps({**document, "samplers": {"uniform": {"type": "Uniform"}}}))
+    (tmp_path / "old" / "run.json").write_text(json.dumps(document))
     assert "add --trust" in refused(capsys, "resume", "old")
     assert not (tmp_path / "imported").exists()
     told = refused(capsys, "run", "--run", "run", "--trust", "--task", "their_module:spam")

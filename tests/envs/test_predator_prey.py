@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from marline.collection import evaluate
 from marline.envs import PredatorPrey
 from marline.envs.predator_prey import State
 from marline.policy import RandomPolicy
+from marline.rollouts.collection import evaluate
 
 TASK = PredatorPrey()
 STILL = dict.fromkeys(TASK.agents, jnp.zeros(2))

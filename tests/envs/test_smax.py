@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marline.collection import collect_random
 from marline.data.check import check
 from marline.envs import Smax, World, make_task
 from marline.errors import ConfigError
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 needs_jaxmarl = pytest.mark.skipif(

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marline.collection import collect_random
 from marline.data.check import check
 from marline.envs import Simulator, StarCraft, make_task
 from marline.envs.starcraft import RunningBattle
 from marline.errors import ConfigError
+from marline.rollouts.collection import collect_random
 from marline.types import Spec
 
 TASK = StarCraft()

@@ -11,7 +11,7 @@ import numpy as np
 from marline.algorithms import ALGORITHMS, BCQ, MABCQ
 from marline.data.experience import Experience
 from marline.export.bundle import Experienced
-from marline.options import with_options
+from marline.inputs.options import with_options
 from marline.types import Spec
 
 CONTINUOUS, DISCRETE = Spec(5, 2), Spec(5, 4, discrete=True)

@@ -18,12 +18,13 @@ from random_policies import CONTINUOUS, DISCRETE, policy_of, seen
 from marline import cli
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
-from marline.campaign.exporting import export
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import RESERVED, read_sealed, verify_files, write_sealed
 from marline.errors import ConfigError, CorruptionError
-from marline.export.bundle import FILES, KIND, make_bundle, write_bundle
+from marline.export.bundle import FILES, make_bundle, write_bundle
+from marline.migrations import BUNDLE
 from marline.policy import NumpyPolicy
+from marline.runs.export import export
 from marline.samplers import Uniform
 
 
@@ -74,7 +75,7 @@ def test_a_bundle_per_agent_that_says_what_it_is(campaign: Campaign) -> None:
     assert folders == {"arm": home / "arm", "cart": home / "cart"}
     for agent, sizes in {"arm": (3, 2), "cart": (5, 1)}.items():
         assert sorted(path.name for path in folders[agent].iterdir()) == sorted(FILES)
-        contract = read_sealed(folders[agent] / "contract.json", KIND, 1)
+        contract = read_sealed(folders[agent] / "contract.json", BUNDLE)
         verify_files(folders[agent], contract)
         observations = logs(50)[agent].observations
         (observation,), (action,) = contract["inputs"], contract["outputs"]
@@ -247,11 +248,11 @@ def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Pat
 
 def seal_again(folder: Path, name: str) -> None:
     """What somebody does who alters a file of a bundle and knows how it is sealed."""
-    contract = read_sealed(folder / "contract.json", KIND, 1)
+    contract = read_sealed(folder / "contract.json", BUNDLE)
     content = (folder / name).read_bytes()
     files = contract["files"] | {name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}}
     entries = {key: value for key, value in contract.items() if key not in RESERVED}
-    write_sealed(folder / "contract.json", KIND, 1, entries, files)
+    write_sealed(folder / "contract.json", BUNDLE.kind, 1, entries, files)
 
 
 def test_the_script_refuses_what_is_not_what_was_exported(python: list[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from marline.nn.dynamics import DynamicsEnsemble, DynamicsScales
 from marline.nn.mlp import MLP, Linear
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.types import Spec, Transition
 
 KEY = jax.random.key(0)
@@ -94,7 +94,7 @@ def test_a_linear_system_is_learned() -> None:
     inputs, labels = scales.inputs(rows.observation, rows.action), scales.labels(rows)
     ensemble = DynamicsEnsemble.create(Spec(2, 2), 2, (16,), learn_reward=True, key=KEY)
 
-    def step(model: Optimized[DynamicsEnsemble], chosen: Array) -> tuple[Optimized[DynamicsEnsemble], None]:
+    def step(model: TrainState[DynamicsEnsemble], chosen: Array) -> tuple[TrainState[DynamicsEnsemble], None]:
         def loss(ensemble: DynamicsEnsemble) -> Array:
             return jnp.sum(ensemble.losses(inputs[chosen], labels[chosen]))
 
@@ -102,7 +102,7 @@ def test_a_linear_system_is_learned() -> None:
 
     chosen = np.random.default_rng(0).integers(2000, size=(1500, 2, 128))
     model = jax.jit(lambda model: jax.lax.scan(step, model, jnp.asarray(chosen))[0])(
-        Optimized.create(ensemble, optimizer)
+        TrainState.create(ensemble, optimizer)
     )
     unseen = make_rows(500, seed=1)
     inputs, labels = scales.inputs(unseen.observation, unseen.action), scales.labels(unseen)

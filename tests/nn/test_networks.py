@@ -15,8 +15,8 @@ from marline.nn.actors import DeterministicActor
 from marline.nn.cvae import ConditionalVAE, one_hot_action
 from marline.nn.density_ratio import DensityRatio
 from marline.nn.mlp import MLP, Linear
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.types import Spec
 
 KEY = jax.random.key(0)
@@ -111,7 +111,7 @@ def test_copies_live_in_buffers_of_their_own() -> None:
 def test_adam_steps_by_hand() -> None:
     """The first step is the learning rate along the sign; two equal gradients give two equal steps."""
     optimizer = optax.adam(0.1)
-    model = Optimized.create({"w": jnp.array([1.0, 1.0])}, optimizer)
+    model = TrainState.create({"w": jnp.array([1.0, 1.0])}, optimizer)
     gradient = {"w": jnp.array([1e-3, -50.0])}
     for step in (1, 2):
         model = model.step(gradient, optimizer)

@@ -107,8 +107,8 @@ def test_settings_of_the_wrong_kind_are_named(write_run: WriteRun, tmp_path: Pat
 
 def test_a_newer_run_is_refused(write_run: WriteRun, tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", seeds=(0,), deployments=1)
-    rewrite(path, schema=2)
-    with pytest.raises(ConfigError, match="schema 2 and this marline reads 1"):
+    rewrite(path, schema=3)
+    with pytest.raises(ConfigError, match="has schema 3, and marline .* reads those up to 2"):
         read_run(path)
 
 

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 import tyro
 
-from marline import cli
-from marline.campaign import study
-from marline.commands import configure
-from marline.configuration import RunConfig
+from marline.cli.commands.study import configure
+from marline.cli.options.study import Run
+from marline.configuration.run_config import RunConfig
 from marline.report.records import read_run
 from marline.report.reproduction import command
+from marline.runs.creation import start_run
+
+SLOW = pytest.mark.slow  # more of the same
 
 
 def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
-    config = configure(tyro.cli(cli.Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
-    study.create(tmp_path / "run", config)
+    config = configure(tyro.cli(Run, args=["--run", str(tmp_path / "run"), *shlex.split(arguments)]))
+    start_run(tmp_path / "run", config)
     return tmp_path / "run", config
 
 
@@ -29,16 +31,23 @@ def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
     "arguments",
     [
         "",
-        "--sampler uniform online-only",
+        pytest.param("--sampler uniform online-only", marks=SLOW),
         "--sampler otc-value otc-embedding uniform online-matched --hidden 64 32 --seeds 2",
         "--algorithm-option alpha_bc=100.0 learning_rate=1e-4 --sampler-option alpha=2.0 adaptive=false",
         "--sampler 'fixed=otc-value(alpha=2, adaptive=false)' otc-value 'uniform(batch_size=7)' 'shuffled(fixed)'",
-        "--sampler otc-value balanced uniform shuffled online-matched --sampler-option batch_size=32 --seeds 1",
+        pytest.param(
+            "--sampler otc-value balanced uniform shuffled online-matched --sampler-option batch_size=32 --seeds 1",
+            marks=SLOW,
+        ),
         "--task drifting-navigation --sampler uniform",
-        "--algorithm bcq --sampler uniform balanced --algorithm-option value=max",
+        pytest.param("--algorithm bcq --sampler uniform balanced --algorithm-option value=max", marks=SLOW),
         "--algorithm mabcq --sampler uniform --hidden 32 --algorithm-option optimism=0.25 minimum_weight=1.0",
-        "--algorithm bremen --sampler uniform otc-two-stage --algorithm-option cloning_updates=7",
-        "--task cooperative-navigation-2-discrete --algorithm cql --sampler uniform classifier-ratio",
+        pytest.param(
+            "--algorithm bremen --sampler uniform otc-two-stage --algorithm-option cloning_updates=7", marks=SLOW
+        ),
+        pytest.param(
+            "--task cooperative-navigation-2-discrete --algorithm cql --sampler uniform classifier-ratio", marks=SLOW
+        ),
         "--dataset-size 30000 --deployment-fraction 0.0333 --updates 7 --offline-updates 0 --data-seed 3 "
         "--sequential-exploration 0.25",
     ],
@@ -47,7 +56,7 @@ def test_the_command_leads_to_the_same_settings(tmp_path: Path, arguments: str) 
     folder, config = run_of(tmp_path, arguments)
     shown = command(read_run(folder))
     assert shown is not None and shown.startswith("marline run --run runs/again ")
-    assert configure(tyro.cli(cli.Run, args=shlex.split(shown)[2:])) == config
+    assert configure(tyro.cli(Run, args=shlex.split(shown)[2:])) == config
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,12 @@ KEY = jax.random.key(0)
 NUM_OFFLINE, NUM_ONLINE = 20, 60  # most candidates are online rows, all of which are references
 SMALL: dict[str, Any] = {"num_candidates": 64, "num_references": 60, "batch_size": 16, "num_estimate": 100}
 EMBEDDING = EmbeddingDistance(size=3, hidden=(16,), num_updates=50)
-DISTANCES = [ValueDistance(), EMBEDDING, TwoStageDistance(), TwoStageDistance(compare="next")]
+DISTANCES = [
+    ValueDistance(),
+    EMBEDDING,
+    TwoStageDistance(),
+    pytest.param(TwoStageDistance(compare="next"), marks=pytest.mark.slow),
+]
 
 
 class LinearCritic(eqx.Module):

@@ -24,6 +24,7 @@ from marline.samplers import (
     SAMPLERS,
     BalancedReplay,
     ClassifierRatio,
+    DynamicsRatio,
     EmbeddingDistance,
     Sampler,
     Shuffled,
@@ -72,6 +73,9 @@ INNER: dict[str, Sampler[Any]] = {
     "classifier-ratio": ClassifierRatio(
         num_candidates=32, batch_size=16, num_updates=3, hidden=(4,), classifier_batch_size=8
     ),
+    "dynamics-ratio": DynamicsRatio(
+        batch_size=16, hidden=(4,), law_batch_size=8, offline_updates=4, num_updates=4, check_every=2, confidence=0.0
+    ),
     "of highest value": OfHighestValue(),
 }
 
@@ -106,7 +110,10 @@ def source(drawn: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------ what it has in common
 
 
-@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("value", "of highest value") else pytest.mark.slow) for name in INNER],
+)
 def test_shares_and_repetition_are_those_of_the_sampler_inside(name: str) -> None:
     both = both_deployments()
     alone, chosen, measured = jax.device_get(run(INNER[name], both, KEY, 7))
@@ -202,7 +209,7 @@ def test_stacked_learners_draw_as_one_alone_would() -> None:
 
 
 def test_which_samplers_prefer_rows() -> None:
-    indifferent = {"uniform", "offline-only", "online-only", "frozen", "online-matched"}
+    indifferent = {"uniform", "offline-only", "online-only", "frozen", "online-matched", "fresh-share", "half-and-half"}
     assert {name for name, sampler in SAMPLERS.items() if not prefers_rows(sampler)} == indifferent
     assert not prefers_rows(OTC(alpha=0.0))  # rank to the power 0
     assert not prefers_rows(Shuffled(OTC()))

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
+from marline.inputs.arguments import checked
 from marline.nn.actors import GaussianActor, MeanPolicy
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.gaussian import sigmoid_log_std
 from marline.ops.policy_losses import (
     clipped_exponential_weights,
@@ -31,8 +31,8 @@ from marline.types import ActionMask, Metrics, Transition
 class State(NamedTuple):
     """One learner."""
 
-    actor: Optimized[GaussianActor]
-    critic: Optimized[TwinQ]
+    actor: TrainState[GaussianActor]
+    critic: TrainState[TwinQ]
     target_critic: TwinQ
 
 
@@ -111,8 +111,8 @@ class AWAC:
         actor = GaussianActor.create(spec, self.hidden, sigmoid_log_std, key=actor_key)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)
         return State(
-            actor=Optimized.create(actor, self._actor_optimizer),
-            critic=Optimized.create(critic, self._critic_optimizer),
+            actor=TrainState.create(actor, self._actor_optimizer),
+            critic=TrainState.create(critic, self._critic_optimizer),
             target_critic=copy(critic),
         )
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require, require_name
+from marline.inputs.arguments import checked
 from marline.nn.cvae import ConditionalVAE
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.perturbation import PerturbationActor
 from marline.nn.q_networks import QNetwork, TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.value_targets import one_step_target, soft_clipped_value
 from marline.ops.variational import gaussian_kl
 from marline.types import ActionMask, Metrics, Transition
@@ -28,9 +28,9 @@ LATENT_CLIP = 0.5  # prior samples are cut to where the decoder has seen the dat
 class State(NamedTuple):
     """One learner. The autoencoder has no slow copy."""
 
-    vae: Optimized[ConditionalVAE]
-    actor: Optimized[PerturbationActor]
-    critic: Optimized[TwinQ]
+    vae: TrainState[ConditionalVAE]
+    actor: TrainState[PerturbationActor]
+    critic: TrainState[TwinQ]
     target_actor: PerturbationActor
     target_critic: TwinQ
 
@@ -158,9 +158,9 @@ class BCQ:
         actor = PerturbationActor.create(spec, self.hidden, self.max_perturbation, key=actor_key)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)
         return State(
-            vae=Optimized.create(vae, optax.adam(self.vae_learning_rate)),
-            actor=Optimized.create(actor, optax.adam(self.actor_learning_rate)),
-            critic=Optimized.create(critic, optax.adam(self.critic_learning_rate)),
+            vae=TrainState.create(vae, optax.adam(self.vae_learning_rate)),
+            actor=TrainState.create(actor, optax.adam(self.actor_learning_rate)),
+            critic=TrainState.create(critic, optax.adam(self.critic_learning_rate)),
             target_actor=copy(actor),
             target_critic=copy(critic),
         )

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
 from marline.nn.actors import GaussianActor, MeanPolicy
+from marline.nn.batched_cond import batched_cond
 from marline.nn.dynamics import DynamicsEnsemble, DynamicsScales
 from marline.nn.mlp import MLP
-from marline.nn.occasionally import occasionally
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.ops.gaussian import log_density
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.ops.trust_region import (
@@ -71,8 +71,8 @@ class Iteration(NamedTuple):
 class State(NamedTuple):
     """One learner."""
 
-    ensemble: Optimized[DynamicsEnsemble]
-    actor: Optimized[GaussianActor]
+    ensemble: TrainState[DynamicsEnsemble]
+    actor: TrainState[GaussianActor]
     baseline: Float[Array, " features"]
     world: World
     iteration: Iteration
@@ -204,8 +204,8 @@ class BREMEN:
         low, high = jnp.min(seen, axis=(0, 1)), jnp.max(seen, axis=(0, 1))
         margin = MARGIN * (high - low)
         return State(
-            ensemble=Optimized.create(ensemble, self._model_optimizer),
-            actor=Optimized.create(
+            ensemble=TrainState.create(ensemble, self._model_optimizer),
+            actor=TrainState.create(
                 GaussianActor(
                     MLP.create(spec.observation_size, spec.action_size, self.hidden, key=actor_key),
                     jnp.full(spec.action_size, _free_log_std(math.log(self.initial_std)), jnp.float32),
@@ -235,16 +235,16 @@ class BREMEN:
 
         actor, baseline, iteration = state.actor, state.baseline, state.iteration
         cloning_loss = self.cloning_loss(actor.model, batch)
-        actor = occasionally(number <= self.cloning_updates, self._cloning_step, actor, batch)
+        actor = batched_cond(number <= self.cloning_updates, self._cloning_step, actor, batch)
         imagining = (number > self.cloning_updates) & (
             (number - self.cloning_updates) % self.model_updates_per_policy_update == 0
         )
-        model, baseline, iteration = occasionally(
+        model, baseline, iteration = batched_cond(
             imagining, self._policy_step, (actor.model, baseline, iteration), ensemble.model, state.world, policy_key
         )
         state = state._replace(
             ensemble=ensemble,
-            actor=Optimized(model, actor.opt_state),
+            actor=TrainState(model, actor.opt_state),
             baseline=baseline,
             iteration=iteration,
             num_updates=number,
@@ -346,7 +346,7 @@ class BREMEN:
         """No values are learned."""
         return None
 
-    def _cloning_step(self, actor: Optimized[GaussianActor], batch: Transition) -> Optimized[GaussianActor]:
+    def _cloning_step(self, actor: TrainState[GaussianActor], batch: Transition) -> TrainState[GaussianActor]:
         return actor.step(jax.grad(self.cloning_loss)(actor.model, batch), self._actor_optimizer)
 
     def _policy_step(

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.data.forced_tails import end_where_choice_ends
 from marline.errors import ConfigError, require, require_name
-from marline.nn.optimized import Optimized, copy, polyak
+from marline.inputs.arguments import checked
 from marline.nn.q_networks import DiscreteQNetwork
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.conservative import conservative_gap, masked_argmax, masked_max
 from marline.ops.value_targets import one_step_target
 from marline.types import ActionMask, Metrics, Transition
@@ -26,7 +26,7 @@ from marline.types import ActionMask, Metrics, Transition
 class State(NamedTuple):
     """One learner. There is no actor: the policy is the best action allowed."""
 
-    network: Optimized[DiscreteQNetwork]
+    network: TrainState[DiscreteQNetwork]
     target_network: DiscreteQNetwork
     num_updates: Int[Array, ""]
 
@@ -102,7 +102,7 @@ class CQL:
         if not experience.spec.discrete:
             raise ConfigError("CQL needs discrete actions; this agent's are continuous. Use cql-continuous.")
         network = DiscreteQNetwork.create(experience.spec, self.hidden, key=key)
-        return State(Optimized.create(network, self._optimizer), copy(network), jnp.int32(0))
+        return State(TrainState.create(network, self._optimizer), copy(network), jnp.int32(0))
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:
         """One step on the batch; every `target_period`-th time the target moves."""

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
 from marline.nn.actors import MeanPolicy, SquashedGaussianActor
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.conservative import sampled_conservative_gap, uniform_log_density
 from marline.ops.value_targets import one_step_target, twin_minimum
 from marline.types import ActionMask, Metrics, Transition
@@ -25,10 +25,10 @@ from marline.types import ActionMask, Metrics, Transition
 class State(NamedTuple):
     """One learner."""
 
-    actor: Optimized[SquashedGaussianActor]
-    critic: Optimized[TwinQ]
+    actor: TrainState[SquashedGaussianActor]
+    critic: TrainState[TwinQ]
     target_critic: TwinQ
-    log_temperature: Optimized[Float[Array, ""]]
+    log_temperature: TrainState[Float[Array, ""]]
 
 
 class SampledActions(NamedTuple):
@@ -110,10 +110,10 @@ class ContinuousCQL:
         actor = SquashedGaussianActor.create(spec, self.hidden, key=actor_key)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)
         return State(
-            actor=Optimized.create(actor, self._actor_optimizer),
-            critic=Optimized.create(critic, self._critic_optimizer),
+            actor=TrainState.create(actor, self._actor_optimizer),
+            critic=TrainState.create(critic, self._critic_optimizer),
             target_critic=copy(critic),
-            log_temperature=Optimized.create(jnp.zeros(()), self._actor_optimizer),
+            log_temperature=TrainState.create(jnp.zeros(()), self._actor_optimizer),
         )
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
 from marline.nn.actors import GaussianActor, MeanPolicy
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.nn.v_network import VNetwork
 from marline.ops.gaussian import clamped_log_std
 from marline.ops.policy_losses import clipped_exponential_weights, effective_rows, weighted_cloning_loss
@@ -28,9 +28,9 @@ from marline.types import ActionMask, Metrics, Transition
 class State(NamedTuple):
     """One learner."""
 
-    actor: Optimized[GaussianActor]
-    critic: Optimized[TwinQ]
-    value: Optimized[VNetwork]
+    actor: TrainState[GaussianActor]
+    critic: TrainState[TwinQ]
+    value: TrainState[VNetwork]
     target_critic: TwinQ
 
 
@@ -98,11 +98,11 @@ class IQL:
         actor_key, critic_key, value_key = jax.random.split(key, 3)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)
         return State(
-            actor=Optimized.create(
+            actor=TrainState.create(
                 GaussianActor.create(spec, self.hidden, clamped_log_std, key=actor_key), self._optimizer
             ),
-            critic=Optimized.create(critic, self._optimizer),
-            value=Optimized.create(VNetwork.create(spec, self.hidden, key=value_key), self._optimizer),
+            critic=TrainState.create(critic, self._optimizer),
+            value=TrainState.create(VNetwork.create(spec, self.hidden, key=value_key), self._optimizer),
             target_critic=copy(critic),
         )
 

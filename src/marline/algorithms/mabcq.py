@@ -16,11 +16,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.algorithms import bcq
 from marline.algorithms.bcq import BCQ
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
+from marline.inputs.arguments import checked
 from marline.nn.cvae import ConditionalVAE
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.ops.known_rows import mean_of_known
 from marline.ops.transition_normalization import normalizing_weight, optimistic_deviation, transition_weights
 from marline.ops.value_targets import soft_clipped_value
@@ -32,7 +32,7 @@ class State(NamedTuple):
     """BCQ's learner, and a model of the action given both states."""
 
     base: bcq.State
-    inverse: Optimized[ConditionalVAE]
+    inverse: TrainState[ConditionalVAE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class MABCQ:
         inverse = ConditionalVAE.create(
             2 * spec.observation_size, spec.action_size, 2 * spec.action_size, hidden, key=inverse_key
         )
-        return State(base, Optimized.create(inverse, self._optimizer))
+        return State(base, TrainState.create(inverse, self._optimizer))
 
     def update(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> tuple[State, Metrics]:
         """One step of the inverse model, then one of BCQ with weighted critics."""

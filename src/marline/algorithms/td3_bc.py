@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
 from marline.nn.actors import DeterministicActor
-from marline.nn.optimized import Optimized, copy, polyak
 from marline.nn.q_networks import QNetwork, TwinQ
+from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.policy_losses import td3_bc_loss
 from marline.ops.value_targets import one_step_target, smoothed_action, twin_minimum
 from marline.types import ActionMask, Metrics, Transition
@@ -26,8 +26,8 @@ from marline.types import ActionMask, Metrics, Transition
 class State(NamedTuple):
     """One learner. Observations are stored raw and standardised when a batch arrives."""
 
-    actor: Optimized[DeterministicActor]
-    critic: Optimized[TwinQ]
+    actor: TrainState[DeterministicActor]
+    critic: TrainState[TwinQ]
     target_actor: DeterministicActor
     target_critic: TwinQ
     normalizer: Normalizer
@@ -116,8 +116,8 @@ class TD3BC:
         actor = DeterministicActor.create(spec, self.hidden, key=actor_key)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)
         return State(
-            actor=Optimized.create(actor, self._optimizer),
-            critic=Optimized.create(critic, self._optimizer),
+            actor=TrainState.create(actor, self._optimizer),
+            critic=TrainState.create(critic, self._optimizer),
             target_actor=copy(actor),
             target_critic=copy(critic),
             normalizer=Normalizer.fit(experience.offline().observation),

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from marline.algorithms.sac import State
+from marline.behaviour_policy.sac import State
 from marline.behaviour_policy.training import JOINT, Evaluation, Lesson, Played, Training, teach
 from marline.data import dataset
 from marline.data.checkpoints import load_checkpoint, read_manifest, save_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marline.algorithms.sac import Policy
+from marline.behaviour_policy.sac import Policy
 from marline.envs import Robot
 from marline.nn.actors import SquashedGaussianActor
 from marline.nn.mlp import MLP, Linear

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline import simulation
-from marline.algorithms.sac import SAC, Policy, State
-from marline.collection import evaluate
+from marline.behaviour_policy.sac import SAC, Policy, State
 from marline.data.dataset import Dataset
 from marline.data.experience import pack, row_width, unpack
 from marline.envs import MultiAgentMujoco, Robot
 from marline.errors import require
 from marline.ops.row_draws import rows_with_replacement
 from marline.policy import RandomPolicy
+from marline.rollouts import simulation
+from marline.rollouts.collection import evaluate
 from marline.types import Spec, Transition
 
 JOINT = "agent_0"  # who drives all joints

@@ -1,1 +1,1 @@
-"""The durable side: only this folder writes into a run directory."""
+"""One team in the real world: train, deploy, bring its logs back, tune, again."""

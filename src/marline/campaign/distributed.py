@@ -14,19 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marline.arguments import checked_arguments
-from marline.campaign import cluster
-from marline.campaign.campaign import Arrays, Campaign, Robots, simulate
-from marline.campaign.diverging import sentence
-from marline.campaign.teams import read_policies
+from marline.campaign.campaign import Campaign
+from marline.campaign.read_logs import Arrays
+from marline.campaign.robots import Robots, simulate
+from marline.configuration.planning import plan_campaign
 from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.checkpoints import versions
 from marline.data.dataset import Dataset
 from marline.envs import Task
 from marline.errors import DivergenceWarning, MarlineError, require, require_name
-from marline.planning import plan_campaign
+from marline.inputs.arguments import checked_arguments
 from marline.policy import NumpyPolicy
+from marline.runs.divergences import sentence
+from marline.runs.layout import RunDirectory
+from marline.runs.policies import read_policies
+from marline.study import ray_cluster as cluster
 from marline.types import AgentID, Policy
 
 Report = dict[str, Any]  # what was measured of one agent
@@ -199,11 +202,9 @@ class _Home:
 
     def policy(self, number: int) -> Policy:
         """As it went into the deployment after `number`, even if it was tuned on that since."""
-        run, config = Path(self._site.run), self._campaign().config
-        (name,) = config.samplers
-        sizes = dataset.outline(run / "data")
-        found = read_policies(run / f"seed-{config.seeds[0]}", config, sizes, name if number else None, number)
-        return found[-1][self._agent]
+        run, config = RunDirectory(Path(self._site.run)), self._campaign().config
+        (name,), (seed,) = config.samplers, config.seeds
+        return read_policies(run, config, seed, name if number else None, number)[-1][self._agent]
 
     def channels(self) -> Channels:
         return self._campaign().channels[self._agent]

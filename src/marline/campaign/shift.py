@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from marline.campaign.ledger import Event
+from marline.runs.events import Tuned, of_kind
+from marline.runs.ledger import Event
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
     from marline.types import AgentID
@@ -44,22 +45,22 @@ def shifts(events: Iterable[Event]) -> list[Shift]:
     found: list[Shift] = []
     first: dict[AgentID, float] = {}
     # of what was tuned again, after its checkpoint was lost, the later counts
-    for event in {event.deployment: event for event in events if event.kind == "tuned"}.values():
-        for agent, measured in event.body["agents"].items():
+    for number, tuned in {event.deployment: tuned for event, tuned in of_kind(Tuned, events)}.items():
+        for agent, measured in tuned.agents.items():
             distance = measured.get("estimated_distance")
             if distance is not None:
                 first.setdefault(agent, distance)
-            shares = [measured.get(name) for name in ("share_earlier", "share_current")]
+            earlier, current = measured.get("share_earlier"), measured.get("share_current")
             found.append(
                 Shift(
                     agent,
-                    event.deployment,
+                    number,
                     measured.get("alpha"),
                     distance,
                     tuple(measured["distance_histogram"]) if "distance_histogram" in measured else None,
                     distance / first[agent] if distance is not None and first[agent] > 0 else None,
                     measured.get("effective_sample_size"),
-                    sum(shares) if None not in shares else None,
+                    None if earlier is None or current is None else earlier + current,
                 )
             )
     return found

@@ -6,16 +6,29 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marline.campaign.diverging import Stop, stops
-from marline.campaign.ledger import Event, Ledger, require_same_configuration, require_well_formed
-from marline.campaign.lineage import exported_policies, lineage
-from marline.campaign.measurements import require_records
-from marline.campaign.run_directory import checkpoint_folder, checkpoint_steps, require_run
 from marline.campaign.shift import Shift, shifts
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import read_sealed, require_file_name
+from marline.data.provenance import last_writer
+from marline.display.shell import command
 from marline.errors import CorruptionError, require
-from marline.shell import command
+from marline.migrations import CHECKPOINT, migrated_configuration
+from marline.migrations import DATASET as SEALED_DATASET
+from marline.runs.divergences import Stop, stops
+from marline.runs.events import Exported, Gated, of_kind
+from marline.runs.layout import (
+    DATASET,
+    LOGS,
+    WAITING,
+    RunDirectory,
+    checkpoint_folder,
+    checkpoint_steps,
+    deployment_folder,
+    require_run,
+)
+from marline.runs.ledger import Event, Ledger, require_same_configuration
+from marline.runs.lineage import exported_policies, lineage
+from marline.runs.records import Record, require_records
 
 if TYPE_CHECKING:  # it would import JAX
     from marline.types import AgentID
@@ -72,7 +85,7 @@ class Status(NamedTuple):
     out_since: str | None
     shifts: tuple[Shift, ...]
     diverged: tuple[Stop, ...]
-    gate: dict[str, Any] | None
+    gate: Gated | None
     next: str
 
 
@@ -85,10 +98,10 @@ def status(folder: Path) -> Status:
     """
     path = require_run(folder)
     events = Ledger(folder).events()
-    require_well_formed(folder, events)
     require_same_configuration(path, events)
     try:
-        settings = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
+        document = json.loads(read_regular(path, LARGEST_CONFIGURATION).decode("utf-8"))
+        settings = migrated_configuration(document, path, last_writer(folder))
         require(
             settings["task"] is None,
             f"{folder} deploys in a simulator; see how it does with: {command('report', folder)}",
@@ -100,19 +113,20 @@ def status(folder: Path) -> Status:
         require_file_name(str(seed), "seed", CorruptionError)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
-    offline, home = folder / f"seed-{seed}" / "offline", folder / f"seed-{seed}" / sampler
-    rows = dict.fromkeys(_num_rows(folder / "data"), 0) if (folder / "data").exists() else {}
+    run = RunDirectory(folder)
+    offline, home = run.team(seed), run.team(seed, sampler)
+    rows = dict.fromkeys(_num_rows(run.data), 0) if run.data.exists() else {}
     trained = checkpoint_folder(offline, offline_updates).exists()
     done = _last_step(home)
     for number in range(1, done + 1):
-        for agent, num_rows in _num_rows(home / f"deployment-{number:02d}" / "logs").items():
+        for agent, num_rows in _num_rows(deployment_folder(home, number) / LOGS).items():
             rows[agent] = rows.get(agent, 0) + num_rows
-    records = [{"deployment": 0, "agents": {}}]
+    records: list[Record] = [{"deployment": 0, "agents": {}}]
     if done or trained:
         records = _records(home, done) if done else _records(offline, offline_updates)
-    following = home / f"deployment-{done + 1:02d}"
-    ingested = (following / "logs").exists()
-    arrived = following / ("logs" if ingested else "waiting")
+    following = deployment_folder(home, done + 1)
+    ingested = (following / LOGS).exists()
+    arrived = following / (LOGS if ingested else WAITING)
     there = _num_rows(arrived) if arrived.exists() else {}
     out = exported_policies(events, done + 1)
     stage = _stage(trained, done == num_deployments, ingested, bool(there), bool(out))
@@ -168,18 +182,18 @@ def _next(stage: str, folder: Path) -> str:
     }[stage]
 
 
-def _gate(events: list[Event], number: int) -> dict[str, Any] | None:
-    found = [event.body for event in events if event.kind == "gated" and event.deployment == number]
-    return dict(found[-1]) if found else None
+def _gate(events: list[Event], number: int) -> Gated | None:
+    found = [gate for _, gate in of_kind(Gated, events, number)]
+    return found[-1] if found else None
 
 
 def _out_since(events: list[Event], number: int) -> str:
-    return [event.time for event in events if event.kind == "exported" and event.deployment == number][-1]
+    return [event.time for event, _ in of_kind(Exported, events, number)][-1]
 
 
 def _open(folder: Path) -> set[AgentID]:
     """Agents of whose logs in a folder only a part is there yet."""
-    provenance = read_sealed(folder / "dataset.json", "marline dataset", 2).get("provenance")
+    provenance = read_sealed(folder / DATASET, SEALED_DATASET).get("provenance")
     entries = provenance.get("agents") if isinstance(provenance, dict) else None
     entries = entries if isinstance(entries, dict) else {}
     return {agent for agent, its in entries.items() if isinstance(its, dict) and its.get("more") is True}
@@ -187,8 +201,8 @@ def _open(folder: Path) -> set[AgentID]:
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:
     """Rows of each agent in a dataset folder."""
-    path = folder / "dataset.json"
-    listed = read_sealed(path, "marline dataset", 2).get("agents")
+    path = folder / DATASET
+    listed = read_sealed(path, SEALED_DATASET).get("agents")
     try:
         return {str(entry["name"]): int(entry["num_transitions"]) for entry in listed or ()}
     except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -199,10 +213,10 @@ def _last_step(folder: Path) -> int:
     return max(checkpoint_steps(folder), default=0)
 
 
-def _records(folder: Path, step: int) -> list[dict[str, Any]]:
+def _records(folder: Path, step: int) -> list[Record]:
     """The measurements that a checkpoint carries."""
     path = checkpoint_folder(folder, step) / "manifest.json"
-    return require_records(path, read_sealed(path, "marline checkpoint", 1).get("records"))
+    return require_records(path, read_sealed(path, CHECKPOINT).get("records"))
 
 
 def _algorithm(described: dict[str, Any]) -> str:

@@ -30,10 +30,9 @@ from marline.data.manifest import (
     write_sealed,
 )
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import CHECKPOINT
 
 MANIFEST = "manifest.json"
-KIND = "marline checkpoint"
-SCHEMA = 1
 NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"
 
 
@@ -70,7 +69,9 @@ def save_checkpoint(
         for name, data in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        write_sealed(folder / MANIFEST, KIND, SCHEMA, {**manifest, "versions": versions()}, records)
+        write_sealed(
+            folder / MANIFEST, CHECKPOINT.kind, CHECKPOINT.newest, {**manifest, "versions": versions()}, records
+        )
 
 
 def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], Manifest]:
@@ -88,7 +89,8 @@ def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> t
         CorruptionError: a file is altered, truncated, missing, or no safetensors file.
         ConfigError: a tree is not in the checkpoint, or its leaves have other names, shapes or types
             than the template.
-        DataError: a newer marline wrote it, or it is no checkpoint.
+        DataError: it is no checkpoint.
+        NewerError: a newer marline wrote it.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
@@ -103,9 +105,12 @@ def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> t
     return trees, manifest
 
 
-def read_manifest(directory: Path | str) -> Manifest:
-    """`manifest.json`: the entries given to `save_checkpoint`, versions, files with sha256 and size."""
-    return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
+def read_manifest(directory: Path | str, *, as_written: bool = False) -> Manifest:
+    """`manifest.json`: the entries given to `save_checkpoint`, versions, files with sha256 and size.
+
+    Of an earlier marline it is as today's would have written it, unless `as_written`.
+    """
+    return read_sealed(Path(directory) / MANIFEST, CHECKPOINT, as_written=as_written)
 
 
 def other_versions(manifest: Manifest) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marline.arguments import checked, checked_arguments
 from marline.data import layout
 from marline.data.channels import Bound, Channels, ranged
 from marline.data.clipping import Reach
@@ -29,13 +28,13 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
+from marline.display.notebook import html_table
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
-from marline.notebook import html_table
+from marline.inputs.arguments import checked, checked_arguments
+from marline.migrations import DATASET
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"
-KIND = "marline dataset"
-SCHEMA = 2
 _WITHOUT_CHANNELS = 1  # what a version reads that knows no scales, and would forget one
 
 
@@ -259,8 +258,8 @@ def writing(
     ):
         yield writer
         agents, files = writer.result()
-        schema = SCHEMA if any("channels" in agent for agent in agents) else _WITHOUT_CHANNELS
-        write_sealed(folder / MANIFEST, KIND, schema, {"agents": agents, "provenance": dict(provenance)}, files)
+        schema = DATASET.newest if any("channels" in agent for agent in agents) else _WITHOUT_CHANNELS
+        write_sealed(folder / MANIFEST, DATASET.kind, schema, {"agents": agents, "provenance": dict(provenance)}, files)
 
 
 class Writer:
@@ -399,9 +398,10 @@ def describe(directory: Path | str) -> Manifest:
 
     Raises:
         CorruptionError: it is missing or altered.
-        DataError: a newer marline wrote it, or it belongs to something else.
+        DataError: it belongs to something else.
+        NewerError: a newer marline wrote it.
     """
-    return read_sealed(Path(directory) / MANIFEST, KIND, SCHEMA)
+    return read_sealed(Path(directory) / MANIFEST, DATASET)
 
 
 def outline(directory: Path | str) -> dict[AgentID, tuple[Spec, int]]:

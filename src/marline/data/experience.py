@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from marline.errors import DataError
 from marline.types import Spec, Transition
@@ -24,28 +24,53 @@ class Experience(eqx.Module):
     The capacity is fixed for a whole campaign, so that one compilation serves all of it. Offline rows
     never change, so they lie apart from the few that come in: merging copies only those, and all
     samplers and seeds read the same offline rows. A row holds observation, action, reward, discount,
-    next observation and, for discrete actions, both action masks.
+    next observation and, for discrete actions, both action masks. Rows lie in the order in which they were
+    logged, and which of them end an episode is known beside them.
     """
 
     offline_rows: Float[Array, "offline width"]
     online_rows: Float[Array, "online width"]  # with room for every deployment to come
     online_labels: Int[Array, " online"]  # the deployment each of them is of
+    offline_ends: Bool[Array, " offline"]  # whether a row is the last of its episode
+    online_ends: Bool[Array, " online"]
     size: Int[Array, ""]
     online_start: Int[Array, ""]
     spec: Spec = eqx.field(static=True)
     max_online: int = eqx.field(static=True)
 
     @staticmethod
-    def create(offline: Transition, spec: Spec, *, num_deployments: int, rows_per_deployment: int) -> Experience:
-        """Place offline transitions on the device, with room for every deployment to come."""
-        return _empty(jax.device_put(pack(offline, spec)), spec, num_deployments, rows_per_deployment)
+    def create(
+        offline: Transition,
+        spec: Spec,
+        *,
+        num_deployments: int,
+        rows_per_deployment: int,
+        ends: Bool[np.ndarray, " offline"] | None = None,
+    ) -> Experience:
+        """Place offline transitions on the device, with room for every deployment to come.
+
+        Args:
+            offline: B^0, in the order in which it was logged.
+            spec: sizes.
+            num_deployments: to come.
+            rows_per_deployment: at most.
+            ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
+        """
+        rows, last = jax.device_put(pack(offline, spec)), jax.device_put(_ends(offline, ends))
+        return _empty(rows, last, spec, num_deployments, rows_per_deployment)
 
     @staticmethod
     def outline(spec: Spec, *, num_offline: int, num_deployments: int, rows_per_deployment: int) -> Experience:
         """Shapes and types of such an experience, without rows: what tracing a program takes."""
         width = row_width(spec)
         return jax.eval_shape(
-            lambda: _empty(jnp.zeros((num_offline, width)), spec, num_deployments, rows_per_deployment)
+            lambda: _empty(
+                jnp.zeros((num_offline, width)),
+                jnp.zeros(num_offline, bool),
+                spec,
+                num_deployments,
+                rows_per_deployment,
+            )
         )
 
     @property
@@ -86,12 +111,22 @@ class Experience(eqx.Module):
         labels = self.online_labels[jnp.maximum(index - self.num_offline, 0)]
         return jnp.where(index < self.num_offline, 0, labels)
 
+    def ends(self) -> Bool[Array, " capacity"]:
+        """Whether a row is the last of its episode; the last of the offline logs and of a deployment always is."""
+        return jnp.concatenate([self.offline_ends, self.online_ends])
+
     def offline(self) -> Transition:
         """B^0."""
         return unpack(self.offline_rows, self.spec)
 
-    def merge(self, logs: Transition, number: int) -> Experience:
-        """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows."""
+    def merge(self, logs: Transition, number: int, *, ends: Bool[np.ndarray, " n"] | None = None) -> Experience:
+        """B^k = B^(k-1) u D^k: append the logs of deployment `number`, which become the online rows.
+
+        Args:
+            logs: D^k, in the order in which it was logged.
+            number: of the deployment.
+            ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
+        """
         packed = jnp.asarray(pack(logs, self.spec))
         if packed.shape[0] > self.max_online:
             raise DataError(
@@ -110,18 +145,29 @@ class Experience(eqx.Module):
             self,
             online_rows=jax.lax.dynamic_update_slice(self.online_rows, packed, (start, 0)),
             online_labels=jax.lax.dynamic_update_slice(self.online_labels, labels, (start,)),
+            online_ends=jax.lax.dynamic_update_slice(self.online_ends, jnp.asarray(_ends(logs, ends)), (start,)),
             size=self.size + packed.shape[0],
             online_start=self.size,
         )
 
 
-def _empty(offline_rows: Array, spec: Spec, num_deployments: int, rows_per_deployment: int) -> Experience:
+def _ends(logs: Transition, ends: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"]:
+    known = np.array(np.asarray(logs.discount) == 0.0 if ends is None else ends, bool)
+    known[-1:] = True
+    return known
+
+
+def _empty(
+    offline_rows: Array, offline_ends: Array, spec: Spec, num_deployments: int, rows_per_deployment: int
+) -> Experience:
     num_offline, width = offline_rows.shape
     num_online = num_deployments * rows_per_deployment
     return Experience(
         offline_rows=offline_rows,
         online_rows=jnp.zeros((num_online, width)),
         online_labels=jnp.zeros(num_online, jnp.int32),
+        offline_ends=offline_ends,
+        online_ends=jnp.zeros(num_online, bool),
         size=jnp.int32(num_offline),
         online_start=jnp.int32(num_offline),
         spec=spec,

@@ -20,7 +20,7 @@ import numpy as np
 from marline.data.files import HARMLESS, NO_LOCKS, open_regular, require_plausible
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
-from marline.memory import physical_memory
+from marline.runtime import physical_memory
 
 CHUNK_BYTES = 1 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"

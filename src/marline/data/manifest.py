@@ -17,7 +17,8 @@ from typing import Any
 from marline.data.files import open_regular, read_regular, sha256_file, to_json
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
-from marline.memory import physical_memory
+from marline.migrations import Schema, migrated
+from marline.runtime import physical_memory
 
 Manifest = dict[str, Any]
 FileRecord = dict[str, Any]
@@ -59,12 +60,18 @@ def write_sealed(
     path.write_bytes(data)
 
 
-def read_sealed(path: Path, kind: str, schema: int) -> Manifest:
+def read_sealed(path: Path, schema: Schema, *, as_written: bool = False) -> Manifest:
     """Read a list that `write_sealed` wrote.
+
+    Args:
+        path: the JSON file.
+        schema: of the kind of folder that it should be.
+        as_written: give back what the file says, for a hash of it, and not what it would say today.
 
     Raises:
         CorruptionError: the file is missing or altered, or lists a file outside its folder.
-        DataError: it is of another kind, or of a newer version than this one knows.
+        DataError: it is of another kind.
+        NewerError: it is of a newer version than this one knows.
     """
     with open_regular(path) as file:
         data = file.read(LARGEST + 1)
@@ -78,15 +85,14 @@ def read_sealed(path: Path, kind: str, schema: int) -> Manifest:
             raise ValueError("its seal does not match")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CorruptionError(f"{path} was altered after it was written; restore a copy") from error
-    if manifest.get("kind") != kind:
-        raise DataError(f"{path} belongs to a {manifest.get('kind')!r}, not to a {kind!r}; choose another folder")
-    if not isinstance(manifest.get("schema"), int) or manifest["schema"] > schema:
+    if manifest.get("kind") != schema.kind:
         raise DataError(
-            f"{path} has schema {manifest.get('schema')}; this marline knows up to {schema}: upgrade marline"
+            f"{path} belongs to a {manifest.get('kind')!r}, not to a {schema.kind!r}; choose another folder"
         )
+    today = migrated(manifest, schema, path)
     if not _well_formed(manifest.get("files")):
         raise CorruptionError(f"{path} has no proper list of files; write the folder anew")
-    return manifest
+    return manifest if as_written else today
 
 
 def record_file(path: Path) -> FileRecord:

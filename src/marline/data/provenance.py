@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marline.data.files import append_line, read_lines
-from marline.errors import CorruptionError
+from marline.errors import CorruptionError, MarlineError
 
 FILE = "provenance.jsonl"
 PACKAGES = ("jax", "jaxlib", "numpy")  # beside marline and Python, what a bit of a result may depend on
@@ -76,6 +76,14 @@ def read_starts(folder: Path) -> list[Start]:
     starts = [tuple(line.get(name, "") for name in FIELDS) for line in _lines(path)]
     # one that let the run grow is told by two lines
     return [dict(zip(FIELDS, start, strict=True)) for start in dict.fromkeys(starts)]
+
+
+def last_writer(folder: Path) -> str:
+    """The version of marline that worked on a run last, as far as its starts tell; otherwise nothing."""
+    try:
+        return next((start["marline"] for start in reversed(read_starts(folder)) if start["marline"]), "")
+    except MarlineError:  # who needs the starts will say what is wrong with them
+        return ""
 
 
 def recorded_configurations(folder: Path) -> set[str]:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from marline import plugins
-from marline.arguments import checked_arguments
 from marline.data.channels import Channels
 from marline.envs import user_tasks
+from marline.envs.continuous_swap import ContinuousSwap
 from marline.envs.cooperative_navigation import CooperativeNavigation
 from marline.envs.drifting_navigation import DriftingNavigation
+from marline.envs.finite import Finite, FiniteModel
+from marline.envs.matrix_game import MatrixGame
 from marline.envs.mujoco import MultiAgentMujoco, Robot
 from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
-from marline.envs.task import Actions, Drifting, Environment, Rendering, Scaled, Simulator, Task, TimeStep, World
+from marline.envs.swap import Swap
+from marline.envs.task import (
+    Actions,
+    Conventional,
+    Drifting,
+    Environment,
+    Rendering,
+    Scaled,
+    Simulator,
+    Task,
+    TimeStep,
+    World,
+)
+from marline.envs.two_on_ring import Meet, Pass
 from marline.errors import require, require_name
-from marline.options import read_values, read_written, with_options, write_difference
+from marline.inputs.arguments import checked_arguments
+from marline.inputs.options import read_values, read_written, with_options, write_difference
+from marline.inputs.users_code import called
 from marline.types import AgentID
-from marline.users_code import called
 
 _ROBOTS: tuple[tuple[Robot, int, int], ...] = (("HalfCheetah", 2, 3), ("Walker2d", 2, 3), ("Hopper", 3, 1))
 
@@ -30,6 +46,11 @@ TASKS: dict[str, Task] = {
     "predator-prey": PredatorPrey(),
     "predator-prey-each": PredatorPrey(reward_each=True),
     "drifting-navigation": DriftingNavigation(),
+    "matrix": MatrixGame(),
+    "swap": Swap(),
+    "pass": Pass(),
+    "meet": Meet(),
+    "continuous-swap": ContinuousSwap(),
     "smax-5m_vs_6m": Smax(),
     "smac-5m_vs_6m": StarCraft(),
     **{
@@ -107,15 +128,23 @@ def channels_of(task: Task) -> dict[AgentID, Channels]:
 __all__ = [
     "TASKS",
     "Actions",
+    "ContinuousSwap",
+    "Conventional",
     "CooperativeNavigation",
     "Drifting",
     "DriftingNavigation",
     "Environment",
+    "Finite",
+    "FiniteModel",
+    "MatrixGame",
+    "Meet",
     "MultiAgentMujoco",
     "ParallelTask",
+    "Pass",
     "PredatorPrey",
     "Smax",
     "StarCraft",
+    "Swap",
     "Rendering",
     "Robot",
     "Scaled",

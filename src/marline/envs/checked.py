@@ -12,8 +12,8 @@ from marline.data.check import LARGEST
 from marline.data.manifest import require_file_name
 from marline.envs.task import Actions, Environment, Simulator, Task, TimeStep
 from marline.errors import ConfigError, MarlineError, require
+from marline.inputs.users_code import require_theirs, told, users_code
 from marline.types import AgentID, Spec
-from marline.users_code import require_theirs, told, users_code
 
 _NOBODY = ()
 _SURE = np.float32(LARGEST) ** 2  # no sum of squares up to this has a larger value in it

@@ -15,8 +15,8 @@ from marline.data.check import LARGEST
 from marline.envs.checked import require_task
 from marline.envs.task import Drifting, World
 from marline.errors import ConfigError, require
+from marline.inputs.users_code import users_code
 from marline.types import AgentID, Transition
-from marline.users_code import users_code
 
 
 @functools.cache

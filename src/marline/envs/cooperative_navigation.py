@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
-from marline.types import ActionMask, AgentID, Spec
+from marline.envs.scripted import NOISE, Choosing, Moving
+from marline.inputs.arguments import checked
+from marline.types import ActionMask, AgentID, Policy, Spec
 
 MOVES = ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))  # of discrete actions: stay, then both axes
 
@@ -107,6 +108,29 @@ class CooperativeNavigation:
         after = state.positions[:, None, :] + self.max_speed * jnp.array(MOVES)[None, :, :]
         inside = jnp.all(jnp.abs(after) <= 1.0, axis=-1)
         return {agent: inside[i] for i, agent in enumerate(self.agents)}
+
+    def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
+        """Team k sends agent i to landmark i + k; landmarks are alike, so that all earn the same."""
+        return {
+            f"shift-{shift}": {
+                agent: self._towards((i + shift) % self.num_agents) for i, agent in enumerate(self.agents)
+            }
+            for shift in range(self.num_agents)
+        }
+
+    def _towards(self, landmark: int) -> Policy:
+        """Straight to a landmark, and now and then anywhere."""
+
+        def offset(observation: Float[Array, " obs"]) -> Float[Array, " 2"]:
+            return observation[2 + 2 * landmark : 4 + 2 * landmark]
+
+        def move(observation: Float[Array, " obs"]) -> Int[Array, ""]:
+            gains = jnp.array(MOVES) @ offset(observation)  # stay where no move brings it nearer
+            return jnp.argmax(gains - 0.5 * self.max_speed * jnp.array([0.0, 1.0, 1.0, 1.0, 1.0]))
+
+        if self.discrete:
+            return Choosing(move, len(MOVES), NOISE)
+        return Moving(lambda observation: offset(observation) / self.max_speed, 2, NOISE)
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
         return {"agents": state.positions, "landmarks": state.landmarks}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
+from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 AGENT = "agent_0"

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marline.arguments import checked
 from marline.data.channels import Channels
 from marline.data.manifest import require_file_name
 from marline.envs import spaces
 from marline.envs.checked import is_count
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
+from marline.inputs.users_code import called, users_code
 from marline.types import AgentID, Spec
-from marline.users_code import called, users_code
 
 ONLY_AGENT = "agent_0"  # how the agent of a Gymnasium environment is called
 DEFAULT_HORIZON = 1000

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.arguments import checked
-from marline.types import ActionMask, AgentID, Spec
+from marline.envs.scripted import NOISE, Moving
+from marline.inputs.arguments import checked
+from marline.types import ActionMask, AgentID, Policy, Spec
 
 SAME_PLACE = 1e-6  # what rounding leaves between a predator that went where the prey was, and a prey that stayed
+
+AMBUSH = 0.4  # how near the prey comes before a predator that waits goes for it
 
 
 class State(NamedTuple):
@@ -106,6 +109,31 @@ class PredatorPrey:
 
     def action_masks(self, state: State) -> Mapping[AgentID, ActionMask]:
         return {}
+
+    def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
+        """In team k predator k chases the prey, and the others wait for it in corners, those of the two sides in turn.
+
+        Predators are alike, so that all teams earn the same.
+        """
+        roles = (None, (0.9, 0.9), (-0.9, -0.9))
+        return {
+            f"chaser-{chaser}": {
+                agent: self._playing(roles[(i - chaser) % len(roles)]) for i, agent in enumerate(self.agents)
+            }
+            for chaser in range(len(self.agents))
+        }
+
+    def _playing(self, waits_at: tuple[float, float] | None) -> Policy:
+        """Chases the prey, or waits for it at a place until it is near; and now and then goes anywhere."""
+
+        def rule(observation: Float[Array, " obs"]) -> Float[Array, " 2"]:
+            prey = observation[2:4]
+            if waits_at is None:
+                return prey / self.max_speed
+            place = jnp.array(waits_at) - observation[:2]
+            return jnp.where(jnp.linalg.norm(prey) < AMBUSH, prey, place) / self.max_speed
+
+        return Moving(rule, 2, NOISE)
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
         """The prey is drawn as a landmark: where it is at the end."""

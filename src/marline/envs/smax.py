@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.errors import ConfigError, require
+from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
 MOVES = 5  # four directions, and to stay, which is all that the dead may do

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from marline.arguments import checked
 from marline.envs.task import Actions, TimeStep
 from marline.errors import ConfigError, require, require_name
+from marline.inputs.arguments import checked
 from marline.types import AgentID, Spec
 
 # allies, enemies and steps of SMAC's maps on which both sides have marines alone

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.channels import Channels
-from marline.types import ActionMask, AgentID, Spec
+from marline.types import ActionMask, AgentID, Policy, Spec
 
 
 @runtime_checkable
@@ -70,6 +70,15 @@ class Drifting(Protocol):
 
     def enter(self, state: Any, deployment: Int[Array, ""]) -> Any:
         """The same start of an episode in the world of a deployment; 0 is where the offline logs are made."""
+        ...
+
+
+@runtime_checkable
+class Conventional(Protocol):
+    """A task with past teams, whose members agreed on something that a newcomer cannot know."""
+
+    def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
+        """Policies of each past team, by the name of its convention."""
         ...
 
 

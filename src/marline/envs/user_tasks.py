@@ -13,8 +13,8 @@ from marline.envs.checked import require_task
 from marline.envs.parallel import ParallelTask, as_parallel
 from marline.envs.task import Task
 from marline.errors import ConfigError, MarlineError, require
-from marline.options import with_options, write_difference
-from marline.users_code import require_theirs, told, users_code
+from marline.inputs.options import with_options, write_difference
+from marline.inputs.users_code import require_theirs, told, users_code
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Task:

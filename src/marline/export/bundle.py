@@ -30,12 +30,11 @@ from marline.data.manifest import require_file_name, write_sealed
 from marline.errors import DataError, MarlineError, require
 from marline.export.graph import BATCH, OPSET, Graph
 from marline.export.policies import ACTION, ACTION_MASK, NOISE, OBSERVATION, to_graph
+from marline.migrations import BUNDLE
 from marline.types import AgentID, Policy, Spec
 
 CONTRACT, POLICY = "contract.json", "policy.onnx"
-KIND = "marline bundle"
-SCHEMA = 1
-FILES = (CONTRACT, "policy.onnx", "golden.json", "run_policy.py")
+FILES = (CONTRACT, POLICY, "golden.json", "run_policy.py")
 TOLERANCE = 1e-5  # of half the range of an action: of one in [-1, 1], the difference itself
 CHECKED_ROWS = 64
 GOLDEN_ROWS = 16
@@ -175,7 +174,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     with publish_directory(folder, replaces=FILES, num_bytes=num_bytes) as scratch:
         for name, content in bundle.files.items():
             (scratch / name).write_bytes(content)
-        write_sealed(scratch / CONTRACT, KIND, SCHEMA, bundle.contract, records)
+        write_sealed(scratch / CONTRACT, BUNDLE.kind, BUNDLE.newest, bundle.contract, records)
 
 
 def _require_finite(agent: AgentID, policy: Policy) -> None:

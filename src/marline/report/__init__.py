@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from marline.arguments import checked_arguments
 from marline.data.files import write_output
 from marline.errors import ConfigError
+from marline.inputs.arguments import checked_arguments
 from marline.report.decomposition_figure import write_decomposition
 from marline.report.page import Moment, render
 from marline.report.records import read_run

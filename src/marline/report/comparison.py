@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from marline.aggregation import holm
-from marline.evaluation import (
+from marline.report.records import Run
+from marline.statistics.aggregation import holm
+from marline.statistics.intervals import (
     MIN_SEEDS,
     Difference,
     Spread,
@@ -17,7 +18,6 @@ from marline.evaluation import (
     paired_difference,
     spread,
 )
-from marline.report.records import Run
 
 LEVEL = 0.05
 Finding = Literal[

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from marline.configuration.selection import SHUFFLED
+from marline.display.shell import command
 from marline.report.appearance import Look, join, plural, shorten
 from marline.report.records import Run
-from marline.selection import SHUFFLED
-from marline.shell import command
+from marline.runs.layout import RunDirectory
 
 UNTOLD = "correction cannot be told apart from freshness and diversity"
 MIN_ACTIVE_UNITS = 2
@@ -116,7 +117,8 @@ def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
         yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
     if alone := [looks[name].label for name in judged if run.shuffled_of(name) is None]:
         adds = f"name {SHUFFLED} among the samplers to add it."
-        if (run.path / "run.json").exists() and run.settings["task"] is not None:  # it may be read off a table
+        is_there = RunDirectory(run.path).configuration.exists()  # it may be read off a table
+        if is_there and run.settings["task"] is not None:
             adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
         yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marline.evaluation import spread
 from marline.report.appearance import Look, digits, shorten
 from marline.report.comparison import comparisons
 from marline.report.curves import Curve, by_agent, measured, over, over_agents
 from marline.report.records import Run
 from marline.report.statements import interval
+from marline.statistics.intervals import spread
 
 Trace = dict[str, Any]
 Looks = Mapping[str, Look]

@@ -5,21 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from marline.data.files import read_regular
 from marline.data.plain import require_plain_run
-from marline.data.provenance import Start, read_starts
+from marline.data.provenance import Start, last_writer, read_starts
 from marline.errors import ConfigError, CorruptionError
+from marline.migrations import migrated_configuration
+from marline.runs.layout import (
+    METRICS,
+    OFFLINE,
+    POLICIES,
+    TRAJECTORIES,
+    RunDirectory,
+    deployment_folder,
+    deployment_numbers,
+)
 
-SCHEMA = 1
 MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory
 
 FIX = "restore it from a copy, or move its folder out of the run to report the rest"
-DEPLOYMENT = re.compile(r"deployment-([0-9]{1,9})")
 
 Line = Mapping[str, Any]
 Kind = Literal["uniform", "otc", "preferring", "shuffled", "matched", "other"]
@@ -53,7 +60,7 @@ class Run:
     """What a run directory holds; a run may be unfinished, so any curve may be short or missing.
 
     Attributes:
-        settings: run.json as written.
+        settings: run.json, as today's marline would have written it.
         lines: of each (sampler, seed) the lines of metrics.jsonl by deployment; 0 is the offline
             team. A line without "return" belongs to a team whose return is not known yet.
         trajectories: of each (sampler, seed) the same episode "before" and "after" tuning.
@@ -152,35 +159,36 @@ def read_run(path: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        ConfigError: there is no run in `path`, or one of a newer marline.
+        ConfigError: there is no run in `path`.
+        NewerError: a newer marline wrote it.
         CorruptionError: a file in it is damaged, or a link, a pipe or a device; the message names it.
     """
     if path.is_dir():
         require_plain_run(path)
-    if not (path / "run.json").is_file():
+    run = RunDirectory(path)
+    if not run.configuration.is_file():
         problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
         raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
-    settings = _read_object(path / "run.json")
+    settings = migrated_configuration(_read_object(run.configuration), run.configuration, last_writer(path))
     _check_settings(settings, path)
     options = settings["samplers"]
     samplers = tuple(sampler_record(name, its, options) for name, its in options.items())
     lines, trajectories, policies, torn = {}, {}, {}, []
-    for seed, folders in _folders(path, settings["seeds"]).items():
+    for seed, folders in _folders(run, settings["seeds"]).items():
         # the common start of all samplers of a seed, of which their own lines begin with a copy
-        start, _ = _read_lines(folders["offline"] / "metrics.jsonl") if "offline" in folders else ({}, True)
+        start, _ = _read_lines(folders[OFFLINE] / METRICS) if OFFLINE in folders else ({}, True)
         for sampler in settings["samplers"]:
             lines[sampler, seed] = start
             if (folder := folders.get(sampler)) is None:
                 continue
-            if (file := folder / "metrics.jsonl").is_file():
+            if (file := folder / METRICS).is_file():
                 lines[sampler, seed], complete = _read_lines(file)
                 torn += [] if complete else [file]
-            if (file := folder / "trajectories.json").is_file():
+            if (file := folder / TRAJECTORIES).is_file():
                 trajectories[sampler, seed] = _read_object(file)
             if (manifest := _last_manifest(folder, max(lines[sampler, seed], default=0))) is not None:
                 policies[sampler, seed] = file_hashes(_read_object(manifest))
-    file = path / "data" / "dataset.json"
-    dataset = _read_object(file) if file.is_file() else {}
+    dataset = _read_object(run.data_list) if run.data_list.is_file() else {}
     return Run(
         path=path,
         settings=settings,
@@ -204,12 +212,7 @@ def file_hashes(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
-    file = path / "run.json"
-    if settings.get("schema", SCHEMA) != SCHEMA:
-        raise ConfigError(
-            f"{file} has schema {settings['schema']!r} and this marline reads {SCHEMA}; report it with the marline "
-            f"that wrote it ({settings.get('marline', 'version unknown')})"
-        )
+    file = RunDirectory(path).configuration
     checks = {
         "task": isinstance(settings.get("task", 0), str | None),
         "samplers": _is_object_of_objects(settings.get("samplers")) and bool(settings["samplers"]),
@@ -234,9 +237,9 @@ def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str,
     return SamplerRecord(name, options, kind, matches)
 
 
-def _folders(path: Path, seeds: list[int]) -> dict[int, dict[str, Path]]:
+def _folders(run: RunDirectory, seeds: list[int]) -> dict[int, dict[str, Path]]:
     # by what is there, not by name: a sampler's name may be no file name, or lead elsewhere
-    parents = {seed: path / f"seed-{seed}" for seed in seeds}
+    parents = {seed: run.seed(seed) for seed in seeds}
     return {
         seed: {folder.name: folder for folder in parent.iterdir() if folder.is_dir()} if parent.is_dir() else {}
         for seed, parent in parents.items()
@@ -245,9 +248,8 @@ def _folders(path: Path, seeds: list[int]) -> dict[int, dict[str, Path]]:
 
 def _last_manifest(folder: Path, last: int) -> Path | None:
     """That of the policies of the last deployment that was measured; of the next there may be some, made anew later."""
-    found = {int(match[1]): name for name in folder.iterdir() if (match := DEPLOYMENT.fullmatch(name.name))}
-    numbers = sorted((number for number in found if number <= last), reverse=True)
-    manifests = [found[number] / "policies" / "manifest.json" for number in numbers]
+    numbers = sorted((number for number in deployment_numbers(folder) if number <= last), reverse=True)
+    manifests = [deployment_folder(folder, number) / POLICIES / "manifest.json" for number in numbers]
     return next((manifest for manifest in manifests if manifest.is_file()), None)
 
 

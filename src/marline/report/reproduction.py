@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from marline import shell
 from marline.algorithms import ALGORITHMS
-from marline.configuration import describe, rebuild
+from marline.configuration.run_config import describe, rebuild
+from marline.configuration.selection import CONTROLS, select_samplers, write_sampler
+from marline.display import shell
 from marline.envs import make_task
 from marline.errors import MarlineError
 from marline.report.records import Run
 from marline.samplers import prefers_rows
-from marline.selection import CONTROLS, select_samplers, write_sampler
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluation_episodes", "data_seed")

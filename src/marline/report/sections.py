@@ -138,6 +138,29 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
             ),
             *distance_panels(run, looks),
         ],
+        "Whether what follows an action has changed": [
+            measured(
+                "Gain of today's law, nats a row",
+                "change_nats",
+                per_agent=True,
+                note=f"{agents}. On held-out episodes, over the law of the logs, where the logs have been.",
+                axis={"zeroline": True, "rangemode": "tozero"},
+            ),
+            measured(
+                "p-value of no change",
+                "change_p_value",
+                per_agent=True,
+                note=f"{agents}. Offline rows are weighted where it is small.",
+                axis=from_zero,
+            ),
+            measured(
+                "What weighted rows are worth",
+                "effective_share",
+                per_agent=True,
+                note=f"{agents}. Share of the offline rows; 1 is uniform replay.",
+                axis=from_zero,
+            ),
+        ],
         "What policies and critics did": [
             measured(
                 "Mean |action|",

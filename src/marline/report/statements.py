@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from marline.aggregation import paired_probability_of_improvement
-from marline.evaluation import MIN_SEEDS, Difference, paired_difference
 from marline.report.appearance import MINUS, Look, digits, join, number, plural
 from marline.report.comparison import VERDICTS, Comparison, Finding, Outcome
 from marline.report.coverage import UNTOLD
 from marline.report.records import Run
+from marline.statistics.aggregation import paired_probability_of_improvement
+from marline.statistics.intervals import MIN_SEEDS, Difference, paired_difference
 
 SHUFFLED = "its shuffled control, which draws other rows of the same sources as often"
 MATCHED = "its matched control, which replays equally many fresh rows"

@@ -12,6 +12,7 @@ from marline.data.plain import require_plain_path
 from marline.errors import ConfigError, CorruptionError
 from marline.report.records import Run, read_run
 from marline.report.tables import DIAGNOSTICS
+from marline.runs.layout import RunDirectory
 
 FILE = "events.out.tfevents.marline"  # TensorBoard reads what has the first three parts in its name
 FORMAT = "brain.Event:2"
@@ -29,7 +30,7 @@ def write_tensorboard(runs: Sequence[Path], folder: Path) -> Path:
     Event, Summary, RecordWriter = require_tensorboard()
     for run in map(read_run, runs):
         for sampler, seed in run.lines:
-            require_file_name(sampler, f"{run.path / 'run.json'}: sampler", CorruptionError)
+            require_file_name(sampler, f"{RunDirectory(run.path).configuration}: sampler", CorruptionError)
             file = folder / run.path.name / sampler / f"seed-{seed}" / FILE
             require_plain_path(folder, file)
             events = [Event(file_version=FORMAT)]

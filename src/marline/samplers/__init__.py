@@ -7,11 +7,16 @@ from typing import Any
 from marline.samplers.balanced import BalancedReplay
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.dynamics_ratio import DynamicsRatio
+from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
 from marline.samplers.online_matched import OnlineMatched
+from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
+from marline.samplers.return_weighted import ReturnWeighted
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
+from marline.samplers.two_sided import TwoSided
 from marline.samplers.uniform import Uniform
 
 SAMPLERS: dict[str, Sampler[Any]] = {
@@ -29,6 +34,11 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "online-matched": OnlineMatched(),
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
+    "dynamics-ratio": DynamicsRatio(),
+    "two-sided": TwoSided(),
+    "return-weighted": ReturnWeighted(),
+    "fresh-share": FreshShare(0.25),
+    "half-and-half": FreshShare(0.5),
 }
 
 __all__ = [
@@ -36,11 +46,16 @@ __all__ = [
     "SAMPLERS",
     "BalancedReplay",
     "ClassifierRatio",
+    "DynamicsRatio",
     "EmbeddingDistance",
+    "FreshShare",
     "Frozen",
     "OnlineMatched",
+    "Oracle",
+    "ReturnWeighted",
     "Sampler",
     "Shuffled",
+    "TwoSided",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
+from marline.inputs.arguments import checked
 from marline.nn.cvae import one_hot_action
 from marline.nn.density_ratio import DensityRatio
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.ops.density_ratio import initial_online_priority, jensen_shannon_loss, tempered_priorities
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.sum_tree import SumTree
@@ -26,7 +26,7 @@ from marline.types import Critic, Metrics, Spec, Transition
 class State(NamedTuple):
     """The ratio network, the priority of every row, and the largest priority that any row ever had."""
 
-    network: Optimized[DensityRatio]
+    network: TrainState[DensityRatio]
     tree: SumTree
     largest_priority: Float[Array, ""]
 
@@ -78,7 +78,7 @@ class BalancedReplay:
         """A fresh network; every offline row has priority 1."""
         network = DensityRatio.create(experience.spec, self.hidden, key=key)
         tree = SumTree.create(experience.capacity).fill(0, experience.num_offline, 1.0)
-        return State(Optimized.create(network, self._optimizer), tree, jnp.float32(1.0))
+        return State(TrainState.create(network, self._optimizer), tree, jnp.float32(1.0))
 
     def begin_deployment(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray

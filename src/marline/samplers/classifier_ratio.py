@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
+from marline.inputs.arguments import checked
 from marline.nn.cvae import one_hot_action
 from marline.nn.density_ratio import DynamicsClassifier
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.ops.density_ratio import classification_loss, dynamics_log_ratio
 from marline.ops.known_rows import mean_of_known
 from marline.ops.prioritization import draw, effective_sample_size
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
 class State(NamedTuple):
     """The classifiers, standardisers frozen at B^0, and how many deployments have begun."""
 
-    classifier: Optimized[DynamicsClassifier]
+    classifier: TrainState[DynamicsClassifier]
     state_action: Normalizer
     change: Normalizer
     deployment: Int[Array, ""]
@@ -103,7 +103,7 @@ class ClassifierRatio:
         spec, offline = experience.spec, experience.offline()
         classifier = DynamicsClassifier.create(spec, self.hidden, key=key)
         return State(
-            classifier=Optimized.create(classifier, self._optimizer),
+            classifier=TrainState.create(classifier, self._optimizer),
             state_action=Normalizer.fit(_state_action(offline, spec)),
             change=Normalizer.fit(offline.next_observation - offline.observation, offline.next_is_known),
             deployment=jnp.int32(NOT_YET),
@@ -117,8 +117,8 @@ class ClassifierRatio:
         num = self.classifier_batch_size
 
         def step(
-            classifier: Optimized[DynamicsClassifier], key: PRNGKeyArray
-        ) -> tuple[Optimized[DynamicsClassifier], Float[Array, ""]]:
+            classifier: TrainState[DynamicsClassifier], key: PRNGKeyArray
+        ) -> tuple[TrainState[DynamicsClassifier], Float[Array, ""]]:
             offline_key, online_key, noise_key = jax.random.split(key, 3)
             offline_rows = _training_rows(0, experience.num_offline, num, key=offline_key)
             online_rows = _training_rows(experience.online_start, experience.size, num, key=online_key)

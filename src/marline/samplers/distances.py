@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require, require_name
+from marline.inputs.arguments import checked
 from marline.nn.cvae import ConditionalVAE, one_hot_action
-from marline.nn.optimized import Optimized
+from marline.nn.train_state import TrainState
 from marline.ops.conservative import masked_q
 from marline.ops.known_rows import mean_of_known
 from marline.ops.row_draws import rows_with_replacement
@@ -202,9 +202,9 @@ class EmbeddingDistance:
         network = ConditionalVAE.create(
             2 * spec.observation_size, spec.action_size, self.size, self.hidden, key=network_key
         )
-        model = Optimized.create(network, optimizer)
+        model = TrainState.create(network, optimizer)
 
-        def step(model: Optimized[ConditionalVAE], key: PRNGKeyArray) -> tuple[Optimized[ConditionalVAE], Array]:
+        def step(model: TrainState[ConditionalVAE], key: PRNGKeyArray) -> tuple[TrainState[ConditionalVAE], Array]:
             row_key, noise_key = jax.random.split(key)
             rows = rows_with_replacement(0, experience.num_offline, self.batch_size, key=row_key)
             batch = experience[rows]

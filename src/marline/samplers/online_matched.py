@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require
+from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
 from marline.types import Critic, Metrics
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require, require_name
-from marline.nn.occasionally import occasionally
+from marline.inputs.arguments import checked
+from marline.nn.batched_cond import batched_cond
 from marline.ops.histogram import histogram
 from marline.ops.matching import NO_SLOT, absolute_difference, best_match, best_match_scalar, nearest_distances
 from marline.ops.prioritization import (
@@ -197,7 +197,7 @@ class OTC:
         refresh_key, draw_key = jax.random.split(key)
         is_due = plan.num_updates % self.refresh_every == 0
         context = (state._replace(plan=None), experience, critic, refresh_key)
-        plan = occasionally(is_due, self._refresh, plan, *context)
+        plan = batched_cond(is_due, self._refresh, plan, *context)
         drawn = rows_with_replacement(0, plan.accepted.rows.shape[0], self.batch_size, key=draw_key)
         state = state._replace(plan=plan._replace(num_updates=plan.num_updates + 1))
         return plan.accepted.rows[drawn], state, _measured(plan.accepted, plan.floors)

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from marline.arguments import checked
 from marline.data.experience import Experience
 from marline.errors import require, require_name
+from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
 from marline.types import Critic, Metrics
 

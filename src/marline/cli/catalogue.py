@@ -1,0 +1,168 @@
+"""The catalogue for people: every algorithm and sampler in a line with its source, and which go together."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from marline.algorithms import ALGORITHMS, BREMEN
+from marline.configuration.selection import CONTROLS
+from marline.envs import (
+    ContinuousSwap,
+    CooperativeNavigation,
+    DriftingNavigation,
+    MatrixGame,
+    Meet,
+    MultiAgentMujoco,
+    Pass,
+    PredatorPrey,
+    Smax,
+    StarCraft,
+    Swap,
+    Task,
+)
+from marline.samplers import OTC, SAMPLERS
+
+
+def works_with(algorithm: str) -> list[str]:
+    """The samplers that an algorithm can be used with: all, unless they compare values and it learns none."""
+    valueless = ALGORITHMS[algorithm] is BREMEN
+    unfit = [
+        name
+        for name, sampler in SAMPLERS.items()
+        if valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal")
+    ]
+    return [name for name in SAMPLER_LINES if name not in unfit]
+
+
+ALGORITHM_LINES = {
+    "td3-bc": "continuous: TD3 that also imitates the data (Fujimoto & Gu 2021; OTC paper, Figs. 7 and 8)",
+    "bcq": "continuous: Q-learning over actions that the data make likely (Fujimoto et al. 2019; OTC paper, Figs. 3-6)",
+    "awac": "continuous: imitation weighted by advantage (Nair et al. 2020; OTC paper, Table 1)",
+    "cql": "discrete, masked: keeps unseen actions low (Kumar et al. 2020; OTC paper, Fig. 6d)",
+    "cql-continuous": "continuous: the same on a soft actor-critic (Kumar et al. 2020)",
+    "iql": "continuous: values from logged actions alone (Kostrikov et al. 2021)",
+    "bremen": "continuous, no otc-value: small steps in learned models (Matsushima et al. 2021; OTC paper, Fig. 6a, b)",
+    "mabcq": "continuous: BCQ with weighted transitions, our reading (Jiang & Lu 2021)",
+}
+assert ALGORITHM_LINES.keys() == ALGORITHMS.keys()
+SAMPLER_LINES = {
+    "uniform": "uniform over offline and online rows together (the paper's baseline)",
+    "offline-only": "uniform over the offline rows: continued offline training, a reference",
+    "online-only": "uniform over the rows of the last deployment (OTC paper, Fig. 5)",
+    "frozen": "no update at all: a reference, by itself where the world drifts (ours)",
+    "otc-value": "OTC with d_q, deviations from one common mean (OTC paper, 3.3; our default)",
+    "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
+    "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
+    "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
+    "otc-value-refresh": "otc-value, matched every 1000 updates instead of at each: much cheaper (ours)",
+    "otc-embedding-refresh": "otc-embedding, matched every 1000 updates (ours)",
+    "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",
+    "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
+    "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
+    "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
+    "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
+    "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
+    "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
+    "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
+    "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
+    "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
+}
+assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS}
+
+
+class TaskFacts(NamedTuple):
+    """What a person wants to know of a task beyond what it says itself.
+
+    Attributes:
+        reward: of a step; every agent gets the same.
+        source: where the task comes from.
+        ours: what the sources leave open, and is decided here.
+        needs: what must be installed beside marline.
+    """
+
+    reward: str
+    source: str
+    ours: str
+    needs: str = "nothing more"
+
+
+_FACTS: dict[type[Any], TaskFacts] = {
+    CooperativeNavigation: TaskFacts(
+        "minus the sum over landmarks of the distance to the nearest agent",
+        "Lowe et al. 2017; OTC paper, Figs. 6b, 7, 8",
+        "arena [-1, 1]^2, horizon, observations, no collisions; random play returns -112 an episode at N = 4; "
+        "the discrete moves",
+    ),
+    PredatorPrey: TaskFacts(
+        "1 if any predator ends a step within 0.1 of the prey (predator-prey-each: 1 for each that does)",
+        "Lowe et al. 2017; OTC paper, Fig. 6a",
+        "arena, horizon, observations, and the prey's rule: 0.15 straight away from the nearest predator",
+    ),
+    DriftingNavigation: TaskFacts(
+        "10 at the landmark, which ends the episode",
+        "OTC paper, 4.5, Fig. 6c",
+        "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
+    ),
+    MatrixGame: TaskFacts(
+        "of a matrix, by both choices: 0.3 and 0.5 where agent_0 chooses 0, 0 and 1 where it chooses 1",
+        "ours, after the matrix games of the literature on coordination",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Swap: TaskFacts(
+        "1 for a step that ends at place 0, less 1.25 where agent_1 left the step plain",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    Pass: TaskFacts(
+        "1 for each agent that is at its own place, less 2 where both are at one place",
+        "ours",
+        "everything; logs of past teams of two conventions by TASK/conventions",
+    ),
+    Meet: TaskFacts(
+        "1 for a step that ends with both at one meeting point",
+        "ours",
+        "everything; logs of past teams, each with a meeting point, by TASK/conventions",
+    ),
+    ContinuousSwap: TaskFacts(
+        "minus the distance to the middle, less 1.5 where agent_1's action is positive",
+        "ours",
+        "everything; logs of the past team by TASK/conventions",
+    ),
+    MultiAgentMujoco: TaskFacts(
+        "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
+        "de Witt et al. 2020; Gymnasium; OTC paper, Table 1, Figs. 3-5",
+        "actuators in blocks in the order of the model; everyone sees the whole state; v4, the nearest to D4RL's logs",
+        "pip install 'marline[mujoco]'",
+    ),
+    Smax: TaskFacts(
+        "share of all enemies' health shot away, and 1 for a victory; at most 2",
+        "Rutherford et al. 2024 (JaxMARL); stands in for OTC paper, Fig. 6d, and is not comparable to it",
+        "nothing: JaxMARL's rules as they come, with its heuristic enemy",
+        "pip install 'marline[smac]'",
+    ),
+    StarCraft: TaskFacts(
+        "damage, 10 a kill and 200 a victory, scaled so that 20 is the most",
+        "Samvelyan et al. 2019; OTC paper, Fig. 6d",
+        "a failure of the game cuts the episode; battles are not fixed by a seed, for the game takes none between them",
+        "StarCraft II 4.10, SMAC_Maps, and pip install git+https://github.com/oxwhirl/smac.git",
+    ),
+}
+
+
+def describe_task(task: Task) -> dict[str, str]:
+    """A task of the catalogue for people: name of each fact, and the fact."""
+    facts = _FACTS[type(task)]
+    sizes = {}
+    for agent, spec in task.specs.items():
+        acts = f"{spec.action_size} choices" if spec.discrete else f"{spec.action_size} in [-1, 1]"
+        sizes.setdefault(f"sees {spec.observation_size} numbers, acts by {acts}", []).append(agent)
+    spaces = "; ".join(f"each {what}" if len(sizes) == 1 else f"{', '.join(who)} {what}" for what, who in sizes.items())
+    return {
+        "what": task.description,
+        "agents": f"{len(task.agents)}: {spaces}",
+        "horizon": f"{task.horizon} steps",
+        "reward": facts.reward,
+        "source": facts.source,
+        "our decisions": facts.ours,
+        "needs": facts.needs,
+    }

@@ -1,0 +1,199 @@
+"""`marline train, ingest, tune, rollback`: a team in the real world."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from marline.campaign.campaign import Campaign
+from marline.campaign.read_logs import read_logs
+from marline.campaign.regression import describe as describe_gate
+from marline.campaign.require_logs import Ingested
+from marline.cli.commands.opening import open_campaign
+from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
+from marline.configuration.planning import plan_campaign
+from marline.configuration.run_config import RunConfig
+from marline.data.check import check
+from marline.data.dataset import Dataset
+from marline.data.notes import grouped
+from marline.display.console import ProgressDisplay, resumable, say, say_json
+from marline.display.shell import command
+from marline.errors import DIVERGED, DivergenceWarning
+from marline.inputs.options import read_pairs
+from marline.runs.divergences import sentence
+from marline.runs.events import Gated, RolledBack, of_kind
+from marline.runtime import set_up_jax
+from marline.types import AgentID
+
+
+def train(options: Train) -> int:
+    """`marline train`."""
+    set_up_jax()
+    if options.logs is None:
+        campaign = open_campaign(options.run, strict=options.strict)
+    else:
+        received = read_logs(options.logs, clip_actions=options.clip_actions)
+        for note in grouped([*received.notes, *check(received.logs)]):
+            say(f"note: {note}")
+        config = configure(options, received.logs)
+        campaign = Campaign.start(options.run, received.logs, config, received.source, received.mapping)
+    updates = campaign.config.offline_updates
+    rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
+    say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
+    with (
+        resumable(command("train", "--run", options.run)),
+        ProgressDisplay([("updates", updates)]) as display,
+        warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
+    ):
+        shown = 0
+
+        def progress(done: int) -> None:
+            nonlocal shown
+            display.advance(0, "offline training", done - shown)
+            shown = done
+
+        campaign.train(progress)
+    say(f"trained: {updates:,} updates of each agent")
+    status = _tell_who_diverged(campaign, 0)
+    say(f"  next: {command('export', options.run)}")
+    return status
+
+
+def configure(options: Train, logs: Mapping[AgentID, Dataset]) -> RunConfig:
+    """The configuration that the options of `marline train` describe."""
+    return plan_campaign(
+        logs=logs,
+        algorithm=options.algorithm,
+        sampler=options.sampler,
+        seed=options.seed,
+        deployments=options.deployments,
+        offline_updates=options.offline_updates,
+        updates=options.updates,
+        rows_per_deployment=options.rows_per_deployment,
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+    )
+
+
+def _tell_who_diverged(campaign: Campaign, number: int) -> int:
+    """Name those who left the finite numbers at a deployment; the exit status that belongs to it."""
+    found = [stop for stop in campaign.diverged if stop.deployment == number]
+    for stop in found:
+        print(f"marline: {sentence(stop, campaign.folder)}", file=sys.stderr)
+    return DIVERGED if found else 0
+
+
+def ingest(options: Ingest) -> int:
+    """`marline ingest`."""
+    set_up_jax()
+    flags = {
+        "--allow-missing": options.allow_missing,
+        "--unstamped": options.unstamped,
+        "--replace": options.replace,
+        "--clip-actions": options.clip_actions,
+        "--more": options.more,
+    }
+    bundles = () if options.policy_of is None else ("--policy-of", options.policy_of)
+    logs = () if options.logs is None else (options.logs,)
+    with resumable(command("ingest", options.run, *logs, *(flag for flag, given in flags.items() if given), *bundles)):
+        campaign = open_campaign(options.run)
+        found = campaign.ingest(
+            options.logs,
+            allow_missing=options.allow_missing,
+            unstamped=options.unstamped,
+            replace=options.replace,
+            clip_actions=options.clip_actions,
+            more=options.more,
+            policy_of=options.policy_of,
+        )
+    if options.json:
+        say_json(found._asdict())
+        return 0
+    for note in grouped(found.notes):
+        say(f"note: {note}")
+    gate = [its for _, its in of_kind(Gated, campaign.ledger.events(), found.deployment)]
+    lines = describe_gate(gate[-1], options.run) if gate and found.outcome == "ingested" else []
+    first, *others = _describe(found, options.run)
+    for line in (first, *lines, *others):
+        say(line)
+    return 0
+
+
+def _describe(found: Ingested, run: Path) -> list[str]:
+    rows = ", ".join(f"{agent} {num_rows:,}" for agent, num_rows in found.rows.items())
+    if found.outcome == "waiting":
+        absent = [agent for agent in found.waiting_for if agent not in found.rows]
+        parts = [agent for agent in found.waiting_for if agent in found.rows]
+        arrived, team = len(found.rows) - len(parts), len(found.rows) + len(absent)
+        awaited = f"no logs of {', '.join(absent)} yet" if absent else ""
+        awaited += f"{', ' if absent else ''}more of {', '.join(parts)} to come" if parts else ""
+        return [
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, {awaited}; rows: {rows}",
+            "nothing is merged before all are in",
+            f"  next: {command('ingest', run, 'LOGS')}",
+            f"        {command('ingest', run, '--allow-missing')} to go on without",
+        ]
+    if found.outcome == "repeated":
+        return [
+            f"nothing to do: these logs of deployment {found.deployment} are in already",
+            f"  next: {command('status', run)}",
+        ]
+    waived = f"; without {', '.join(found.waived)}, who keep policy and data" if found.waived else ""
+    return [f"logs of deployment {found.deployment} are in; rows: {rows}{waived}", f"  next: {command('tune', run)}"]
+
+
+def tune(options: Tune) -> int:
+    """`marline tune`."""
+    set_up_jax()
+    campaign = open_campaign(options.run, strict=options.strict)
+    with (
+        resumable(
+            command("tune", options.run, *_several("--agent", options.agent), *_several("--freeze", options.freeze))
+        ),
+        warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
+    ):
+        say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
+        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+    number = record["deployment"]
+    status = _tell_who_diverged(campaign, number)
+    if options.json:
+        say_json({**record, "returns": campaign.returns})
+        return status
+    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
+    for agent, measured in record["agents"].items():
+        online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
+        parts = [
+            f"{name} {measured[key]:.3g}"
+            for key, name in (("alpha", "alpha"), ("estimated_distance", "distance"))
+            if key in measured
+        ]
+        parts += [f"online share {100 * online:.0f} %"] if math.isfinite(online) else []
+        parts += ["frozen: keeps its policy"] if agent in record.get("frozen", ()) else []
+        parts += ["DIVERGED: keeps its policy"] if agent in record.get("diverged", ()) else []
+        say(f"{agent}: {', '.join(parts)}")
+    for agent in record.get("waived", ()):
+        say(f"{agent}: no logs, keeps policy and data")
+    if number == campaign.config.deployments:
+        say(f"all {number} deployments are done")
+        say(f"  next: {command('report', options.run)}")
+    else:
+        say(f"  next: {command('export', options.run)}")
+    return status
+
+
+def _several(flag: str, values: Sequence[str]) -> tuple[str, ...]:
+    return (flag, *values) if values else ()
+
+
+def rollback(options: Rollback) -> int:
+    """`marline rollback`."""
+    set_up_jax()
+    ((_, back),) = of_kind(RolledBack, [open_campaign(options.run).rollback(options.to, options.agent)])
+    what = f"after deployment {options.to}" if options.to else "after offline training"
+    say(f"{', '.join(back.agents)}: back to the policies {what}; what was logged since stays")
+    say(f"  next: {command('export', options.run)}")
+    return 0

@@ -1,0 +1,106 @@
+"""What `marline data ...` does; imported only when one of its commands runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from marline.cli.options.data import Check, Export
+from marline.data import dataset
+from marline.data.check import Finding, lint
+from marline.data.dataset import Dataset
+from marline.data.export import EXPORTS
+from marline.data.notes import grouped
+from marline.data.summary import Summary, summarise
+from marline.data.team import require_agents, require_sizes
+from marline.display.console import say, say_json
+from marline.display.shell import command
+from marline.errors import DataError, MarlineError
+from marline.types import AgentID
+
+FOUND_ERRORS = 2
+
+
+def export(options: Export) -> int:
+    """`marline data export`."""
+    logs = dataset.load(options.folder)
+    EXPORTS[options.format](logs, options.out)
+    say(f"{len(logs)} agents, {len(next(iter(logs.values()))):,} transitions of each")
+    say(f"  {options.format}: {options.out}")
+    return 0
+
+
+def check(options: Check) -> int:
+    """`marline data check`."""
+    logs = dataset.load_each(options.folder)
+    findings = list(lint(logs, clip_actions=options.clip_actions))
+    if options.task is not None:
+        findings += _against_task(options.task, logs)
+    readable = {agent: log for agent, log in logs.items() if isinstance(log, Dataset) and len(log)}
+    summaries = {agent: summarise(log) for agent, log in readable.items()}
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if options.html is not None:
+        from marline.report.dataset_page import write_dataset_page
+
+        write_dataset_page(options.html, str(options.folder), logs, findings)
+    if options.json:
+        channels = {agent: log.channels.to_json() for agent, log in readable.items()}
+        facts = {agent: {**summary._asdict(), "channels": channels[agent]} for agent, summary in summaries.items()}
+        say_json({"agents": facts, "findings": [finding._asdict() for finding in findings]})
+        return FOUND_ERRORS if errors else 0
+    _print_table(logs, summaries, findings)
+    for agent, log in readable.items():
+        if log.channels.has_scale:
+            say(f"{agent}: in the field, actions lie in {log.channels.scale()}")
+    for severity in ("error", "warning"):
+        rules = dict.fromkeys(finding.rule for finding in findings if finding.severity == severity)
+        for rule in rules:
+            same = [one.message for one in findings if (one.severity, one.rule) == (severity, rule)]
+            for message in grouped(same):
+                say(f"{severity} ({rule}): {message}")
+    say(f"{len(errors)} errors, {len(findings) - len(errors)} warnings")
+    if options.html is not None:
+        say(f"  page: {options.html}")
+    if not errors:
+        following = command("train", options.folder, "--run", "runs/first")
+        if options.task is not None:
+            trusted = ("--trust",) if options.trust else ()
+            following = command(
+                "run", "--data", options.folder, "--task", options.task, *trusted, "--run", "runs/first"
+            )
+        say(f"  next: {following}")
+    return FOUND_ERRORS if errors else 0
+
+
+def _against_task(name: str, logs: Mapping[AgentID, Dataset | MarlineError]) -> list[Finding]:
+    from marline.envs import make_task
+
+    specs = make_task(name).specs
+    try:
+        require_agents(logs, name, specs)
+        require_sizes({agent: log.spec for agent, log in logs.items() if isinstance(log, Dataset)}, name, specs)
+    except DataError as error:
+        return [Finding("error", "wrong-team", "", "", None, str(error))]
+    return []
+
+
+def _print_table(
+    logs: Mapping[AgentID, Dataset | MarlineError], summaries: Mapping[AgentID, Summary], findings: list[Finding]
+) -> None:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("agent")
+    for title in ("rows", "episodes", "length", "return", "terminal", "seen", "actions", "errors"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for agent in logs:
+        wrong = sum(finding.agent == agent and finding.severity == "error" for finding in findings)
+        shown = ["-"] * 7
+        if agent in summaries:
+            its = summaries[agent]
+            shown = [f"{its.num_rows:,}", f"{its.num_episodes:,}", f"{its.mean_length:.1f}", f"{its.mean_return:.2f}"]
+            shown += [f"{100 * its.share_terminal:.0f} %", str(its.observation_size)]
+            shown += [f"1 of {its.action_size}" if its.discrete else str(its.action_size)]
+        table.add_row(escape(agent), *shown, str(wrong))
+    Console().print(table)

@@ -1,0 +1,220 @@
+"""What `marline data make` does; imported only when it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from marline.behaviour_policy.folder import first_reaching, policy_folder, read_policy, read_steps, train
+from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy
+from marline.behaviour_policy.training import Evaluation, Training
+from marline.cli.options.data import Make
+from marline.data import dataset
+from marline.data.checkpoints import read_manifest
+from marline.data.dataset import Dataset
+from marline.data.summary import episodes
+from marline.display.console import resumable, say
+from marline.display.shell import command
+from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Task, World, make_task
+from marline.errors import ConfigError, require, require_name
+from marline.policy import RandomPolicy, of_mixed_skill, one_of_teams
+from marline.rollouts.collection import collect
+from marline.rollouts.rollout import Policies
+from marline.types import AgentID
+
+SIZE = 1_000_000
+
+
+class Made(NamedTuple):
+    """Logs by agent, and where they come from."""
+
+    logs: dict[AgentID, Dataset]
+    provenance: dict[str, object]
+
+
+def make(options: Make) -> int:
+    """`marline data make`."""
+    task_name, slash, kind = options.name.rpartition("/")
+    require(bool(slash), f"{options.name!r} is not TASK/KIND; write for example cooperative-navigation-4/random")
+    require_name(kind, KINDS, "kind of data")
+    require(options.size is None or options.size >= 1, f"--size is {options.size}, but must be at least 1")
+    require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
+    require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
+    task = make_task(task_name)
+    taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
+    require(not taken, f"{options.out} exists already; choose another --out, or move it")
+    if isinstance(task, Simulator):  # so that what is missing is missed before a folder is made
+        task.make().close()
+    made = KINDS[kind](task, options)
+    returns = episodes(next(iter(made.logs.values()))).returns
+    provenance = {
+        "task": task_name,
+        **made.provenance,
+        "seed": options.seed,
+        "returns": {"episodes": len(returns), "mean": returns.mean(), "std": returns.std()},
+        "versions": _versions(task),
+    }
+    dataset.save(options.out, made.logs, provenance)
+    num_rows = len(next(iter(made.logs.values())))
+    say(f"{options.name}: {len(made.logs)} agents, {num_rows:,} transitions of each")
+    say(f"  returns: {returns.mean():.1f} on average, standard deviation {returns.std():.1f}")
+    say(f"  dataset: {options.out}")
+    trusted = ("--trust",) if options.trust else ()
+    following = command("run", "--task", task_name, *trusted, "--data", options.out, "--run", "runs/first")
+    say(f"  next:    {following}")
+    return 0
+
+
+def _random(task: Task, options: Make) -> Made:
+    policies = {agent: RandomPolicy(spec) for agent, spec in task.specs.items()}
+    return Made(_play(task, policies, options), {"policy": "uniform random"})
+
+
+def _medium(task: Task, options: Make) -> Made:
+    return _learned(task, options, "medium")
+
+
+def _expert(task: Task, options: Make) -> Made:
+    return _learned(task, options, "expert")
+
+
+def _mixed(task: Task, options: Make) -> Made:
+    policies, known = _skilled(task, options)
+    logs = _play(task, of_mixed_skill(policies, task.specs), options)
+    mixed = {"kind": "mixed", "random": "every agent in every episode with a probability of its own, uniform in [0, 1]"}
+    return Made(logs, {"policy": mixed | {"else": known}})
+
+
+def _skilled(task: Task, options: Make) -> tuple[Policies, dict[str, object]]:
+    """A team that is good at a task, and what it is."""
+    if not isinstance(task, Conventional):
+        return _learned_policies(task, options, "medium", "mixed")
+    convention, policies = next(iter(task.conventions().items()))
+    return policies, {"kind": "scripted", "convention": convention}
+
+
+def _conventions(task: Task, options: Make) -> Made:
+    if not isinstance(task, Conventional):
+        raise ConfigError(
+            "conventions data is played by past teams of a task that has some: "
+            + ", ".join(name for name, known in TASKS.items() if isinstance(known, Conventional))
+        )
+    teams = task.conventions()
+    policy = {"kind": "conventions", "teams": list(teams), "episodes": "each of one team, all equally likely"}
+    return Made(_play(task, one_of_teams(teams), options), {"policy": policy})
+
+
+def _learned(task: Task, options: Make, kind: str) -> Made:
+    policies, policy = _learned_policies(task, options, kind, kind)
+    return Made(_play(task, policies, options), {"policy": policy})
+
+
+def _learned_policies(task: Task, options: Make, kind: str, wanted: str) -> tuple[Policies, dict[str, object]]:
+    """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
+    robot = _robot(task, wanted)
+    training = Training(robot.robot, robot.version, options.training_seed)
+    folder = shipped_policy(robot.robot, robot.version, kind) if options.training is None else None
+    if folder is None:
+        trained, number = _train(training, kind, options)
+        folder = policy_folder(trained, number)
+    manifest = read_manifest(folder)
+    evaluation = manifest["evaluation"]
+    say(f"the policy returned {evaluation['mean_return']:.0f} after {evaluation['num_steps']:,} steps of learning")
+    policy = {"kind": f"{kind}-like", "training": manifest["training"], "evaluation": evaluation}
+    return share_out(read_policy(folder, training), task.specs), policy
+
+
+def _medium_replay(task: Task, options: Make) -> Made:
+    robot = _robot(task, "medium-replay")
+    training = Training(robot.robot, robot.version, options.training_seed)
+    folder, number = _train(training, "medium", options)
+    played = read_steps(folder, number + 1)
+    num_rows = len(played.ends)
+    size = num_rows if options.size is None else options.size
+    if size > num_rows:
+        say(f"note: only {num_rows:,} steps were played until then; these are all of them")
+    latest = jax.tree.map(lambda column: column[-size:], played)
+    logs, first_joint = {}, 0
+    for agent, spec in task.specs.items():
+        logs[agent] = latest.log(spec, first_joint)
+        first_joint += spec.action_size
+    evaluation = read_manifest(policy_folder(folder, number))["evaluation"]
+    policy = {"kind": "medium-replay-like", "training": dataclasses.asdict(training), "evaluation": evaluation}
+    return Made(logs, {"policy": policy})
+
+
+KINDS: Mapping[str, Callable[[Task, Make], Made]] = {
+    "random": _random,
+    "medium": _medium,
+    "medium-replay": _medium_replay,
+    "expert": _expert,
+    "mixed": _mixed,
+    "conventions": _conventions,
+}
+
+
+def _robot(task: Task, kind: str) -> MultiAgentMujoco:
+    if not isinstance(task, MultiAgentMujoco):
+        raise ConfigError(
+            f"{kind} data is made of the robots of MuJoCo, for which an expert's return is known; "
+            f"of this task there is random{', mixed and conventions' if isinstance(task, Conventional) else ''}"
+        )
+    return task
+
+
+def _train(training: Training, kind: str, options: Make) -> tuple[Path, int]:
+    """Learn up to the return of a kind of data; the folder, and the number of the evaluation that reached it."""
+    folder = options.training or options.out.with_name(f"{options.out.name}.training")
+    target = SHARES[kind] * EXPERT_RETURNS[training.robot]
+    with resumable("the same command, from the last evaluation"):
+        evaluations = _show(train(folder, training, target, max_steps=options.max_steps), folder, target, options)
+    number = first_reaching(evaluations, target)
+    assert number is not None  # else it would not have ended
+    return folder, number
+
+
+def _show(
+    training: Iterable[tuple[Evaluation, ...]], folder: Path, target: float, options: Make
+) -> tuple[Evaluation, ...]:
+    """Say how a training goes, and give its evaluations when it is over."""
+    began = time.monotonic()
+    num_before: int | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    for evaluations in training:
+        num_steps, _, mean_return = evaluations[-1] if evaluations else (0, 0, float("nan"))
+        if num_before is None:
+            num_before = num_steps
+            doing = f"going on after {num_steps:,} steps" if num_steps else "learning"
+            if first_reaching(evaluations, target) is None:
+                say(f"{doing} in {folder}, until a return of {target:.0f}; a kill does no harm")
+            continue
+        rate = (num_steps - num_before) / (time.monotonic() - began)
+        left = (options.max_steps - num_steps) / rate / 60
+        say(
+            f"{num_steps:,} steps: return {mean_return:.0f} of {target:.0f}, "
+            f"{rate:.0f} steps/s, at most {left:.0f} min to {options.max_steps:,}"
+        )
+    return evaluations
+
+
+def _play(task: Task, policies: Policies, options: Make) -> dict[AgentID, Dataset]:
+    size = SIZE if options.size is None else options.size
+    began = time.monotonic()
+
+    def progress(rows: int) -> None:
+        if not isinstance(task, World) and rows < size:
+            left = (time.monotonic() - began) / rows * (size - rows)
+            say(f"{rows:,} of {size:,} steps played, {left:.0f} s left")
+
+    return collect(task, policies, size, key=jax.random.key(options.seed), progress=progress)
+
+
+def _versions(task: Task) -> dict[str, str]:
+    packages = ["marline", "jax", *(("gymnasium", "mujoco") if isinstance(task, MultiAgentMujoco) else ())]
+    return {package: importlib.metadata.version(package) for package in packages}

@@ -1,0 +1,16 @@
+"""A campaign opened for a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from marline.campaign.campaign import Campaign
+
+
+def open_campaign(folder: Path, *, strict: bool = False) -> Campaign:
+    """The campaign in a run directory; what is odd about it is said on standard error."""
+    campaign = Campaign.open(folder, strict=strict)
+    for note in campaign.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return campaign

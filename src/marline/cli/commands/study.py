@@ -1,0 +1,155 @@
+"""`marline demo, run, resume`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from marline.cli.options.study import Demo, Resume, Run
+from marline.configuration.planning import plan_study
+from marline.configuration.run_config import RunConfig
+from marline.data import checkpoints, dataset
+from marline.data.check import check
+from marline.data.dataset import Dataset
+from marline.data.team import on_task_scale, require_agents, require_sizes
+from marline.display.console import resumable, say, say_json
+from marline.display.shell import command
+from marline.envs import channels_of, make_task
+from marline.errors import DIVERGED, CorruptionError, require
+from marline.inputs.options import read_pairs
+from marline.runs.creation import resume_command
+from marline.runs.divergences import sentence, stops
+from marline.runs.history import History
+from marline.runs.integrity import histories
+from marline.runs.layout import OFFLINE, RunDirectory
+from marline.runtime import set_up_jax
+from marline.study.engine import Engine
+from marline.study.engines import make_engine
+from marline.study.study import Study
+from marline.types import AgentID
+
+
+def demo(options: Demo) -> int:
+    """`marline demo`: the main job, small."""
+    set_up_jax()
+    demonstration = Study.create(
+        options.run,
+        task="cooperative-navigation-3",
+        algorithm="td3-bc(hidden=(64, 64), alpha_bc=100)",
+        seeds=4,
+        dataset_size=100_000,
+        rows_per_deployment=1000,
+        offline_updates=2500,
+        deployments=3,
+        updates=250,
+    )
+    return _finish(demonstration, make_engine("local"), json=False)
+
+
+def run(options: Run) -> int:
+    """`marline run`."""
+    engine = make_engine(options.engine, options.address)
+    logs = None if options.data is None else _given_logs(options)
+    set_up_jax()
+    study = Study.start(options.run, configure(options, logs), logs, source=str(options.data))
+    del logs  # which the run directory holds now
+    return _finish(study, engine, json=options.json)
+
+
+def configure(options: Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
+    """The configuration that the options of `marline run` describe; `logs` are those of --data."""
+    return plan_study(
+        task=options.task,
+        algorithm=options.algorithm,
+        samplers=options.sampler,
+        seeds=options.seeds,
+        logs=logs,
+        dataset_size=options.dataset_size,
+        data_seed=options.data_seed,
+        deployment_fraction=options.deployment_fraction,
+        offline_updates=options.offline_updates,
+        deployments=options.deployments,
+        updates=options.updates,
+        evaluation_episodes=options.evaluation_episodes,
+        sequential_exploration=options.sequential_exploration,
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+    )
+
+
+def _given_logs(options: Run) -> dict[AgentID, Dataset]:
+    """The logs of `--data`, checked, in the order of the task's agents."""
+    assert options.data is not None
+    specs = make_task(options.task).specs
+    require_agents(dataset.agents_of(options.data), options.task, specs)
+    found = dataset.load(options.data, specs=specs)
+    require_sizes({agent: logs.spec for agent, logs in found.items()}, options.task, specs)
+    for warning in check(found, clip_actions=options.clip_actions):
+        say(f"note: {warning}", quiet=options.json)
+    logs = {agent: found[agent].clipped() if options.clip_actions else found[agent] for agent in specs}
+    channels = channels_of(make_task(options.task))
+    return {agent: on_task_scale(agent, log, channels[agent], options.task) for agent, log in logs.items()}
+
+
+def resume(options: Resume) -> int:
+    """`marline resume`."""
+    study = Study.open(options.run)
+    set_up_jax()
+    engine = make_engine(options.engine, options.address)
+    different = _other_versions(options.run)
+    told = f"{options.run} was made with {'; '.join(different)}; {checkpoints.NOT_IDENTICAL}"
+    require(not (options.strict and different), told)
+    if different:
+        print(f"note: {told}", file=sys.stderr)
+    if options.seeds is not None or options.sampler:
+        study.extend(seeds=options.seeds, samplers=options.sampler)
+    return _finish(study, engine, json=options.json)
+
+
+def _other_versions(folder: Path) -> list[str]:
+    """How what wrote the checkpoints of a run differs from what runs here."""
+    different: list[str] = []
+    for history in histories(folder):
+        for step in history.steps():
+            with contextlib.suppress(CorruptionError):  # which a resumed run makes again
+                different += checkpoints.other_versions(checkpoints.read_manifest(history.checkpoint(step)))
+    return list(dict.fromkeys(different))
+
+
+def _finish(study: Study, engine: Engine, *, json: bool) -> int:
+    """Run what is left of a study, then write its report."""
+    began, folder, config = time.monotonic(), study.folder, study.config
+    for note in study.notes:
+        print(f"note: {note}", file=sys.stderr)
+    say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
+    with resumable(resume_command(folder, config)):
+        study.run(engine=engine, progress=not json)
+    from marline import report as reporting  # Plotly; not needed before
+
+    page = reporting.write_report([folder], RunDirectory(folder).report)
+    diverged = list(_diverged(folder, config))
+    for line in diverged:
+        print(f"marline: {line}", file=sys.stderr)
+    status = DIVERGED if diverged else 0
+    if json:
+        say_json(reporting.summary_table([folder]))
+        return status
+    for line in reporting.headlines([folder]):
+        say(line)
+    say(f"done in {time.monotonic() - began:.0f} s")
+    say(f"  report: {page}")
+    say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
+    return status
+
+
+def _diverged(folder: Path, config: RunConfig) -> Iterator[str]:
+    """A sentence for every learner of a study that left the finite numbers."""
+    for seed in config.seeds:
+        for name in (OFFLINE, *config.samplers):
+            for stop in stops(History(RunDirectory(folder).team(seed, name)).records()):
+                if (stop.deployment == 0) == (name == OFFLINE):  # all records begin with a copy of the offline one
+                    yield f"seed {seed}, {name}: {sentence(stop, folder)}"

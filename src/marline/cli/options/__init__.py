@@ -1,0 +1,1 @@
+"""What each subcommand can be told: frozen dataclasses, and nothing else."""

@@ -1,0 +1,126 @@
+"""`marline data ...`: everybody else's logs, in and out, and what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
+
+    Without --out, shows what a table holds and how it would be read, and writes that into a mapping file to edit.
+
+    Reads D4RL's HDF5 or NPZ, Minari folders, Parquet, CSV and JSONL tables, OG-MARL vaults, and folders with one of
+    them per agent. A log of all agents together is split by --task or --spec. Files may be larger than memory.
+    """
+
+    source: Positional[Path]
+    """File or folder to read."""
+    out: Path | None = None
+    """Dataset folder to make; without it, nothing is imported."""
+    mapping: Path | None = None
+    """Mapping file that says how to read a table, or a dataset folder that keeps one; written if it is not there, as
+    import.toml unless given."""
+    yes: bool = False
+    """Accept what would be shown of a table, and import it."""
+    align: bool = False
+    """Keep only the steps of a table that all agents have; what that loses is told. Learning does not need it."""
+    task: str | None = None
+    """Task that the log comes from: says which agents there are, and their columns in order."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
+    spec: Path | None = None
+    """JSON that says which columns are whose: {"agents": {"left": {"observations": "0:9", "actions": [0, 1]}, ...}};
+    of an agent's one action column "discrete": 5 says that it holds choices, "continuous": true that whole numbers are
+    none. "low" and "high" are the range of its actions in the field, which policies will answer in: a number for all,
+    or a list. "names" and "units" are lists of the actions', or {"observations": [...], "actions": [...]}."""
+    column: tuple[str, ...] = ()
+    """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
+    Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
+    next_action_masks, timestamps and policy. Beside a mapping file, these win."""
+    clip_actions: bool = False
+    """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
+    where it would change most of them."""
+    replace: bool = False
+    """Replace a dataset that is there already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a dataset folder in another format, one Minari dataset or Parquet table per agent."""
+
+    folder: Positional[Path]
+    """Dataset folder."""
+    format: Literal["minari", "parquet"]
+    """What to write."""
+    out: Path
+    """Folder to make. Minari finds it as the namespace NAME if it is $MINARI_DATASETS_PATH/NAME."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
+
+    folder: Positional[Path]
+    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
+    task: str | None = None
+    """Also check agents and sizes against this task."""
+    trust: bool = False
+    """Import and run the code that --task names, as MODULE:FUNCTION."""
+    html: Path | None = None
+    """Write a page with tables, histograms and what the data cover."""
+    clip_actions: bool = False
+    """Only warn of continuous actions outside their range."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Make:
+    """Make logs of a task: TASK/random, TASK/mixed or conventions, or TASK/medium, medium-replay and expert of a robot.
+
+    Random is uniformly random play. Medium is played by a policy that soft actor-critic had learned when it first
+    reached a third of the return that D4RL takes for an expert's, expert by one that reached all of it, and
+    medium-replay is all that was played until medium was reached. They are like D4RL's logs and not D4RL's.
+
+    In mixed every agent acts at random with a probability that is drawn for each episode, and otherwise as in medium,
+    or as a past team of the task does. In conventions every episode is of one past team, of several that agreed on
+    something else each: of particle worlds and of matrix, swap, pass, meet and continuous-swap.
+    """
+
+    name: Positional[str]
+    """What to make, such as cooperative-navigation-4/random or halfcheetah-2x3/medium."""
+    out: Path
+    """Dataset folder to make."""
+    size: int | None = None
+    """Transitions per agent; a million unless given. Of medium-replay the latest, all of them unless given."""
+    seed: int = 0
+    """Seed of the episodes that are logged."""
+    training: Path | None = None
+    """Folder in which a policy is learned, or was. Unless given the policy that comes with marline is played if there
+    is one, and OUT.training is the folder otherwise. What was interrupted goes on there."""
+    training_seed: int = 0
+    """Seed of the learning."""
+    max_steps: int = 1_000_000
+    """Steps of learning after which to give up."""
+
+    trust: bool = False
+    """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Bring logs in and out, check them, or make some."""
+
+    command: Annotated[
+        Annotated[Import, subcommand("import")]
+        | Annotated[Export, subcommand("export")]
+        | Annotated[Check, subcommand("check")]
+        | Annotated[Make, subcommand("make")],
+        arg(name=""),
+    ]

@@ -1,0 +1,1 @@
+"""Episodes of a team in a task."""

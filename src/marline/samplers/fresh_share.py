@@ -1,0 +1,61 @@
+"""A fixed share of fresh rows in every batch: a half is RLPD's (Ball et al. 2023, 2302.02948)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from marline.data.experience import Experience
+from marline.errors import require
+from marline.inputs.arguments import checked
+from marline.ops.row_draws import rows_with_replacement
+from marline.types import Critic, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+@checked
+class FreshShare:
+    """A share of each batch is of rows logged online, at any deployment so far, and the rest of offline rows.
+
+    Within either all rows are equally likely. What replaying fresh rows does by itself, a sampler that corrects must
+    beat: with the best share where it raises the share, too. Of RLPD only the batch is here; its critics are an
+    algorithm's.
+
+    A batch holds floor(share * batch_size) fresh rows or one more, so that the mean is the share. Before the first
+    deployment all rows are offline.
+
+    Attributes:
+        share: of the rows of a batch that are fresh.
+        batch_size: rows per update.
+    """
+
+    share: float = 0.5
+    batch_size: int = 128
+    prefers_rows: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share <= 1, f"share is {self.share}, but must lie in [0, 1]")
+        require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
+
+    def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def begin_deployment(
+        self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
+    ) -> tuple[tuple[()], Metrics]:
+        return (), {}
+
+    def sample(
+        self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
+    ) -> tuple[Int[Array, " batch"], tuple[()], Metrics]:
+        count_key, offline_key, online_key = jax.random.split(key, 3)
+        num, first_online = self.batch_size, experience.num_offline
+        num_fresh = jnp.floor(self.share * num + jax.random.uniform(count_key)).astype(jnp.int32)
+        is_fresh = (jnp.arange(num) < num_fresh) & (experience.size > first_online)
+        offline = rows_with_replacement(0, first_online, num, key=offline_key)
+        online = rows_with_replacement(first_online, experience.size, num, key=online_key)
+        return jnp.where(is_fresh, online, offline), (), {}

@@ -1,0 +1,1 @@
+"""How good a team is, and how sure one can be."""

@@ -1,0 +1,1 @@
+"""One task, several samplers and seeds."""

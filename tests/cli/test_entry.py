@@ -1,0 +1,49 @@
+"""Which command is meant, and what is said where none is."""
+
+from __future__ import annotations
+
+import pytest
+
+import marline
+from marline import cli
+from marline.cli.entry import COMMANDS
+from marline.errors import USAGE_ERROR
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The exit status of a command, and what it wrote to standard output and standard error."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    captured = capsys.readouterr()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("alone", [(), ("data",)], ids=["marline", "marline data"])
+def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]) -> None:
+    status, said, _ = run(capsys, *alone)
+    assert (status, said) == run(capsys, *alone, "--help")[:2]
+    assert status == 0
+    assert "usage: marline" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [(("doctr",), "'doctor'"), (("data", "imprt"), "'import'"), (("repotr", "runs/a"), "'report'")]
+)
+def test_a_command_that_is_misspelt_is_refused_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], given: tuple[str, ...], meant: str
+) -> None:
+    status, _, error = run(capsys, *given)
+    assert status == USAGE_ERROR
+    assert f"did you mean {meant}?" in error
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"marline {marline.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    status, said, _ = run(capsys, *name.split(), "--help")
+    assert status == 0
+    assert f"usage: marline {name}" in said
