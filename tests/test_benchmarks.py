@@ -16,7 +16,7 @@ QUICK = {
     "as_the_paper.py": ([], "| marline | "),
     "checkpoints.py": ([], "| deployment | "),
     "dataset.py": ([], "| check three | "),
-    "gpu.py": (["--sampler", "otc-value"], "| otc-value | 2 | "),
+    "stacked.py": (["td3-bc-64"], "| td3-bc-64 | uniform | 3 | "),
     "many_machines.py": ([], "| local, 2 processes | "),
     "memory.py": ([], "| kernel's high-water mark | "),
     "refresh.py": ([], "| otc-value-refresh | "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,22 +14,20 @@ from jaxtyping import Array
 from marline.agent import AgentState, tune
 from marline.algorithms import TD3BC
 from marline.data.experience import Experience
-from marline.population import map_learners
+from marline.population import Stack, map_learners, stacked
 from marline.samplers import Uniform
 from marline.types import Spec, Transition
 
-BACKENDS = ["cpu", "gpu"]  # one after another, and stacked
+WAYS = [False, True]  # one after another, and stacked
 
 
-@pytest.fixture
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What JAX says it runs on; only the choice between the two ways depends on it."""
-    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
-    return request.param
+@pytest.fixture(params=WAYS, ids=["in turn", "stacked"])
+def way(request: pytest.FixtureRequest) -> Iterator[bool]:
+    with stacked(request.param):
+        yield request.param
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_every_learner_gets_its_own_result_in_the_order_given(backend: str) -> None:
+def test_every_learner_gets_its_own_result_in_the_order_given(way: bool) -> None:
     def scaled(x: Array, offset: Array, key: Array, *, factor: float) -> dict[str, Array]:
         return {"scaled": factor * x + offset, "noise": jax.random.normal(key, x.shape)}
 
@@ -47,8 +46,7 @@ def test_every_learner_gets_its_own_result_in_the_order_given(backend: str) -> N
     np.testing.assert_allclose(other["a"]["scaled"], 1.0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_a_function_is_compiled_once_per_shape(backend: str) -> None:
+def test_a_function_is_compiled_once_per_shape(way: bool) -> None:
     traced: list[Any] = []
 
     def double(x: Array) -> Array:
@@ -62,19 +60,17 @@ def test_a_function_is_compiled_once_per_shape(backend: str) -> None:
     assert sorted(traced) == [(2,), (3,)]
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_one_learner_alone(backend: str) -> None:
+def test_one_learner_alone(way: bool) -> None:
     results = map_learners(lambda x: x + 1, {("only", 0): jnp.zeros(2)}, static={})
     np.testing.assert_array_equal(results["only", 0], 1.0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 @pytest.mark.parametrize(
     "names",
     ["aabb", "abab", "abc", "aab", "aaaa"],
     ids=["blocks", "in turns", "nothing shared", "uneven", "one for all"],
 )
-def test_learners_that_share_an_array_get_their_own_results(backend: str, names: str) -> None:
+def test_learners_that_share_an_array_get_their_own_results(way: bool, names: str) -> None:
     arrays = {name: jnp.arange(3.0) + 10 * number for number, name in enumerate("abc")}
     shared = {number: {"table": arrays[name]} for number, name in enumerate(names)}
     own = {number: jnp.int32(number % 3) for number in shared}
@@ -84,15 +80,13 @@ def test_learners_that_share_an_array_get_their_own_results(backend: str, names:
     ]
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_learners_that_share_everything(backend: str) -> None:
+def test_learners_that_share_everything(way: bool) -> None:
     results = map_learners(lambda x: 2 * x, dict.fromkeys("abc", jnp.arange(2.0)), static={})
     for name in "abc":
         np.testing.assert_array_equal(results[name], [0.0, 2.0])
 
 
-def test_what_stacked_learners_share_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def test_what_stacked_learners_share_is_passed_once() -> None:
     sizes: list[int] = []
 
     def total(table: Array, number: Array) -> Array:
@@ -100,13 +94,11 @@ def test_what_stacked_learners_share_is_passed_once(monkeypatch: pytest.MonkeyPa
         return table.sum() + number
 
     table = jnp.ones((7, 3))
-    program = jax.make_jaxpr(
-        lambda table: list(
-            map_learners(total, dict.fromkeys(range(5), table), {i: jnp.int32(i) for i in range(5)}, static={}).values()
-        )
-    )(table)
-    biggest = max(v.aval.size for e in program.eqns[0].params["jaxpr"].eqns for v in e.outvars)
-    assert sizes == [21] and biggest == 21
+    with stacked(True):
+        results = map_learners(total, dict.fromkeys(range(5), table), {i: jnp.int32(i) for i in range(5)}, static={})
+    assert sizes == [21] and [float(results[i]) for i in range(5)] == [21, 22, 23, 24, 25]
+    rows = Stack.of(dict.fromkeys(range(5), table))
+    assert rows.groups[0].stacked.tree is table
 
 
 def make_learner(seed: int, algorithm: TD3BC) -> AgentState:
@@ -127,7 +119,7 @@ def make_learner(seed: int, algorithm: TD3BC) -> AgentState:
     )
 
 
-def test_stacked_learners_learn_what_each_would_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacked_learners_learn_what_each_would_alone() -> None:
     algorithm = TD3BC(hidden=(4, 4), learning_rate=1e-3)
     team = {seed: make_learner(seed, algorithm) for seed in range(3)}
     sample_keys = {seed: jax.random.key(10 + seed) for seed in team}
@@ -135,10 +127,10 @@ def test_stacked_learners_learn_what_each_would_alone(monkeypatch: pytest.Monkey
     first = {seed: jnp.int32(0) for seed in team}
     static = {"algorithm": algorithm, "sampler": Uniform(batch_size=16), "num_updates": 20}
     results = []
-    for backend in BACKENDS:
-        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        results.append(map_learners(tune, team, sample_keys, update_keys, first, static=static))
-    alone, stacked = results
+    for way in WAYS:
+        with stacked(way):
+            results.append(map_learners(tune, team, sample_keys, update_keys, first, static=static))
+    alone, together = results
     for seed in team:
-        for one, other in zip(jax.tree.leaves(alone[seed]), jax.tree.leaves(stacked[seed]), strict=True):
+        for one, other in zip(jax.tree.leaves(alone[seed]), jax.tree.leaves(together[seed]), strict=True):
             np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-3, atol=1e-5)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt32
 
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
@@ -64,6 +64,18 @@ def stream(seed: int, agent: AgentID, purpose: str) -> PRNGKeyArray:
     return key
 
 
+def stream_of(words: UInt32[Array, " 3"]) -> PRNGKeyArray:
+    """`stream`, for what `stream_words` made of a seed, an agent and a purpose."""
+    key = jax.random.key(words[0])
+    for word in words[1:]:
+        key = jax.random.fold_in(key, word)
+    return key
+
+
+def stream_words(seed: int, agent: AgentID, purpose: str) -> UInt32[np.ndarray, " 3"]:
+    return np.array([seed, zlib.crc32(agent.encode()), zlib.crc32(purpose.encode())], np.uint32)
+
+
 def tune(
     state: AgentState,
     sample_key: PRNGKeyArray,
@@ -94,7 +106,6 @@ def tune(
         critic = algorithm.critic(learner)
         rows, memory, sampling = sampler.sample(memory, experience, critic, key=row_key)
         batch = experience[rows]
-        drawn = describe_rows(rows, experience)
         unknown = jnp.float32(jnp.nan), jnp.float32(jnp.nan)
         td_errors = unknown
         if critic is not None:
@@ -107,12 +118,14 @@ def tune(
             )
         learner, learning = algorithm.update(learner, batch, key=learner_key)
         errors = {"td_error_drawn": td_errors[0], "td_error_uniform": td_errors[1]}
-        return (learner, memory), ({**sampling, **drawn, **errors, **learning}, rows)
+        return (learner, memory), ({**sampling, **errors, **learning}, rows)
 
     numbers = first_update + jnp.arange(num_updates)
     # in one go: within the loop each of them would be a small program of its own
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(jnp.stack([sample_key, update_key]), numbers)
     (learner, memory), (metrics, rows) = jax.lax.scan(step, (state.learner, state.sampler), (numbers, keys))
+    # all at once, for the same reason
+    metrics = {**metrics, **jax.vmap(describe_rows, (0, None))(rows, experience)}
     floats = [leaf for leaf in jax.tree.leaves(learner) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats], bool))
     return Tuned(learner, memory, metrics, rows, is_finite)

@@ -6,21 +6,21 @@ each learner by itself, so teams of several seeds can be tuned side by side.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marline.agent import AgentState, begin_deployment, stream, summarise, tune
+from marline.agent import AgentState, begin_deployment, stream, stream_of, stream_words, summarise, tune
 from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
-from marline.data.experience import Experience
+from marline.data.experience import Experience, last_of_episodes, pack
 from marline.divergence import Divergence, batches, first_divergence
 from marline.errors import ConfigError, require
-from marline.population import compiled, map_learners
+from marline.population import Stack, compiled, kept, map_learners, on_host, rearranged, together
 from marline.samplers import Sampler, Uniform
 from marline.trial import is_theirs, require_algorithm, require_sampler, trying
 from marline.types import AgentID, Policy
@@ -86,13 +86,10 @@ def to_device(
 
 def init_team_on(experiences: Mapping[AgentID, Experience], algorithm: Algorithms, *, seeds: Sequence[int]) -> Team:
     """Untrained learners, one per seed and agent, on rows that are on the device already."""
-    team: dict[LearnerID, AgentState] = {}
-    for seed in seeds:
-        for agent, experience in experiences.items():
-            key = stream(seed, agent, "init")
-            learner = _init_learner(experience, key, algorithm=algorithm_of(algorithm, agent))
-            team[seed, agent] = AgentState(learner, (), experience)
-    return team
+    shared = {(seed, agent): experience for seed in seeds for agent, experience in experiences.items()}
+    rows = together(shared, _kinds(algorithm))
+    learners = map_learners(_init_learner, rows, _streams(rows, "init"), static=_by_learner(algorithm))
+    return rearranged(lambda learner, experience: AgentState(learner, (), experience), learners, rows)
 
 
 def check_compatible(
@@ -122,7 +119,7 @@ def check_compatible(
     for (member, *_), experience in kinds.items():
         with trying(member):
             require_algorithm(member, experience, key)
-            programs.append(_init_learner.trace(experience, key, algorithm=member))
+            programs.append(compiled(_init_learner, {"algorithm": member}).trace(experience, key))
         learner = programs[-1].out_info
         names = {OFFLINE_SAMPLER: "offline training"} | {sampler: name for name, sampler in samplers.items()}
         for sampler, name in names.items():
@@ -165,11 +162,12 @@ def pretrain(
         stopped: learners that diverged before.
     """
     done, stopped = first_update, set(stopped)
+    team = together(team, _kinds(algorithm))
     while done < num_updates:
         length = min(chunk, num_updates - done)
-        moving = {learner: state for learner, state in team.items() if learner not in stopped}
-        moved, metrics, diverged = _tune(moving, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done)
-        team = {**team, **moved}
+        team, metrics, diverged = _tune(
+            team, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done, still=stopped
+        )
         stopped |= diverged.keys()
         done += length
         yield Trained(done, team, metrics, diverged)
@@ -177,10 +175,10 @@ def pretrain(
 
 def init_samplers(team: Team, sampler: Sampler[Any]) -> Team:
     """Give every learner the memory of a sampler, fitted on its own B^0."""
-    keys = {learner: stream(*learner, "sampler") for learner in team}
-    experiences = {learner: state.experience for learner, state in team.items()}
-    memories = map_learners(_init_sampler, experiences, keys, static={"sampler": sampler})
-    return {learner: state._replace(sampler=memories[learner]) for learner, state in team.items()}
+    team = together(team, lambda learner: None)
+    experiences = rearranged(lambda state: state.experience, team)
+    memories = map_learners(_init_sampler, experiences, _streams(team, "sampler"), static={"sampler": sampler})
+    return rearranged(lambda state, memory: state._replace(sampler=memory), team, memories)
 
 
 def run(
@@ -208,9 +206,10 @@ def run(
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
         team = merge(team, logs, number, algorithm)
-        there = {learner: state for learner, state in team.items() if learner in logs}
+        everyone = logs.keys() >= team.keys()  # who need not be taken apart
+        there = team if everyone else {learner: state for learner, state in team.items() if learner in logs}
         result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
-        team = {**team, **result.team}
+        team = result.team if everyone else {**team, **result.team}
         yield result._replace(team=team)
 
 
@@ -222,28 +221,52 @@ def algorithm_of(algorithm: Algorithms, agent: AgentID) -> Algorithm[Any]:
     return algorithm[agent]
 
 
-def policies(team: Team, algorithm: Algorithms) -> dict[LearnerID, Policy]:
-    """The policy that each learner would deploy now."""
+def policies(team: Team, algorithm: Algorithms) -> Mapping[LearnerID, Policy]:
+    """The policy that each learner would deploy now; of stacked learners in NumPy, brought over at once."""
+    if isinstance(team, Stack):
+        learners = rearranged(lambda state: state.learner, team)
+        return on_host(map_learners(_policy, learners, static=_by_learner(algorithm)))
     return {learner: algorithm_of(algorithm, learner[1]).policy(state.learner) for learner, state in team.items()}
 
 
 def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     """B^k = B^(k-1) u D^k for every learner that has logs."""
-    merged = dict(team)
-    for learner, state in team.items():
-        if learner in logs:
-            rows = _prepared(logs[learner], algorithm_of(algorithm, learner[1]))
-            ends = rows.terminals | rows.timeouts
-            merged[learner] = state._replace(experience=state.experience.merge(rows.transition(), number, ends=ends))
-    return merged
+    team = together(team, _kinds(algorithm))
+    rows = {who: _prepared(logs[who], algorithm_of(algorithm, who[1])) for who in team if who in logs}
+    lengths = {who: len(its) for who, its in rows.items()}
+    ends = {who: its.terminals | its.timeouts for who, its in rows.items()}
+    if (
+        len(rows) < len(team)
+        or not isinstance(team, Stack)
+        or any(len({lengths[who] for who in group.learners}) > 1 for group in team.groups)
+    ):
+        merged = dict(team)
+        for who, its in rows.items():
+            experience = team[who].experience.merge(its.transition(), number, ends=ends[who])
+            merged[who] = team[who]._replace(experience=experience)
+        return together(merged, _kinds(algorithm))
+    experiences = team.beside(rearranged(lambda state: state.experience, team))
+    sizes = on_host(rearranged(lambda experience: experience.size, experiences))
+    new = {}
+    for group in experiences.groups:
+        outline = group.stacked.outline
+        for who in group.learners:
+            outline.require_room(lengths[who], number, size=int(sizes[who]))
+            transition = rows[who].transition()
+            new[who] = pack(transition, outline.spec), last_of_episodes(transition, ends[who])
+    appended = map_learners(_append, experiences, new, dict.fromkeys(team, np.int32(number)), static={}, tables=True)
+    return rearranged(
+        lambda state, new: state._replace(experience=eqx.tree_at(_changed, state.experience, new)), team, appended
+    )
 
 
 def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any]) -> tuple[Team, Summary]:
     """Let every learner's sampler take in the rows just merged; returns also what it measured."""
-    keys = {learner: stream(*learner, f"adapt/{number}") for learner in team}
-    begun = _map_learners(begin_deployment, algorithm, team, keys, sampler=sampler)
-    adapted = {learner: state._replace(sampler=begun[learner][0]) for learner, state in team.items()}
-    measured = jax.device_get({learner: metrics for learner, (_, metrics) in begun.items()})
+    team = together(team, _kinds(algorithm))
+    keys = _streams(team, f"adapt/{number}")
+    begun = map_learners(begin_deployment, team, keys, static=_by_learner(algorithm, sampler=sampler))
+    adapted = rearranged(lambda state, begun: state._replace(sampler=begun[0]), team, begun)
+    measured = on_host(rearranged(lambda begun: dict(begun[1]), begun))
     return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
 
 
@@ -262,43 +285,60 @@ def tune_on(
     stays as it was, with the memory of its sampler adapted; the others go on.
     """
     team, metrics = adapt(team, number, algorithm, sampler)
-    moving = {learner: state for learner, state in team.items() if learner not in frozen}
-    moved, measured, diverged = _tune(moving, algorithm, sampler, num_updates, phase=str(number))
-    metrics |= {learner: metrics[learner] | measured[learner] for learner in moved}
-    return Deployment(number, {**team, **moved}, metrics, diverged)
+    team, measured, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number), still=frozen)
+    metrics |= {learner: metrics[learner] | its for learner, its in measured.items()}
+    return Deployment(number, team, metrics, diverged)
 
 
 def _tune(
-    team: Team, algorithm: Algorithms, sampler: Sampler[Any], num_updates: int, *, phase: str, first_update: int = 0
+    team: Team,
+    algorithm: Algorithms,
+    sampler: Sampler[Any],
+    num_updates: int,
+    *,
+    phase: str,
+    first_update: int = 0,
+    still: Collection[LearnerID] = (),
 ) -> tuple[Team, Summary, Diverged]:
-    """The team afterwards, what was measured, up to where a learner diverged, and who did."""
+    """The team afterwards, what was measured, up to where a learner diverged, and who did.
+
+    Who is to stay still does, and is not measured.
+    """
+    # those who are stacked move along; what becomes of them is thrown away
+    moving = team if isinstance(team, Stack) else {who: state for who, state in team.items() if who not in still}
     # the offline phase ignores the memory of any sampler, and each sampler its own stream's noise
-    results = _map_learners(
+    results = map_learners(
         tune,
-        algorithm,
-        team,
-        {learner: stream(*learner, f"sample/{phase}") for learner in team},
-        {learner: stream(*learner, f"update/{phase}") for learner in team},
-        {learner: jnp.int32(first_update) for learner in team},
-        sampler=sampler,
-        num_updates=num_updates,
+        moving,
+        _streams(moving, f"sample/{phase}"),
+        _streams(moving, f"update/{phase}"),
+        dict.fromkeys(moving, jnp.int32(first_update)),
+        static=_by_learner(algorithm, sampler=sampler, num_updates=num_updates),
     )
-    tuned, summary, diverged = dict(team), {}, {}
-    for learner, result in results.items():
-        if is_theirs(sampler):
-            _require_logged(result.rows, team[learner].experience, sampler, learner)
-        metrics = {name: np.asarray(values, np.float64) for name, values in result.metrics.items()}
-        found = first_divergence(metrics, is_finite=bool(result.is_finite))
+    rows = rearranged(lambda result: result.rows, results)
+    if is_theirs(sampler):
+        drawn = on_host(rows)
+        for learner in results:
+            _require_logged(drawn[learner], team[learner].experience, sampler, learner)
+    measured = on_host(rearranged(lambda result: (dict(result.metrics), result.is_finite), results))
+    summary: Summary = {}
+    diverged: dict[LearnerID, Divergence] = {}
+    for learner, (values, is_finite) in measured.items():
+        if learner in still:
+            continue
+        metrics = {name: np.asarray(of_updates, np.float64) for name, of_updates in values.items()}
+        found = first_divergence(metrics, is_finite=bool(is_finite))
         if found is None:
-            tuned[learner] = team[learner]._replace(learner=result.learner, sampler=result.sampler)
             summary[learner] = summarise(metrics)
             continue
         place, reason = found
-        rows = np.asarray(result.rows)
-        batch = batches(team[learner].experience, rows, place, first_update=first_update)
+        batch = batches(team[learner].experience, np.asarray(rows[learner]), place, first_update=first_update)
         diverged[learner] = Divergence(first_update + place, reason, first_update, batch)
         summary[learner] = summarise({name: values[:place] for name, values in metrics.items()}) if place else {}
-    return tuned, summary, diverged
+    tuned = rearranged(
+        lambda state, result: state._replace(learner=result.learner, sampler=result.sampler), moving, results
+    )
+    return kept({*still, *diverged}, team, tuned), summary, diverged
 
 
 def _require_logged(rows: Any, experience: Experience, sampler: Sampler[Any], learner: LearnerID) -> None:
@@ -312,27 +352,50 @@ def _require_logged(rows: Any, experience: Experience, sampler: Sampler[Any], le
         )
 
 
-def _map_learners(
-    function: Callable[..., Any], algorithms: Algorithms, *arguments: Mapping[LearnerID, Any], **static: Hashable
-) -> dict[LearnerID, Any]:
-    """`map_learners`, once for each algorithm among the learners."""
-    chosen = {learner: algorithm_of(algorithms, learner[1]) for learner in arguments[0]}
-    results: dict[LearnerID, Any] = {}
-    for algorithm in dict.fromkeys(chosen.values()):
-        members = [learner for learner in chosen if chosen[learner] == algorithm]
-        theirs = ({learner: argument[learner] for learner in members} for argument in arguments)
-        results |= map_learners(function, *theirs, static={"algorithm": algorithm, **static})
-    return {learner: results[learner] for learner in chosen}
+def _by_learner(algorithms: Algorithms, **static: Hashable) -> Callable[[LearnerID], Mapping[str, Hashable]]:
+    """What is compiled in for each learner: its algorithm, and what is so for all."""
+    return lambda learner: {"algorithm": algorithm_of(algorithms, learner[1]), **static}
+
+
+def _kinds(algorithms: Algorithms) -> Callable[[LearnerID], Hashable]:
+    """Learners of one kind may be stacked."""
+    return lambda learner: algorithm_of(algorithms, learner[1])
+
+
+def _streams(team: Mapping[LearnerID, Any], purpose: str) -> Mapping[LearnerID, Any]:
+    """Each learner's random stream for a purpose; of many learners, all in one go."""
+    if not isinstance(team, Stack):
+        return {learner: stream(*learner, purpose) for learner in team}
+    words = team.beside({learner: stream_words(*learner, purpose) for learner in team})
+    return map_learners(stream_of, words, static={})
 
 
 def _prepared(logs: Dataset, algorithm: Algorithm[Any]) -> Dataset:
     return algorithm.prepare(logs) if isinstance(algorithm, Prepares) else logs
 
 
-@functools.partial(jax.jit, static_argnames="algorithm")
 def _init_learner(experience: Experience, key: Any, *, algorithm: Algorithm[Any]) -> Any:
     return algorithm.init(experience, key=key)
 
 
 def _init_sampler(experience: Experience, key: Any, *, sampler: Sampler[Any]) -> Any:
     return sampler.init(experience, key=key)
+
+
+def _policy(learner: Any, *, algorithm: Algorithm[Any]) -> Policy:
+    return algorithm.policy(learner)
+
+
+def _append(experience: Experience, new: tuple[Any, Any], number: Any) -> tuple[Any, ...]:
+    return _changed(experience.append(*new, number))
+
+
+def _changed(experience: Experience) -> tuple[Any, ...]:
+    """What of an experience new rows change."""
+    return (
+        experience.online_rows,
+        experience.online_labels,
+        experience.online_ends,
+        experience.size,
+        experience.online_start,
+    )

@@ -26,8 +26,8 @@ from marline.configuration.run_config import RunConfig
 from marline.data.dataset import load, outline, save
 from marline.data.files import StorageError, to_json
 from marline.data.manifest import LARGEST, RESERVED, read_sealed, write_sealed
+from marline.data.migrations import CHECKPOINT
 from marline.errors import ConfigError, CorruptionError
-from marline.migrations import CHECKPOINT
 from marline.runs import disk_space as room
 from marline.runs.creation import start_run
 from marline.runs.disk_space import estimate_bytes

@@ -19,8 +19,8 @@ from marline import cli
 from marline.configuration.run_config import RunConfig
 from marline.data import dataset
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
+from marline.data.migrations import CHECKPOINT
 from marline.errors import CorruptionError
-from marline.migrations import CHECKPOINT
 from marline.runs.export import export
 from marline.runs.verify import verify
 from marline.study import execution as study

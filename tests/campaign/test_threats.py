@@ -31,8 +31,8 @@ from marline.data.decentralize import import_log
 from marline.data.files import atomic_bytes
 from marline.data.formats import open_log
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
+from marline.data.migrations import BUNDLE, CHECKPOINT
 from marline.errors import MarlineError
-from marline.migrations import BUNDLE, CHECKPOINT
 from marline.report import write_report, write_tensorboard
 from marline.runs.events import RolledBack
 from marline.runs.export import export

@@ -19,8 +19,8 @@ from marline.data import checkpoints
 from marline.data.checkpoints import leaf_names, load_checkpoint, save_checkpoint, verify
 from marline.data.experience import Experience
 from marline.data.manifest import record_file, write_sealed
+from marline.data.migrations import CHECKPOINT
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, NewerError
-from marline.migrations import CHECKPOINT
 from marline.types import Spec, Transition
 
 TREE = {"w": jnp.arange(6, dtype=jnp.float32).reshape(2, 3), "n": jnp.int32(7)}

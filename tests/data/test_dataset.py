@@ -15,8 +15,8 @@ import pytest
 from marline.data import dataset
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import record_file, write_sealed
+from marline.data.migrations import DATASET
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, NewerError
-from marline.migrations import DATASET
 from marline.types import Spec
 
 Arrays = dict[str, Any]

@@ -8,8 +8,8 @@ import pytest
 from marline.data import manifest
 from marline.data.checkpoints import read_manifest, save_checkpoint
 from marline.data.manifest import LARGEST, read_sealed, write_sealed
+from marline.data.migrations import CHECKPOINT
 from marline.errors import ConfigError, CorruptionError
-from marline.migrations import CHECKPOINT
 
 
 def test_a_list_of_more_than_64_mib_comes_back(tmp_path: Path) -> None:

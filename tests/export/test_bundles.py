@@ -20,9 +20,9 @@ from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import RESERVED, read_sealed, verify_files, write_sealed
+from marline.data.migrations import BUNDLE
 from marline.errors import ConfigError, CorruptionError
 from marline.export.bundle import FILES, make_bundle, write_bundle
-from marline.migrations import BUNDLE
 from marline.policy import NumpyPolicy
 from marline.runs.export import export
 from marline.samplers import Uniform

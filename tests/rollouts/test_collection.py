@@ -16,8 +16,18 @@ from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation
 from marline.nn.actors import DeterministicActor
 from marline.policy import RandomPolicy
+from marline.population import stacked
 from marline.rollouts import collection
-from marline.rollouts.collection import collect, collect_in_turns, collect_random, evaluate, trace
+from marline.rollouts.collection import (
+    collect,
+    collect_in_turns,
+    collect_random,
+    collect_teams,
+    collect_teams_in_turns,
+    evaluate,
+    evaluate_teams,
+    trace,
+)
 from marline.types import Spec
 
 TASK = CooperativeNavigation(2)
@@ -63,6 +73,29 @@ def test_exactly_as_many_rows_as_asked_for(num_rows: int) -> None:
         ends = {49, 99, num_rows - 1}  # episodes of 50, and the cut
         assert set(np.flatnonzero(dataset.timeouts)) == {end for end in ends if end < num_rows}
     check(logs)  # raises nothing
+
+
+@pytest.mark.parametrize("num_teams", [2, 3])
+def test_teams_log_what_each_would_alone(num_teams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, also where the teams are more than are played at once."""
+    monkeypatch.setattr(collection, "TEAMS_AT_ONCE", 2)
+    teams = {
+        number: {
+            agent: Learned(DeterministicActor.create(spec, (64, 64), key=jax.random.fold_in(jax.random.key(number), i)))
+            for i, (agent, spec) in enumerate(TASK.specs.items())
+        }
+        for number in range(num_teams)
+    }
+    keys = {number: jax.random.key(10 + number) for number in teams}
+    alone = {number: collect(TASK, team, 110, key=keys[number]) for number, team in teams.items()}
+    with stacked(True):
+        logs = collect_teams(TASK, teams, 110, keys=keys)
+        in_turns = collect_teams_in_turns(TASK, teams, 20, epsilon=0.5, keys=keys)
+        evaluated = evaluate_teams(TASK, teams, 3, keys=keys)
+    for number, team in teams.items():
+        assert_same(alone[number], logs[number])
+        assert_same(collect_in_turns(TASK, team, 20, epsilon=0.5, key=keys[number]), in_turns[number])
+        np.testing.assert_array_equal(evaluate(TASK, team, 3, key=keys[number]).returns, evaluated[number].returns)
 
 
 def test_rows_of_an_episode_follow_each_other() -> None:

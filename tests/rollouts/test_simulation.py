@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ import pytest
 from jaxtyping import Array
 
 from marline.envs import Actions, Simulator, TimeStep, World
+from marline.nn.actors import DeterministicActor
 from marline.policy import RandomPolicy
-from marline.rollouts.collection import collect, collect_random, evaluate, trace
+from marline.population import stacked
+from marline.rollouts.collection import collect, collect_random, collect_teams, evaluate, trace
 from marline.types import Spec
 
 KEY = jax.random.key(0)
@@ -48,6 +51,13 @@ class RunningRelay:
         return step._replace(observations={agent: seen[agent] for agent in self.there}, action_masks={"slow": mask})
 
     def close(self) -> None: ...
+
+
+class Learned(NamedTuple):
+    actor: DeterministicActor
+
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
+        return self.actor(observation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +118,28 @@ def test_logs_do_not_depend_on_how_many_environments_there_are(num_environments:
         np.testing.assert_array_equal(log.observations, other[agent].observations)
         np.testing.assert_array_equal(log.actions, other[agent].actions)
         np.testing.assert_array_equal(log.actions[:11], fewer[agent].actions)
+
+
+@pytest.mark.parametrize("way", [False, True], ids=["in turn", "at once"])
+def test_teams_log_what_each_would_alone(way: bool) -> None:
+    """Of different lengths: who is done first waits."""
+    specs = Relay().specs
+    actors = {
+        number: {
+            "quick": Learned(DeterministicActor.create(specs["quick"], (8, 8), key=jax.random.key(number))),
+            "slow": RandomPolicy(specs["slow"]),
+        }
+        for number in range(3)
+    }
+    keys = {number: jax.random.key(10 + number) for number in actors}
+    alone = {number: collect(Relay(), team, 40, key=keys[number]) for number, team in actors.items()}
+    with stacked(way):
+        logs = collect_teams(Relay(), actors, 40, keys=keys)
+    for number, its in alone.items():
+        for agent, log in its.items():
+            for column in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations"):
+                np.testing.assert_array_equal(getattr(log, column), getattr(logs[number][agent], column))
+    assert not np.array_equal(alone[0]["quick"].actions, alone[1]["quick"].actions)
 
 
 def test_returns_are_means_over_agents() -> None:

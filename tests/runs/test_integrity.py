@@ -13,8 +13,8 @@ from field import contents, copy, flip
 from marline.campaign.campaign import Campaign
 from marline.campaign.status import status
 from marline.data.manifest import RESERVED, read_sealed, record_file, write_sealed
+from marline.data.migrations import CHECKPOINT
 from marline.errors import CorruptionError
-from marline.migrations import CHECKPOINT
 from marline.runs.events import RolledBack, read_content
 from marline.runs.history import History, list_sha256
 from marline.runs.integrity import examine, require_belonging

@@ -97,7 +97,7 @@ def test_seeds_that_a_run_gains_undo_nothing_that_others_have(tmp_path: Path) ->
 def test_a_run_of_an_earlier_marline_may_grow_after_it_went_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     earlier = config("uniform", evaluation_seed=None)
-    document = {key: value for key, value in earlier.to_json().items() if key != "evaluation_seed"}
+    document = {key: its for key, its in earlier.to_json().items() if key != "evaluation_seed"} | {"schema": 1}
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(document), "utf-8")
     finish(folder, earlier)

@@ -16,6 +16,7 @@ from marline.data.normalization import Normalizer
 from marline.errors import ConfigError, require
 from marline.inputs.arguments import checked
 from marline.nn.actors import DeterministicActor
+from marline.nn.batched_cond import batched_cond
 from marline.nn.q_networks import QNetwork, TwinQ
 from marline.nn.train_state import TrainState, copy, polyak
 from marline.ops.policy_losses import td3_bc_loss
@@ -135,11 +136,7 @@ class TD3BC:
             state.critic.model, batch, target
         )
         state = state._replace(critic=state.critic.step(gradient, self._optimizer), num_updates=state.num_updates + 1)
-        state = jax.lax.cond(
-            state.num_updates % self.policy_delay == 0,
-            lambda: self._delayed_update(state, batch),
-            lambda: state,
-        )
+        state = batched_cond(state.num_updates % self.policy_delay == 0, self._delayed_update, state, batch)
         return state, {"critic_loss": critic_loss, "mean_q": mean_q}
 
     def target(self, state: State, batch: Transition, *, key: PRNGKeyArray) -> Float[Array, " batch"]:

@@ -27,11 +27,11 @@ from marline.data.formats.log import joined
 from marline.data.layout import by_number, first_row, logs_of, require_keys
 from marline.data.manifest import read_sealed, require_intact
 from marline.data.mapping import from_document
+from marline.data.migrations import BUNDLE
 from marline.data.notes import grouped
 from marline.display.shell import command
 from marline.errors import CorruptionError, DataError
 from marline.export.bundle import CONTRACT, POLICY
-from marline.migrations import BUNDLE
 from marline.types import AgentID, Spec
 
 Arrays = Mapping[str, Any]

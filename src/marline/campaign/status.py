@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from marline.campaign.shift import Shift, shifts
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import read_sealed, require_file_name
+from marline.data.migrations import CHECKPOINT, migrated_configuration
+from marline.data.migrations import DATASET as SEALED_DATASET
 from marline.data.provenance import last_writer
 from marline.display.shell import command
 from marline.errors import CorruptionError, require
-from marline.migrations import CHECKPOINT, migrated_configuration
-from marline.migrations import DATASET as SEALED_DATASET
 from marline.runs.divergences import Stop, stops
 from marline.runs.events import Exported, Gated, of_kind
 from marline.runs.layout import (

@@ -11,13 +11,13 @@ from typing import Any
 
 from marline import plugins
 from marline.algorithms import ALGORITHMS
-from marline.data.files import LARGEST_CONFIGURATION, read_regular, small_sha256
+from marline.data.files import LARGEST_CONFIGURATION, read_regular
 from marline.data.manifest import require_file_name
-from marline.data.provenance import last_writer, recorded_configurations
+from marline.data.migrations import RUN, migrated_configuration, unknown_field, unknown_type
+from marline.data.provenance import last_writer
 from marline.envs import TASKS
 from marline.errors import ConfigError, CorruptionError, MarlineError, NewerError, require
 from marline.inputs.arguments import checked
-from marline.migrations import RUN, migrated_configuration, unknown_field, unknown_type
 from marline.samplers import SAMPLERS, Sampler, Shuffled
 from marline.samplers.distances import DISTANCES
 from marline.tuning import Algorithms
@@ -165,9 +165,6 @@ class RunConfig:
         try:
             return RunConfig.from_json(document, path, last_writer(path.parent))
         except NewerError as error:
-            known = recorded_configurations(path.parent)
-            if known and small_sha256(path) not in known:
-                raise CorruptionError(f"{path} was altered since the run was started: {_reason(error)}") from error
             raise NewerError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
         except (MarlineError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CorruptionError(f"{path} is not the configuration of a run: {_reason(error)}") from error

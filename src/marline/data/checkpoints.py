@@ -29,8 +29,8 @@ from marline.data.manifest import (
     verify_files,
     write_sealed,
 )
+from marline.data.migrations import CHECKPOINT
 from marline.errors import ConfigError, CorruptionError
-from marline.migrations import CHECKPOINT
 
 MANIFEST = "manifest.json"
 NOT_IDENTICAL = "what comes from here on is not bit-identical to a run that was not interrupted"

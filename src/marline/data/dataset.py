@@ -28,10 +28,10 @@ from marline.data.manifest import (
     start_verification,
     write_sealed,
 )
+from marline.data.migrations import DATASET
 from marline.display.notebook import html_table
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
 from marline.inputs.arguments import checked, checked_arguments
-from marline.migrations import DATASET
 from marline.types import AgentID, Spec, Transition
 
 MANIFEST = "dataset.json"

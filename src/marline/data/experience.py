@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from marline.errors import DataError
@@ -56,7 +57,7 @@ class Experience(eqx.Module):
             rows_per_deployment: at most.
             ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
         """
-        rows, last = jax.device_put(pack(offline, spec)), jax.device_put(_ends(offline, ends))
+        rows, last = jax.device_put(pack(offline, spec)), jax.device_put(last_of_episodes(offline, ends))
         return _empty(rows, last, spec, num_deployments, rows_per_deployment)
 
     @staticmethod
@@ -127,31 +128,40 @@ class Experience(eqx.Module):
             number: of the deployment.
             ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
         """
-        packed = jnp.asarray(pack(logs, self.spec))
-        if packed.shape[0] > self.max_online:
+        packed = pack(logs, self.spec)
+        self.require_room(packed.shape[0], number, size=int(self.size))
+        return self.append(packed, last_of_episodes(logs, ends), number)
+
+    def require_room(self, num_rows: int, number: int, *, size: int) -> None:
+        """Raise `DataError` if the rows of deployment `number` are more than was planned; `size` rows are there."""
+        if num_rows > self.max_online:
             raise DataError(
-                f"the logs of deployment {number} hold {packed.shape[0]} rows, but the campaign planned "
+                f"the logs of deployment {number} hold {num_rows} rows, but the campaign planned "
                 f"{self.max_online} per deployment; cut them, or plan more with rows_per_deployment"
             )
-        room = self.capacity - int(self.size)
-        if packed.shape[0] > room:
+        if num_rows > self.capacity - size:
             raise DataError(
-                f"the logs of deployment {number} hold {packed.shape[0]} rows, but there is room for {room} more; "
-                "plan more deployments when the campaign starts"
+                f"the logs of deployment {number} hold {num_rows} rows, but there is room for {self.capacity - size} "
+                "more; plan more deployments when the campaign starts"
             )
+
+    def append(self, packed: ArrayLike, ends: ArrayLike, number: int | Int[Array, ""]) -> Experience:
+        """`merge` of packed rows for which there is room; `ends` as of `last_of_episodes`."""
+        packed = jnp.asarray(packed)
         start = self.size - self.num_offline
         labels = jnp.full(packed.shape[0], number, jnp.int32)
         return dataclasses.replace(
             self,
             online_rows=jax.lax.dynamic_update_slice(self.online_rows, packed, (start, 0)),
             online_labels=jax.lax.dynamic_update_slice(self.online_labels, labels, (start,)),
-            online_ends=jax.lax.dynamic_update_slice(self.online_ends, jnp.asarray(_ends(logs, ends)), (start,)),
+            online_ends=jax.lax.dynamic_update_slice(self.online_ends, jnp.asarray(ends), (start,)),
             size=self.size + packed.shape[0],
             online_start=self.size,
         )
 
 
-def _ends(logs: Transition, ends: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"]:
+def last_of_episodes(logs: Transition, ends: Bool[np.ndarray, " n"] | None = None) -> Bool[np.ndarray, " n"]:
+    """Which rows are the last of their episodes: those in `ends`, or the terminal ones, and the last of all."""
     known = np.array(np.asarray(logs.discount) == 0.0 if ends is None else ends, bool)
     known[-1:] = True
     return known

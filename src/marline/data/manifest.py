@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from marline.data.files import open_regular, read_regular, sha256_file, to_json
+from marline.data.migrations import Schema, migrated
 from marline.data.scratch import sync
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError
-from marline.migrations import Schema, migrated
 from marline.runtime import physical_memory
 
 Manifest = dict[str, Any]

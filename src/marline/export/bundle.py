@@ -27,10 +27,10 @@ from jaxtyping import Array
 from marline.data.channels import Channels
 from marline.data.files import publish_directory, require_replaceable, require_writable
 from marline.data.manifest import require_file_name, write_sealed
+from marline.data.migrations import BUNDLE
 from marline.errors import DataError, MarlineError, require
 from marline.export.graph import BATCH, OPSET, Graph
 from marline.export.policies import ACTION, ACTION_MASK, NOISE, OBSERVATION, to_graph
-from marline.migrations import BUNDLE
 from marline.types import AgentID, Policy, Spec
 
 CONTRACT, POLICY = "contract.json", "policy.onnx"

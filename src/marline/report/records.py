@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marline.data.files import read_regular
+from marline.data.migrations import migrated_configuration
 from marline.data.plain import require_plain_run
 from marline.data.provenance import Start, last_writer, read_starts
 from marline.errors import ConfigError, CorruptionError
-from marline.migrations import migrated_configuration
 from marline.runs.layout import (
     METRICS,
     OFFLINE,

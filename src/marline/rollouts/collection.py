@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset
@@ -19,10 +19,14 @@ from marline.envs.checked_worlds import require_sound, require_world
 from marline.errors import ConfigError, require
 from marline.inputs.arguments import checked_arguments
 from marline.policy import Exploring, RandomPolicy
+from marline.population import stacks
 from marline.rollouts import simulation
-from marline.rollouts.rollout import Policies, Rollout, playing
+from marline.rollouts.rollout import Policies, Rollout, playing, stacked_teams
 from marline.types import AgentID, Spec, Transition
 
+T = TypeVar("T", bound=Hashable)
+
+TEAMS_AT_ONCE = 16  # who play side by side where learners are stacked: it bounds the memory of what they play
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 NO_TASK = (
@@ -51,30 +55,91 @@ def rollout(
         first_episode: number of the first.
         deployment: in the world of which deployment, where the task drifts; 0 is that of the offline logs.
     """
-    if isinstance(task, Simulator):
-        return simulation.play(task, policies, num_episodes, key=key, first_episode=first_episode)
-    if isinstance(task, World):
-        return _play_worlds(task, policies, num_episodes, key, first_episode, deployment)
-    raise ConfigError(NO_TASK.format(task))
+    numbers = range(first_episode, first_episode + num_episodes)
+    return rollout_teams(task, {None: policies}, {None: numbers}, keys={None: key}, deployment=deployment)[None]
+
+
+def rollout_teams(
+    task: Task,
+    teams: Mapping[T, Policies],
+    episodes: Mapping[T, range],
+    *,
+    keys: Mapping[T, PRNGKeyArray],
+    deployment: int = 0,
+) -> dict[T, Rollout]:
+    """`rollout` for several teams, who act at once where learners are stacked; they get what each would alone.
+
+    Args:
+        task: what is played.
+        teams: by name, and of each its policies, which must be alike.
+        episodes: which each of them plays, at least one.
+        keys: of each.
+        deployment: see `rollout`.
+    """
+    if not isinstance(task, Simulator | World):
+        raise ConfigError(NO_TASK.format(task))
+    played: dict[T, Rollout] = {}
+    for names in side_by_side(teams):
+        some = {name: teams[name] for name in names}
+        if isinstance(task, Simulator):
+            played |= simulation.play_teams(task, some, episodes, keys=keys)
+        else:
+            played |= _play_worlds(task, some, episodes, keys, deployment)
+    return played
+
+
+def side_by_side(teams: Iterable[T]) -> list[list[T]]:
+    """Teams in groups that play at once: each alone where learners are not stacked."""
+    names, at_once = list(teams), TEAMS_AT_ONCE if stacks() else 1
+    return [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
 
 def _play_worlds(
-    task: World, policies: Policies, num_episodes: int, key: PRNGKeyArray, first_episode: int, deployment: int
-) -> Rollout:
+    task: World,
+    teams: Mapping[T, Policies],
+    episodes: Mapping[T, range],
+    keys: Mapping[T, PRNGKeyArray],
+    deployment: int,
+) -> dict[T, Rollout]:
     """Roll out worlds written in JAX, many in parallel, all steps in one compiled program."""
     require_world(task, name_of(task))
-    played, drawing, length = None, {}, EPISODES_PER_BLOCK
-    for done in range(0, num_episodes, length):
+    names, length, is_alone = list(teams), EPISODES_PER_BLOCK, len(teams) == 1
+    policies, key = stacked_teams(list(teams.values()), [keys[name] for name in names])
+    firsts = np.array([episodes[name].start for name in names], np.int32)
+    played: dict[T, Any] = {}
+    drawing: dict[T, dict[str, np.ndarray]] = {}
+    for done in range(0, max(len(episodes[name]) for name in names), length):
+        first = int(firsts[0]) + done if is_alone else firsts + done
         *block, drawings = jax.device_get(
-            _play_block(task, dict(policies), key, first_episode + done, deployment, num_episodes=length)
+            _play_block(task, policies, key, first, deployment, num_episodes=length, is_alone=is_alone)
         )
-        if played is None:  # of the whole size at once: blocks beside what they are joined to would be twice of that
-            played = jax.tree.map(lambda rows: np.empty((num_episodes, *rows.shape[1:]), rows.dtype), block)
-            drawing = {name: points[0] for name, points in drawings.items()}
-        for rows, more in zip(jax.tree.leaves(played), jax.tree.leaves(block), strict=True):
-            rows[done : done + length] = more[: num_episodes - done]
-    assert played is not None, f"{num_episodes} episodes"
-    transitions, rewards = played
+        for number, name in enumerate(names):
+            num_episodes = len(episodes[name])
+            if done >= num_episodes:
+                continue
+            its, points = (block, drawings) if is_alone else jax.tree.map(lambda x, i=number: x[i], (block, drawings))
+            if not done:  # of the whole size at once: blocks beside what they are joined to would be twice of that
+                played[name] = jax.tree.map(
+                    lambda rows, n=num_episodes: np.empty((n, *rows.shape[1:]), rows.dtype), its
+                )
+                drawing[name] = {what: of_episodes[0] for what, of_episodes in points.items()}
+            for rows, more in zip(jax.tree.leaves(played[name]), jax.tree.leaves(its), strict=True):
+                rows[done : done + length] = more[: num_episodes - done]
+    rollouts = {}
+    for name in names:
+        transitions, rewards = played.pop(name)
+        rollouts[name] = _rollout(task, transitions, rewards, drawing[name], episodes[name].start)
+    return rollouts
+
+
+def _rollout(
+    task: World,
+    transitions: dict[AgentID, Transition],
+    rewards: np.ndarray,
+    drawing: Mapping[str, np.ndarray],
+    first_episode: int,
+) -> Rollout:
+    """What of `[episodes, steps]` was played before episodes were over."""
     over = np.zeros(rewards.shape, bool)  # worlds are stepped on beyond a termination: those rows go
     over[:, 1:] = np.cumsum(transitions[task.agents[0]].discount == 0.0, axis=1)[:, :-1] > 0
     require_sound(transitions, over, name_of(task), first_episode)
@@ -93,24 +158,32 @@ def _play_worlds(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("task", "num_episodes"))
+@functools.partial(jax.jit, static_argnames=("task", "num_episodes", "is_alone"))
 def _play_block(
     task: World,
     policies: Any,
-    key: PRNGKeyArray,
-    first_episode: Array | int,
+    key: Key[Array, "*teams"],
+    first_episode: Array | np.ndarray | int,
     deployment: Array | int,
     *,
     num_episodes: int,
-) -> tuple[dict[AgentID, Transition], Float[Array, "episodes steps"], dict[str, Float[Array, "episodes steps n 2"]]]:
-    """A block of episodes side by side, until the last of them is over; what nobody played is zero."""
+    is_alone: bool,
+) -> tuple[
+    dict[AgentID, Transition],
+    Float[Array, "*teams episodes steps"],
+    dict[str, Float[Array, "*teams episodes steps n 2"]],
+]:
+    """A block of episodes side by side, until the last of them is over; what nobody played is zero.
 
-    def start(number: Array) -> tuple[Any, PRNGKeyArray]:
+    Unless a team is alone, policies, keys and first episodes, and what comes back, have a leading axis of teams.
+    """
+
+    def start(key: PRNGKeyArray, number: Array) -> tuple[Any, PRNGKeyArray]:
         reset_key, play_key = jax.random.split(jax.random.fold_in(key, number))
         state = task.reset(key=reset_key)
         return task.enter(state, jnp.asarray(deployment)) if isinstance(task, Drifting) else state, play_key
 
-    def step(state: Any, play_key: PRNGKeyArray, time: Array) -> tuple[Any, Any]:
+    def step(policies: Any, state: Any, play_key: PRNGKeyArray, time: Array) -> tuple[Any, Any]:
         observations, masks = task.observe(state), task.action_masks(state)
         actions = {}
         for agent in task.agents:
@@ -135,9 +208,14 @@ def _play_block(
         }
         return after, (transitions, reward, dict(task.drawing(after)))
 
-    states, play_keys = jax.vmap(start)(first_episode + jnp.arange(num_episodes))
-    step_all = jax.vmap(step, in_axes=(0, 0, None))
-    shapes = jax.eval_shape(step_all, states, play_keys, jnp.int32(0))[1]
+    def start_all(key: PRNGKeyArray, first: Array) -> tuple[Any, Key[Array, " episodes"]]:
+        return jax.vmap(start, in_axes=(None, 0))(key, first + jnp.arange(num_episodes))
+
+    step_all = jax.vmap(step, in_axes=(None, 0, 0, None))
+    if not is_alone:
+        start_all, step_all = jax.vmap(start_all), jax.vmap(step_all, in_axes=(0, 0, 0, None))
+    states, play_keys = start_all(key, jnp.asarray(first_episode))
+    shapes = jax.eval_shape(step_all, policies, states, play_keys, jnp.int32(0))[1]
 
     def goes_on(carry: Any) -> Array:
         _, _, over, time = carry
@@ -145,14 +223,14 @@ def _play_block(
 
     def advance(carry: Any) -> Any:
         states, played, over, time = carry
-        states, now = step_all(states, play_keys, time)
+        states, now = step_all(policies, states, play_keys, time)
         played = jax.tree.map(lambda rows, row: rows.at[time].set(row), played, now)
         return states, played, over | (now[0][task.agents[0]].discount == 0.0), time + 1
 
     nothing = jax.tree.map(lambda row: jnp.zeros((task.horizon, *row.shape), row.dtype), shapes)
-    nobody = jnp.zeros(num_episodes, bool)
+    nobody = jnp.zeros(play_keys.shape, bool)
     played = jax.lax.while_loop(goes_on, advance, (states, nothing, nobody, jnp.int32(0)))[1]
-    return jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), played)
+    return jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, play_keys.ndim), played)
 
 
 def collect(
@@ -170,18 +248,43 @@ def collect(
     the last row of every episode that did not terminate. Agents that leave episodes early need
     more of them for as many rows. `progress` is told now and then how many rows there are.
     """
+    return collect_teams(task, {None: policies}, num_rows, keys={None: key}, deployment=deployment, progress=progress)[
+        None
+    ]
+
+
+def collect_teams(
+    task: Task,
+    teams: Mapping[T, Policies],
+    num_rows: int,
+    *,
+    keys: Mapping[T, PRNGKeyArray],
+    deployment: int = 0,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[T, dict[AgentID, Dataset]]:
+    """`collect` for several teams, see `rollout_teams`; `progress` is told of the team that has the fewest rows."""
     most = ROUNDS_OF_SEATS * task.num_environments if isinstance(task, Simulator) else EPISODES_PER_ROUND
-    rounds: list[Rollout] = []
-    episodes = rows = 0  # played so far, and what the agent with the fewest logged
-    while rows < num_rows:
-        mean_length = rows / episodes if episodes else task.horizon
-        wanted = min(int(np.ceil((num_rows - rows) / mean_length)), most)
-        rounds.append(rollout(task, policies, wanted, key=key, first_episode=episodes, deployment=deployment))
-        episodes += wanted
-        rows = min(sum(len(played.ends[agent]) for played in rounds) for agent in task.agents)
-        progress(min(rows, num_rows))
+    rounds: dict[T, list[Rollout]] = {name: [] for name in teams}
+    episodes, rows = dict.fromkeys(teams, 0), dict.fromkeys(teams, 0)  # played, and logged by who logged the fewest
+    while short := [name for name in teams if rows[name] < num_rows]:
+        wanted: dict[T, range] = {}
+        for name in short:
+            mean_length = rows[name] / episodes[name] if episodes[name] else task.horizon
+            number = min(int(np.ceil((num_rows - rows[name]) / mean_length)), most)
+            wanted[name] = range(episodes[name], episodes[name] + number)
+        played = rollout_teams(task, {name: teams[name] for name in short}, wanted, keys=keys, deployment=deployment)
+        for name in short:
+            rounds[name].append(played[name])
+            episodes[name] = wanted[name].stop
+            rows[name] = min(sum(len(its.ends[agent]) for its in rounds[name]) for agent in task.agents)
+        progress(min(num_rows, *rows.values()))
     channels = channels_of(task)
-    return {agent: _dataset(task.specs[agent], channels[agent], agent, rounds, num_rows) for agent in task.agents}
+    return {
+        name: {
+            agent: _dataset(task.specs[agent], channels[agent], agent, rounds[name], num_rows) for agent in task.agents
+        }
+        for name in teams
+    }
 
 
 def collect_in_turns(
@@ -200,14 +303,35 @@ def collect_in_turns(
         key: consumed by the task and policies; every turn plays other episodes.
         deployment: see `rollout`.
     """
-    logs = {}
+    logs = collect_teams_in_turns(
+        task, {None: policies}, num_rows, epsilon=epsilon, keys={None: key}, deployment=deployment
+    )
+    return logs[None]
+
+
+def collect_teams_in_turns(
+    task: Task,
+    teams: Mapping[T, Policies],
+    num_rows: int,
+    *,
+    epsilon: float,
+    keys: Mapping[T, PRNGKeyArray],
+    deployment: int = 0,
+) -> dict[T, dict[AgentID, Dataset]]:
+    """`collect_in_turns` for several teams, see `rollout_teams`."""
+    logs: dict[T, dict[AgentID, Dataset]] = {name: {} for name in teams}
     for explorer in task.agents:
-        team = {  # all are wrapped, so that one compiled program serves every turn
-            agent: Exploring(policy, jnp.float32(epsilon if agent == explorer else 0.0), task.specs[agent])
-            for agent, policy in policies.items()
+        exploring = {
+            name: {  # all are wrapped, so that one compiled program serves every turn
+                agent: Exploring(policy, jnp.float32(epsilon if agent == explorer else 0.0), task.specs[agent])
+                for agent, policy in policies.items()
+            }
+            for name, policies in teams.items()
         }
-        turn_key = jax.random.fold_in(key, zlib.crc32(explorer.encode()))
-        logs[explorer] = collect(task, team, num_rows, key=turn_key, deployment=deployment)[explorer]
+        turn_keys = {name: jax.random.fold_in(key, zlib.crc32(explorer.encode())) for name, key in keys.items()}
+        turn = collect_teams(task, exploring, num_rows, keys=turn_keys, deployment=deployment)
+        for name in teams:
+            logs[name][explorer] = turn[name][explorer]
     return logs
 
 
@@ -256,15 +380,30 @@ def evaluate(
     task: Task, policies: Policies, num_episodes: int, *, key: PRNGKeyArray, deployment: int = 0
 ) -> Evaluation:
     """Play episodes that are fixed by the key: the same ones for every team."""
-    played = rollout(task, policies, num_episodes, key=key, deployment=deployment)
-    return Evaluation(
-        returns=played.returns,
-        mean_abs_action={
-            agent: float(np.abs(played.transitions[agent].action).mean())
-            for agent in task.agents
-            if not task.specs[agent].discrete
-        },
-    )
+    return evaluate_teams(task, {None: policies}, num_episodes, keys={None: key}, deployment=deployment)[None]
+
+
+def evaluate_teams(
+    task: Task,
+    teams: Mapping[T, Policies],
+    num_episodes: int,
+    *,
+    keys: Mapping[T, PRNGKeyArray],
+    deployment: int = 0,
+) -> dict[T, Evaluation]:
+    """`evaluate` for several teams, see `rollout_teams`."""
+    played = rollout_teams(task, teams, dict.fromkeys(teams, range(num_episodes)), keys=keys, deployment=deployment)
+    return {
+        name: Evaluation(
+            returns=its.returns,
+            mean_abs_action={
+                agent: float(np.abs(its.transitions[agent].action).mean())
+                for agent in task.agents
+                if not task.specs[agent].discrete
+            },
+        )
+        for name, its in played.items()
+    }
 
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:

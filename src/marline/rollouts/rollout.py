@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 from numpy import ndarray
 
@@ -38,3 +40,14 @@ class Rollout(NamedTuple):
     ends: dict[AgentID, Bool[ndarray, " rows"]]
     returns: Float[ndarray, " episodes"]
     drawing: Mapping[str, Float[ndarray, "steps n 2"]]
+
+
+def stacked_teams(teams: Sequence[Policies], keys: Sequence[PRNGKeyArray]) -> tuple[Any, Any]:
+    """Policies of several teams and their keys, with a leading axis of teams; of one team, as they are."""
+    if len(teams) == 1:
+        return dict(teams[0]), keys[0]
+    leaves = jax.device_get([jax.tree.leaves(dict(team)) for team in teams])
+    columns = [np.stack(column) for column in zip(*leaves, strict=True)]
+    words = np.stack(jax.device_get([jax.random.key_data(key) for key in keys]))
+    policies = jax.tree.unflatten(jax.tree.structure(dict(teams[0])), jax.device_put(columns))
+    return policies, jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(keys[0]))

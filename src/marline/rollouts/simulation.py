@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,8 +16,10 @@ from marline.envs.apart import require_apart, start_of_episode
 from marline.envs.checked import Checked, require_task
 from marline.errors import require
 from marline.inputs.users_code import users_code
-from marline.rollouts.rollout import Policies, Rollout, playing
+from marline.rollouts.rollout import Policies, Rollout, playing, stacked_teams
 from marline.types import AgentID, Spec, Transition
+
+T = TypeVar("T", bound=Hashable)
 
 
 def play(
@@ -39,31 +41,58 @@ def play(
         first_episode: number of the first.
         watch: is shown an environment after its reset and after every step; with several episodes, in turns.
     """
-    seats = [_environment(task, 0)]  # which looks at the task too
-    seats += [_environment(task, seat) for seat in range(1, min(task.num_environments, num_episodes))]
-    words = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    batch = _Batch(task, policies, key)
     numbers = range(first_episode, first_episode + num_episodes)
-    waiting = iter(numbers)
-    running: dict[int, _Game] = {}  # by seat, which is an environment
-    finished: dict[int, _Game] = {}
-    while len(finished) < num_episodes:
-        free = [seat for seat in range(len(seats)) if seat not in running]
-        for seat, number in zip(free, waiting, strict=False):
-            running[seat] = _Game(task, seats[seat], number, words, watch)
-        for seat, game in running.items():
-            batch.see(seat, game)
+    return play_teams(task, {None: policies}, {None: numbers}, keys={None: key}, watch=watch)[None]
+
+
+def play_teams(
+    task: Simulator,
+    teams: Mapping[T, Policies],
+    episodes: Mapping[T, range],
+    *,
+    keys: Mapping[T, PRNGKeyArray],
+    watch: Callable[[Environment], None] | None = None,
+) -> dict[T, Rollout]:
+    """`play` for several teams: their environments are stepped in turn, and one call per step tells what all do.
+
+    Args:
+        task: see `play`; every team has as many environments as one alone has.
+        teams: by name, and of each its policies.
+        episodes: which each of them plays.
+        keys: of each, see `play`.
+        watch: see `play`.
+    """
+    names = list(teams)
+    tables = {name: min(task.num_environments, len(episodes[name])) for name in names}
+    places = [(team, seat) for seat in range(task.num_environments) for team in names if seat < tables[team]]
+    environments = {place: _environment(task, number) for number, place in enumerate(places)}
+    words = {name: np.asarray(jax.random.key_data(keys[name])).ravel().tolist() for name in names}
+    batch = _Batch(task, [teams[name] for name in names], [keys[name] for name in names])
+    waiting = {name: iter(episodes[name]) for name in names}
+    running: dict[tuple[T, int], _Game] = {}  # by place, where an environment is
+    finished: dict[T, dict[int, _Game]] = {name: {} for name in names}
+    while any(len(finished[name]) < len(episodes[name]) for name in names):
+        for place in places:
+            number = None if place in running else next(waiting[place[0]], None)
+            if number is not None:
+                running[place] = _Game(task, environments[place], number, words[place[0]], watch)
+        for (team, seat), game in running.items():
+            batch.see(names.index(team), seat, game)
         actions = batch.act()
-        for seat, game in list(running.items()):
-            game.step({agent: actions[agent][seat] for agent in game.present})
+        for (team, seat), game in list(running.items()):
+            number = names.index(team)
+            game.step({agent: actions[agent][number, seat] for agent in game.present})
             if not game.present:
                 game.close()
-                finished[game.number] = running.pop(seat)
-    games = [finished[number] for number in numbers]
+                finished[team][game.number] = running.pop((team, seat))
+    return {name: _rollout(task, [finished[name][number] for number in episodes[name]]) for name in names}
+
+
+def _rollout(task: Simulator, games: Sequence[_Game]) -> Rollout:
     transitions, ends = {}, {}
     for agent in task.agents:
         parts = [game.transitions[agent] for game in games if agent in game.transitions]
-        require(len(parts) > 0, f"agent {agent!r} took no step in {num_episodes} episodes; is it in the environment?")
+        require(len(parts) > 0, f"agent {agent!r} took no step in {len(games)} episodes; is it in the environment?")
         transitions[agent] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         ends[agent] = np.zeros(len(transitions[agent].reward), bool)
         ends[agent][np.cumsum([len(part.reward) for part in parts]) - 1] = True
@@ -158,46 +187,48 @@ class _Game:
 
 
 class _Batch:
-    """What the agents in all seats see; empty seats show what was last seen there, and nobody acts on it.
+    """What the agents in all seats of all teams see; empty seats show what was last seen there, and nobody acts on it.
 
     Calling a compiled program costs more than what small policies compute in it, by how many arrays it is given:
     so there are few of them.
     """
 
-    def __init__(self, task: Simulator, policies: Policies, key: PRNGKeyArray) -> None:
-        seats, specs = task.num_environments, task.specs
+    def __init__(self, task: Simulator, teams: Sequence[Policies], keys: Sequence[PRNGKeyArray]) -> None:
+        shape, specs = (len(teams), task.num_environments), task.specs
         total = sum(spec.observation_size for spec in specs.values())
-        self._observations = np.zeros((seats, total), np.float32)  # of all agents side by side
+        self._observations = np.zeros((*shape, total), np.float32)  # of all agents side by side
         self._masks = {
-            agent: np.ones((seats, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete
+            agent: np.ones((*shape, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete
         }
-        self._moments = np.zeros((2, seats), np.int32)  # numbers of the episodes, and steps played of them
+        self._moments = np.zeros((len(teams), 2, task.num_environments), np.int32)  # episodes, and steps played of them
         self._sizes = tuple((agent, spec.observation_size) for agent, spec in specs.items())
         # taken apart once: of Equinox's modules, every call would spend as long on that as on acting
-        self._leaves, self._structure = jax.tree.flatten(dict(policies))
-        self._key = key
+        self._is_alone = len(teams) == 1
+        policies, self._key = stacked_teams(teams, keys)
+        self._leaves, self._structure = jax.tree.flatten(policies)
 
-    def see(self, seat: int, game: _Game) -> None:
-        self._moments[:, seat] = game.number, game.time
-        self._observations[seat] = game.now.observations
+    def see(self, team: int, seat: int, game: _Game) -> None:
+        self._moments[team, :, seat] = game.number, game.time
+        self._observations[team, seat] = game.now.observations
         for agent, masks in self._masks.items():
-            masks[seat] = game.now.action_masks.get(agent, True)
+            masks[team, seat] = game.now.action_masks.get(agent, True)
 
     def act(self) -> dict[AgentID, np.ndarray]:
-        actions = _act(
-            self._leaves,
-            self._observations,
-            self._masks,
-            self._key,
-            self._moments,
-            structure=self._structure,
-            sizes=self._sizes,
+        """Actions `[teams, seats, ...]` of every agent."""
+        act = _act if self._is_alone else _act_of_teams
+        seen = self._observations, self._masks, self._moments
+        observations, masks, moments = jax.tree.map(lambda x: x[0], seen) if self._is_alone else seen
+        actions = act(
+            self._leaves, observations, masks, self._key, moments, structure=self._structure, sizes=self._sizes
         )
-        return {agent: np.asarray(action) for agent, action in actions.items()}  # half the time of device_get
+        # half the time of device_get
+        return {
+            agent: np.asarray(action)[None] if self._is_alone else np.asarray(action)
+            for agent, action in actions.items()
+        }
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "sizes"))
-def _act(
+def _acts(
     leaves: list[Any],
     observations: Float[Array, "seats total"],
     masks: Mapping[AgentID, Array],
@@ -224,6 +255,17 @@ def _act(
         actions[agent] = jax.vmap(functools.partial(act, agent))(seen, masks.get(agent), episodes, times)
         start += size
     return actions
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "sizes"))
+def _act(*seen: Any, structure: Any, sizes: tuple[tuple[AgentID, int], ...]) -> dict[AgentID, Array]:
+    return _acts(*seen, structure=structure, sizes=sizes)
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "sizes"))
+def _act_of_teams(*seen: Any, structure: Any, sizes: tuple[tuple[AgentID, int], ...]) -> dict[AgentID, Array]:
+    """The same for several teams: whatever is seen has a leading axis of them."""
+    return jax.vmap(functools.partial(_acts, structure=structure, sizes=sizes))(*seen)
 
 
 @functools.cache

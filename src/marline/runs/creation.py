@@ -12,7 +12,7 @@ from marline.data.provenance import record_start
 from marline.data.scratch import is_scratch
 from marline.display.shell import command
 from marline.errors import ConfigError
-from marline.runs.integrity import require_belonging
+from marline.runs.integrity import read_configuration, require_belonging
 from marline.runs.layout import RunDirectory
 
 
@@ -25,7 +25,7 @@ def plan_run(folder: Path, config: RunConfig) -> RunConfig:
     path = RunDirectory(folder).configuration
     if path.exists():
         require_plain_run(folder)
-        there = RunConfig.read(path)
+        there = read_configuration(folder)
         try:
             whole = there.extended(config)
         except ConfigError as error:

@@ -21,6 +21,7 @@ from marline.configuration.run_config import RunConfig
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.errors import CorruptionError
+from marline.population import Stack, on_host, outlines, rearranged
 from marline.runs.history import History
 from marline.runs.layout import RunDirectory
 from marline.runs.records import Record, StopRecord
@@ -107,11 +108,11 @@ class Driver:
             offline: the teams with their offline rows; what they have learned is replaced.
         """
         kind = self.config.samplers[sampler]
-        memories = {learner: memory_template(state.experience, kind) for learner, state in offline.items()}
-        team: Team = {learner: state._replace(sampler=memories[learner]) for learner, state in offline.items()}
+        memories = {agent: memory_template(its, kind) for agent, its in self.experiences.items()}
+        team = offline
         for earlier in range(1, number + 1):
             team = tuning.merge(team, self.logs(sampler, earlier), earlier, self.config.algorithm)
-        return self.loaded(sampler, number, team)
+        return self.loaded(sampler, number, team, memories)
 
     def logs(self, sampler: str, number: int) -> Logs:
         """What was logged in a deployment, of all agents but those that it did without."""
@@ -174,7 +175,7 @@ class Driver:
             trajectories: of each seed, to publish too.
             ledger: the newest event that the checkpoint builds on, if there is a ledger.
         """
-        policies = tuning.policies(team, self.config.algorithm)
+        policies, team = tuning.policies(team, self.config.algorithm), _to_write(team)
         for seed, history in self.histories(sampler).items():
             history.save_policies(number, of_seed(policies, seed))
             if learners:
@@ -195,12 +196,24 @@ class Driver:
             stopped[seed][agent] = histories[seed].save_divergence(home, agent, its)
         return stopped
 
-    def loaded(self, sampler: str | None, step: int, team: Team) -> Team:
-        """Learners and memories of checkpoint `step`, given teams of the same shapes with their rows; only reads."""
+    def loaded(
+        self, sampler: str | None, step: int, team: Team, memories: Mapping[AgentID, PyTree] | None = None
+    ) -> Team:
+        """Learners and memories of checkpoint `step`, given teams of the same shapes with their rows; only reads.
+
+        Args:
+            sampler: of the teams; None is the offline team.
+            step: of the checkpoint.
+            team: with the rows that there were then.
+            memories: shapes of the sampler's memory by agent, if they are not those in the team.
+        """
+        templates = outlines(team)
+        if memories is not None:
+            templates = {who: its._replace(sampler=memories[who[1]]) for who, its in templates.items()}
         loaded: dict[LearnerID, Any] = {}
         for seed, history in self.histories(sampler).items():
-            loaded |= {(seed, agent): its for agent, its in history.load(step, of_seed(team, seed)).items()}
-        return loaded
+            loaded |= {(seed, agent): its for agent, its in history.load(step, of_seed(templates, seed)).items()}
+        return rearranged(lambda state, its: state._replace(learner=its.learner, sampler=its.sampler), team, loaded)
 
 
 class OfflineTraining:
@@ -272,14 +285,20 @@ class OfflineTraining:
         self.stopped = {seed: {**self.stopped[seed], **kept[seed]} for seed in self.stopped}
 
     def _save(self, records: Records, stopped: Stopped) -> None:
+        team = _to_write(self.team)
         for seed, history in self._histories.items():
-            its = of_seed(self.team, seed)
+            its = of_seed(team, seed)
             history.save(self._step.updates, its, records[seed], stopped.get(seed), ledger=self._ledger)
 
 
 def of_seed(team: Mapping[LearnerID, X], seed: int) -> dict[AgentID, X]:
     """What belongs to one seed, by agent."""
-    return {agent: value for (its_seed, agent), value in team.items() if its_seed == seed}
+    return {agent: team[its_seed, agent] for its_seed, agent in team if its_seed == seed}
+
+
+def _to_write(team: Team) -> Team:
+    """The same; if they are stacked, all learners and memories brought over at once, without rows."""
+    return on_host(rearranged(lambda state: state._replace(experience=None), team)) if isinstance(team, Stack) else team
 
 
 def place_data(config: RunConfig, data: dict[AgentID, Dataset]) -> dict[AgentID, Experience]:

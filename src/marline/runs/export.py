@@ -16,8 +16,8 @@ from marline.data.manifest import require_intact
 from marline.errors import require_name
 from marline.export.bundle import CHECKED_ROWS, Bundle, Experienced, make_bundle, require_place, write_bundle
 from marline.runs.history import History, list_sha256
-from marline.runs.integrity import require_belonging
-from marline.runs.layout import BUNDLES, POLICIES, RunDirectory, decisive_sha256, require_run
+from marline.runs.integrity import read_configuration, require_belonging
+from marline.runs.layout import BUNDLES, POLICIES, RunDirectory, decisive_sha256
 from marline.runs.policies import chosen, read_policies
 from marline.tuning import algorithm_of
 from marline.types import AgentID, Policy
@@ -90,8 +90,8 @@ def export(
         MarlineError: a translated policy acts otherwise than the original; nothing is written.
         StorageError: the disk is full or the folder may not be written.
     """
-    path = require_run(folder)
-    config = RunConfig.read(path)
+    config = read_configuration(folder)
+    path = folder / "run.json"
     require_belonging(folder)
     of_seed: int = chosen(seed, config.seeds, "seed")
     if deployment != 0:

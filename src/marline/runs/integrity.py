@@ -10,16 +10,17 @@ Checkpoints that an earlier marline wrote say nothing of this: `notes` tells so,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.manifest import Manifest, read_sealed
+from marline.data.migrations import BUNDLE
 from marline.data.provenance import recorded_configurations
 from marline.data.scratch import is_scratch
-from marline.errors import CorruptionError, MarlineError
-from marline.migrations import BUNDLE
+from marline.errors import CorruptionError, MarlineError, NewerError
 from marline.runs.events import Created, Ingested, Trained, Tuned
 from marline.runs.history import History, identity, list_sha256
 from marline.runs.layout import (
@@ -34,6 +35,7 @@ from marline.runs.layout import (
     deployment_folder,
     deployment_numbers,
     known_places,
+    require_run,
 )
 from marline.runs.ledger import Event, Ledger, require_same_configuration, told
 
@@ -60,6 +62,20 @@ def require_belonging(folder: Path) -> None:
         if not problems:
             return
     raise CorruptionError(next(iter(problems)))
+
+
+def read_configuration(folder: Path, *, trust: bool = False, types: Iterable[type[Any]] = ()) -> RunConfig:
+    """`RunConfig.read` of a run directory; what names a field that there is not may have been altered.
+
+    Raises:
+        CorruptionError: it was, or is no configuration.
+        ConfigError: as of `RunConfig.read`.
+    """
+    try:
+        return RunConfig.read(require_run(folder), trust=trust, types=types)
+    except NewerError:
+        require_belonging(folder)
+        raise
 
 
 def require_measured(folder: Path) -> None:

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from marline.data.files import StorageError, atomic_bytes, atomic_json, read_regular, to_json
+from marline.data.migrations import LEDGER, require_known
 from marline.data.provenance import last_writer
 from marline.data.scratch import sync
 from marline.errors import CorruptionError
-from marline.migrations import LEDGER, require_known
 from marline.runs.events import Content, Created, read_content, written
 from marline.runs.journal import undone
 from marline.runs.layout import configuration_sha256

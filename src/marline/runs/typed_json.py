@@ -9,38 +9,50 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
 KEY = "key"  # in the metadata of a field: its key in JSON, where that is no name
+_PLAIN: Mapping[Any, frozenset[type]] = {
+    float: frozenset((int, float)),
+    **{kind: frozenset((kind,)) for kind in (int, str, bool, types.NoneType)},
+}
 _MARKS = (typing.Required, typing.NotRequired)
 NULL = "null"  # in the metadata of a field: None is written as null, and not left out
 
 
 def fits(value: object, hint: Any) -> bool:
     """Whether a value read from JSON is of an annotated type; every whole number is a float, too."""
+    return _check(hint)(value)
+
+
+@functools.cache
+def _check(hint: Any) -> Callable[[Any], bool]:
+    """`fits` for one annotation: ledgers hold millions of numbers, and annotations are slow to look at."""
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin is Any:
-        return True
+        return lambda value: True
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
-    if origin is types.NoneType:
-        return value is None
-    if origin is float:
-        return type(value) in (int, float)
-    if origin in (int, str, bool):
-        return type(value) is origin
+        checks = [_check(one) for one in inner]
+        return lambda value: any(check(value) for check in checks)
+    if origin in _PLAIN:
+        plain = _PLAIN[origin]
+        return lambda value: type(value) in plain
     if origin in (list, tuple):  # of one type, and of any length
-        return isinstance(value, list) and all(fits(part, inner[0]) for part in value)
-    if not isinstance(value, dict):
-        return False
+        plain, check = _PLAIN.get(inner[0]), _check(inner[0])
+        if plain is not None:
+            return lambda value: isinstance(value, list) and plain.issuperset(map(type, value))
+        return lambda value: isinstance(value, list) and all(map(check, value))
     if typing.is_typeddict(origin):
-        hints = _hints(origin)
-        return _required(origin) <= value.keys() and all(
-            fits(part, hints[key]) for key, part in value.items() if key in hints
+        required, known = _required(origin), {name: _check(hint) for name, hint in _hints(origin).items()}
+        return lambda value: (
+            isinstance(value, dict)
+            and required <= value.keys()
+            and all(known[key](part) for key, part in value.items() if key in known)
         )
-    return all(fits(part, inner[1]) for part in value.values())
+    check = _check(inner[1])
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
 def from_json(kind: type[T], document: object) -> T:

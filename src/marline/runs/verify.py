@@ -10,8 +10,8 @@ from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
 from marline.data.files import StorageError, small_sha256
 from marline.data.manifest import Manifest, read_sealed, verify_files
+from marline.data.migrations import BUNDLE
 from marline.errors import CorruptionError, MarlineError, NewerError
-from marline.migrations import BUNDLE
 from marline.runs.events import Exported, of_kind
 from marline.runs.history import History, list_sha256
 from marline.runs.integrity import examine, histories, known_folders
@@ -86,10 +86,6 @@ def verify(folder: Path) -> Verified:
     elif config is not None and config.task is None:
         problems.append(f"{ledger.path} is missing; restore a copy: files do not tell what was exported or rolled back")
     attempt(lambda: require_same_configuration(path, events))
-    if newer is not None:
-        if not problems:
-            raise newer
-        problems.append(str(newer))
     for home, read in _sealed_folders(folder):
         manifest = attempt(lambda home=home, read=read: read(home))
         if manifest is not None:
@@ -104,6 +100,10 @@ def verify(folder: Path) -> Verified:
     if belonging is not None:
         problems += belonging.problems
         notes += belonging.notes
+    if newer is not None:
+        if not problems:
+            raise newer
+        problems.append(str(newer))
     for path, known in _sent(folder, events).items():
         if path.exists() and attempt(lambda path=path: small_sha256(path)) not in known:
             problems.append(f"{path} is no policy that the ledger knows to have gone out; export it again")

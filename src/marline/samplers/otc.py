@@ -197,7 +197,7 @@ class OTC:
         refresh_key, draw_key = jax.random.split(key)
         is_due = plan.num_updates % self.refresh_every == 0
         context = (state._replace(plan=None), experience, critic, refresh_key)
-        plan = batched_cond(is_due, self._refresh, plan, *context)
+        plan = batched_cond(is_due, self._refresh, plan, *context)  # the count stays that of all who are stacked
         drawn = rows_with_replacement(0, plan.accepted.rows.shape[0], self.batch_size, key=draw_key)
         state = state._replace(plan=plan._replace(num_updates=plan.num_updates + 1))
         return plan.accepted.rows[drawn], state, _measured(plan.accepted, plan.floors)

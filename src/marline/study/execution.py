@@ -20,13 +20,9 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
-from marline.runs.driver import (
-    Driver,
-    Records,
-    Stopped,
-    of_seed,
-    place_data,
-)
+from marline.population import rearranged
+from marline.rollouts.collection import side_by_side
+from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
 from marline.runs.layout import RunDirectory, checkpoint_steps
 from marline.runs.records import Record
 from marline.runs.replay import is_same, train_again, tune_again
@@ -146,10 +142,12 @@ class _Study:
             yield f"{name}: resumed", done * config.updates
 
         def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> Logs:
-            for seed, history in histories.items():
-                if history.load_logs(number) is None:
-                    logs = play_deployment(config, self.task, of_seed(policies, seed), seed=seed, number=number)
-                    history.save_logs(number, logs, {"task": config.task, "deployment": number, "seed": seed})
+            lacking = [seed for seed, history in histories.items() if history.load_logs(number) is None]
+            for seeds in side_by_side(lacking):
+                teams = {seed: of_seed(policies, seed) for seed in seeds}
+                for seed, logs in play_deployment(config, self.task, teams, number=number).items():
+                    provenance = {"task": config.task, "deployment": number, "seed": seed}
+                    histories[seed].save_logs(number, logs, provenance)
             return driver.logs(name, number)
 
         tuning_of_all = driver.tune(name, team, deploy, remaining)
@@ -195,28 +193,27 @@ class _Study:
         prescribed = {}
         matched = self.driver.histories(self.config.matches[name])
         records = {seed: history.records_at(self.config.deployments)[1:] for seed, history in matched.items()}
-        for (seed, agent), state in team.items():
-            memory = state.sampler
+        memories = rearranged(lambda state: state.sampler, team)
+        for (seed, agent), memory in memories.items():
             for record in records[seed]:
                 drawn = record["agents"][agent]
                 if "share_offline" not in drawn:  # it diverged with the first update
                     continue
                 shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
                 memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
-            prescribed[seed, agent] = state._replace(sampler=memory)
-        return prescribed
+            prescribed[seed, agent] = memory
+        return rearranged(lambda state, memory: state._replace(sampler=memory), team, prescribed)
 
     def _measure(
         self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
     ) -> dict[int, Record]:
         policies = tuning.policies(team, self.config.algorithm)
-        records = {}
-        for seed in self.seeds:
-            record = measure(self.config, self.task, of_seed(policies, seed), seed=seed, number=number)
+        teams = {seed: of_seed(policies, seed) for seed in self.seeds}
+        records = measure(self.config, self.task, teams, number=number)
+        for seed, record in records.items():
             record["seconds"], record["agents"] = round(seconds, 3), of_seed(metrics, seed)
             if stopped.get(seed):
                 record["diverged"] = stopped[seed]
-            records[seed] = record
         return records
 
 

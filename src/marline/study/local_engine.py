@@ -26,7 +26,7 @@ from marline.configuration.planning import check_compatible
 from marline.configuration.run_config import RunConfig
 from marline.data.files import to_json
 from marline.errors import MarlineError
-from marline.population import compile_ahead
+from marline.population import compile_ahead, stacks
 from marline.runs.driver import place_data
 from marline.runs.layout import RunDirectory
 from marline.runs.offline_logs import prepare_data
@@ -104,7 +104,7 @@ def _compile_once(
     where it lies, but not what was compiled, workers compile for themselves.
     """
     cache = jax.config.values["jax_compilation_cache_dir"]
-    if not cache or jax.default_backend() != "cpu":  # an accelerator runs other programs, with learners stacked
+    if not cache or stacks():  # other programs, with learners stacked
         return
     versions = [importlib.metadata.version(name) for name in ("marline", "jax", "jaxlib")]
     described = [config.to_json(), {agent: [str(spec), rows] for agent, (spec, rows) in sizes.items()}, versions]
@@ -191,6 +191,6 @@ def _die_with(parent: Connection) -> None:
 
 def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
     experiences = place_data(config, prepare_data(folder, config))
-    together = jax.default_backend() != "cpu"
+    together = stacks()
     for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
         yield from study.run_seeds(folder, config, experiences, group)

@@ -31,7 +31,7 @@ from marline.report.comparison import Comparison, compare, last_deployment
 from marline.report.records import Run, read_run
 from marline.runs.creation import plan_run, start_run
 from marline.runs.disk_space import require_room
-from marline.runs.integrity import require_belonging, require_measured
+from marline.runs.integrity import read_configuration, require_belonging, require_measured
 from marline.runs.layout import RunDirectory, configuration_sha256, require_run
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, keep_play, random_play
@@ -132,7 +132,7 @@ class Study:
         plugins.register(*types)
         if trust:
             plugins.trust_run(path.parent)
-        config = RunConfig.read(path)
+        config = read_configuration(path.parent)
         require(
             config.task is not None,
             f"{folder} is the campaign of a team in the real world, which marline.Campaign opens; see how it goes on: "

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from marline.campaign.off_policy_evaluation import LIMITS, Foresight
 from marline.cli.commands.opening import open_campaign
 from marline.cli.options.study import Export
-from marline.configuration.run_config import RunConfig
 from marline.display.console import say, say_json
 from marline.display.shell import command
 from marline.runs.export import export as export_policies
-from marline.runs.layout import require_run
+from marline.runs.integrity import read_configuration
 from marline.runs.policies import chosen
 from marline.runtime import set_up_jax
 from marline.statistics.intervals import Interval
@@ -21,7 +20,7 @@ from marline.types import AgentID
 def export(options: Export) -> int:
     """`marline export`."""
     set_up_jax()
-    if RunConfig.read(require_run(options.run)).task is None:
+    if read_configuration(options.run).task is None:
         return _export_campaign(options)
     exported = export_policies(
         options.run,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from marline.cli.options.study import Play
-from marline.configuration.run_config import RunConfig
 from marline.display.console import say, say_json
 from marline.envs import make_task
 from marline.errors import require
@@ -13,8 +12,8 @@ from marline.policy import RandomPolicy
 from marline.rollouts import video
 from marline.rollouts.collection import rollout
 from marline.rollouts.rollout import Policies
-from marline.runs.integrity import require_belonging
-from marline.runs.layout import RunDirectory, require_run
+from marline.runs.integrity import read_configuration, require_belonging
+from marline.runs.layout import RunDirectory
 from marline.runs.policies import chosen, read_policies
 from marline.runs.world_keys import evaluation_key, world_key
 from marline.runtime import set_up_jax
@@ -31,7 +30,7 @@ def play(options: Play) -> int:
         video.require_video_format(options.video)
     config = None
     if options.run is not None:
-        config = RunConfig.read(require_run(options.run))
+        config = read_configuration(options.run)
         require_belonging(options.run)
     name = options.task if config is None else config.task
     require(name is not None, f"{options.run} has no task: its deployments happen outside")
