@@ -15,6 +15,7 @@ from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.errors import ConfigError, DataError
 from marline.policy import NumpyPolicy
+from marline.runs.verify import verify
 from marline.samplers import OTC
 
 ROWS = 40
@@ -113,7 +114,6 @@ def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) 
         ({"arm": good["cart"], "cart": good["cart"]}, 'agent "arm"'),
         (logs(1, ROWS + 1), "41 rows, but the campaign planned at most 40"),
         ({**good, "arm": broken}, "row 7"),
-        ({"arm": good["arm"], "cart": logs(1, ROWS - 1)["cart"]}, "cart"),
     ]:
         with pytest.raises(DataError, match=told):
             run.tune(wrong)
@@ -121,6 +121,17 @@ def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) 
         assert not (run.folder / "seed-0" / run.sampler_name / "deployment-01").exists()
     run.tune(good)
     assert run.number == 1
+
+
+def test_agents_that_were_logged_for_other_times_each_learn_from_their_own(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    run.train()
+    uneven = {"arm": logs(1)["arm"], "cart": logs(1, ROWS // 2)["cart"]}
+    run.tune(uneven)
+    episodes = sum(log.num_episodes for log in uneven.values())
+    assert run.number == 1 and len(run.records[0].get("returns", ())) == episodes
+    run.tune(logs(2))
+    assert run.number == 2 and not verify(run.folder).problems
 
 
 def test_bad_offline_logs_leave_nothing_on_disk(tmp_path: Path) -> None:

@@ -159,10 +159,6 @@ ERRORS: dict[str, tuple[Team, str, int | None, str]] = {
         everyone(of(TEAM, "right", rewards=np.roll(LEFT["rewards"], 1)), terminals=NEVER, timeouts=NEVER),
         *("misaligned", 0, "one row later: they are a step behind; export them aligned"),
     ),
-    "agents with unequal numbers of episodes": (
-        TEAM | {"right": {key: column[:60] for key, column in TEAM["right"].items()}},
-        *("misaligned", None, "have 60 rows and 3 ends of episodes"),
-    ),
     "time that does not go on": (
         everyone(TEAM, timestamps=at(np.arange(ROWS) / 10, 5, 0.2)),
         *("time-order", 5, "go from time 0.4 to 0.2 at row 5 (1 such rows); sort the rows of every episode by time"),
@@ -226,6 +222,10 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
     "missing steps": (
         everyone(TEAM, timestamps=np.arange(ROWS) + 10.0 * (np.arange(ROWS) >= 30)),
         *("time-gap", 30, "11 instead of 1 pass before row 30 and 1 rows altogether; steps are missing"),
+    ),
+    "agents with unequal numbers of episodes": (
+        TEAM | {"right": {key: column[:60] for key, column in TEAM["right"].items()}},
+        *("other-steps", None, "60 rows and 3 ends of episodes"),
     ),
     "one log given to both": (
         of(TEAM, "right", actions=LEFT["actions"]),
@@ -660,4 +660,4 @@ def test_the_next_command_can_be_copied(
     status, text = run(capsys, "import", "logs", f"--out=./{name}")
     assert status == 0 and text.splitlines()[-1] == f"  next:    marline data check {copied}"
     status, text = run(capsys, "check", f"./{name}")
-    assert status == 0 and f"marline run --data {copied} --task NAME" in text
+    assert status == 0 and f"next: marline train {copied} --run runs/first" in text

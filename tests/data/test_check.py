@@ -223,17 +223,15 @@ def test_repeated_episodes() -> None:
 
 def test_agents_out_of_step() -> None:
     made = logs()
-    with pytest.raises(
-        DataError, match=r'agent "b" have 199 rows and 11 ends of episodes, logs of agent "a" have 200 and 12; export'
-    ):
-        check({"a": made, "b": logs(**{key: column[:-1] for key, column in made.columns().items()})})
+    told = check({"a": made, "b": logs(**{key: column[:-1] for key, column in made.columns().items()})})
+    assert 'agent "b": 199 rows and 11 ends of episodes, but 200 and 12 in logs of agent "a"; each learns' in told[-1]
     shifted = {key: np.roll(column, 1, axis=0) for key, column in made.columns().items()}
     with pytest.raises(
         DataError, match=r"differ in terminals from row 9 on \(16 rows\): their rows are not the same steps"
     ):
         check({"a": made, "b": logs(**shifted)})
-    with pytest.raises(DataError, match=r'agent "c" and logs of agent "a" differ in timeouts from row 49 on'):
-        check({"a": made, "b": made, "c": logs(timeouts=np.zeros(ROWS, bool))})
+    told = check({"a": made, "b": other(), "c": logs(timeouts=np.zeros(ROWS, bool))})
+    assert any('agent "c": other timeouts than logs of agent "a" from row 49 on' in warning for warning in told)
 
 
 def test_a_shared_reward_that_differs() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from marline.campaign import departure, foresight, notebook, rollback, training
 from marline.campaign.ingest import Intake
 from marline.campaign.off_policy_evaluation import Foresight
-from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs
+from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs, stamped
 from marline.campaign.require_logs import (
     Ingested,
     require_budget,
@@ -22,6 +22,7 @@ from marline.campaign.state import CampaignState
 from marline.campaign.timeline import timeline
 from marline.configuration.planning import DEFAULT_ALGORITHM, DEFAULT_SAMPLER, AlgorithmChoice, plan_campaign
 from marline.configuration.run_config import RunConfig
+from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, read_manifest
 from marline.data.dataset import Dataset
@@ -116,9 +117,13 @@ class Campaign:
 
     @staticmethod
     def start(
-        folder: str | Path, logs: Mapping[AgentID, Dataset], config: RunConfig, source: str = "given logs"
+        folder: str | Path,
+        logs: Mapping[AgentID, Dataset],
+        config: RunConfig,
+        source: str = "given logs",
+        mapping: Mapping[str, Any] | None = None,
     ) -> Campaign:
-        """`create`, from a configuration; `logs` were checked."""
+        """`create`, from a configuration; `logs` were checked, and read by `mapping` where they came from tables."""
         for agent in logs:  # before anything is written
             require_file_name(agent, "agent", DataError)
         sizes = {agent: (log.spec, len(log)) for agent, log in logs.items()}
@@ -127,7 +132,7 @@ class Campaign:
             require_room(folder, config, sizes)
         start_run(folder, config)
         with writing(folder):
-            keep_data(folder, logs, source)
+            keep_data(folder, logs, source, mapping)
         return Campaign.open(folder)
 
     @staticmethod
@@ -264,6 +269,8 @@ class Campaign:
         unstamped: bool = False,
         replace: bool = False,
         clip_actions: bool = False,
+        more: bool = False,
+        policy_of: str | Path | None = None,
     ) -> Ingested:
         """Bring in the logs of the deployment that is out; all agents or none, and nothing is merged yet.
 
@@ -276,6 +283,9 @@ class Campaign:
             unstamped: take logs from files that do not tell which policy acted.
             replace: let these logs take the place of others that wait.
             clip_actions: cut continuous actions to their range instead of refusing others.
+            more: these are a part of what their agents logged, and more of it is to come: the next logs of an agent
+                are put behind them, until some come without `more`.
+            policy_of: the bundles that acted, of logs that do not tell it: the folder that `export` wrote.
 
         Raises:
             DataError: the logs break a rule, or are of another scale, policy, deployment or agent; nothing is changed.
@@ -291,10 +301,19 @@ class Campaign:
         elif isinstance(logs, Mapping):
             received, unstamped = self._given(logs), True
         else:
-            received = read_logs(logs, state.awaited.specs, channels=self.channels, clip_actions=clip_actions)
+            received = read_logs(
+                logs,
+                state.awaited.specs,
+                channels=self.channels,
+                clip_actions=clip_actions,
+                mapping=dataset.mapping_of(RunDirectory(self.folder).data),
+                deployment=state.number + 1,
+            )
+        if policy_of is not None:
+            received = stamped(received, policy_of)
         with state.writing():
             intake = self._intake()
-            return intake.take(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace)
+            return intake.take(received, allow_missing=allow_missing, unstamped=unstamped, replace=replace, more=more)
 
     @checked_arguments
     def tune(

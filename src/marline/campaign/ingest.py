@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from marline.campaign.parts import Entries, is_in, is_open, put_behind
 from marline.campaign.read_logs import Received
 from marline.campaign.require_logs import (
     Awaited,
@@ -24,8 +24,6 @@ from marline.runs.events import Event
 from marline.runs.history import History
 from marline.runs.layout import LOGS
 from marline.types import AgentID
-
-Entries = Mapping[AgentID, Mapping[str, Any]]  # of each agent, what `describe` tells of its logs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +44,9 @@ class Intake:
     awaited: Awaited
     events: Sequence[Event]
 
-    def take(self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool) -> Ingested:
+    def take(
+        self, received: Received, *, allow_missing: bool, unstamped: bool, replace: bool, more: bool = False
+    ) -> Ingested:
         """See `Campaign.ingest`; writes all that came or nothing."""
         channels = self.awaited.channels
         require_fitting(received.logs, self.awaited)
@@ -56,26 +56,27 @@ class Intake:
         before = self._found(described)
         if before is not None:
             return before
-        fresh = {
-            agent: its
-            for agent, its in described.items()
-            if agent not in waiting or waiting[agent]["rows_sha256"] != its["rows_sha256"]
-        }
-        if described and not fresh and not allow_missing:
+        fresh = {agent: its for agent, its in described.items() if not is_in(waiting, agent, its)}
+        closing = not more and any(is_open(waiting, agent) for agent in described)
+        if described and not fresh and not allow_missing and not closing:
             return self._ingested(self.number, "repeated", waiting, ())
         require_budget(self.number, self.awaited)
         self._require_acceptable(received, fresh, waiting, unstamped=unstamped, replace=replace)
-        logs = {**self.history.load_waiting(self.number), **received.logs}
+        there = self.history.load_waiting(self.number)
+        parts, fresh = put_behind({} if replace else there, waiting, received.logs, fresh, described, more=more)
+        require_fitting(parts, self.awaited)
+        logs = {**there, **parts}
         logs = {agent: logs[agent] for agent in self.awaited.specs if agent in logs}
         require(bool(logs), f"no logs of deployment {self.number} are there; bring in those of one agent at least")
         notes = (*received.notes, *check(logs))
         entries = {**waiting, **fresh}
         missing = tuple(agent for agent in self.awaited.specs if agent not in logs)
-        provenance = {"deployment": self.number, "agents": entries}
-        if missing and not allow_missing:
-            self.history.save_waiting(self.number, logs, provenance)
+        late = missing or any(is_open(entries, agent) for agent in logs)
+        if late and (more or not allow_missing):
+            self.history.save_waiting(self.number, logs, {"deployment": self.number, "agents": entries})
             return self._ingested(self.number, "waiting", entries, (), notes)
-        self.history.save_logs(self.number, logs, {**provenance, "waived": list(missing)})
+        whole = {agent: {key: its[key] for key in its if key != "more"} for agent, its in entries.items()}
+        self.history.save_logs(self.number, logs, {"deployment": self.number, "agents": whole, "waived": list(missing)})
         self.history.drop_waiting(self.number)
         return self._ingested(self.number, "ingested", entries, missing, notes)
 
@@ -95,7 +96,7 @@ class Intake:
             f"{received.source} does not tell which policy acted for {', '.join(plain)}; log with run_policy.py of the "
             f"bundle, or, if you are sure that it was the one for deployment {number}, pass --unstamped",
         )
-        replaced = [agent for agent in fresh if agent in waiting]
+        replaced = [agent for agent in fresh if agent in waiting and not is_open(waiting, agent)]
         require(
             replace or not replaced,
             f"other logs of {', '.join(replaced)} for deployment {number} are waiting; pass --replace to take these",
@@ -111,8 +112,7 @@ class Intake:
             folder = self.history.deployment(number) / LOGS
             if described and folder.exists():
                 there = dataset.describe(folder)["provenance"]
-                rows = {agent: its["rows_sha256"] for agent, its in there.get("agents", {}).items()}
-                if all(rows.get(agent) == its["rows_sha256"] for agent, its in described.items()):
+                if all(is_in(there.get("agents", {}), agent, its) for agent, its in described.items()):
                     return self._ingested(number, "repeated", there["agents"], tuple(there["waived"]))
         return None
 
@@ -121,5 +121,6 @@ class Intake:
     ) -> Ingested:
         agents = self.awaited.specs
         rows = {agent: entries[agent]["rows"] for agent in agents if agent in entries}
-        missing = tuple(agent for agent in agents if agent not in rows and agent not in waived)
+        late = {agent for agent in rows if outcome != "ingested" and is_open(entries, agent)}
+        missing = tuple(agent for agent in agents if agent not in waived and (agent not in rows or agent in late))
         return Ingested(number, outcome, rows, missing, waived, notes)

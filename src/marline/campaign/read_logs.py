@@ -21,12 +21,17 @@ from marline.data.check import require_sound_rows
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.decentralize import import_log
 from marline.data.files import open_regular
-from marline.data.formats import open_log
+from marline.data.formats import Log, open_log, tables_in
 from marline.data.formats.flat import DAMAGED_ARCHIVE, npz_blocks
 from marline.data.formats.log import joined
 from marline.data.layout import by_number, first_row, logs_of, require_keys
+from marline.data.manifest import read_sealed, require_intact
+from marline.data.mapping import from_document
+from marline.data.migrations import BUNDLE
+from marline.data.notes import grouped
 from marline.display.shell import command
 from marline.errors import CorruptionError, DataError
+from marline.export.bundle import CONTRACT, POLICY
 from marline.types import AgentID, Spec
 
 Arrays = Mapping[str, Any]
@@ -63,12 +68,14 @@ class Received:
         stamps: of the agents whose logs carry one.
         notes: what was odd or changed, one sentence each.
         source: where they came from.
+        mapping: what was said of the tables that they came from, as plain values; None if nothing was.
     """
 
     logs: Mapping[AgentID, Dataset]
     stamps: Mapping[AgentID, Stamp]
     notes: tuple[str, ...]
     source: str
+    mapping: Mapping[str, Any] | None = None
 
 
 def as_datasets(logs: Logs, channels: Mapping[AgentID, Channels]) -> dict[AgentID, Dataset]:
@@ -88,6 +95,8 @@ def read_logs(
     *,
     channels: Mapping[AgentID, Channels] | None = None,
     clip_actions: bool = False,
+    mapping: Mapping[str, Any] | None = None,
+    deployment: int = 0,
 ) -> Received:
     """Read logs of some or all agents of a team.
 
@@ -98,6 +107,8 @@ def read_logs(
         channels: names, units and ranges by agent, of logs that do not tell: anything but what bundles wrote and
             dataset folders, which are on the scale that they say.
         clip_actions: cut continuous actions to their range instead of refusing others.
+        mapping: what was said of the tables that the offline logs came from: others are read alike.
+        deployment: which rows are of, that name the policy which acted.
 
     Raises:
         DataError: the logs break a rule; the message names agent, file and row.
@@ -115,8 +126,8 @@ def read_logs(
         logs = dataset.load(path, specs=specs, channels=channels)
         if clip_actions:
             logs = {agent: log.clipped() for agent, log in logs.items()}
-        return Received(logs, {}, (), str(path))
-    return _imported(path, specs, channels, clip_actions=clip_actions)
+        return Received(logs, {}, (), str(path), dataset.mapping_of(path))
+    return _imported(path, specs, channels, mapping, deployment, clip_actions=clip_actions)
 
 
 def _bundle_folders(path: Path) -> list[Path]:
@@ -168,7 +179,7 @@ def _from_bundles(
         numbers = {int(file.stem) for file in files if file.stem.isdigit()}
         if numbers and len(numbers) != max(numbers) + 1:
             lost = next(number for number in range(max(numbers)) if number not in numbers)
-            notes.append(f"{folder}: episode {lost:06d}.npz is not there; leave it out for every agent")
+            notes.append(f"{folder}: episode {lost:06d}.npz is not there; the other agents keep theirs")
         found[first.agent] = folder, _concatenated(first, files, (specs or {}).get(first.agent)), first
         for left in sorted(folder.glob("*.partial")):
             notes.append(f"{left} was not finished when the robot stopped, and is left out")
@@ -240,11 +251,14 @@ def _imported(
     path: Path,
     specs: Mapping[AgentID, Spec] | None,
     channels: Mapping[AgentID, Channels] | None,
+    mapping: Mapping[str, Any] | None,
+    deployment: int,
     *,
     clip_actions: bool,
 ) -> Received:
     """Logs in another format. They are read twice, first for whose they are: those of a deployment are few."""
-    log = open_log(path)
+    said = from_document(mapping, "the mapping of the offline logs") if mapping and tables_in(path) else None
+    log = open_log(path, said)
     for agent, known in (channels or {}).items():
         if log.channels.get(agent, Channels()) != Channels():  # an export of ours, whose metadata tell
             known.require_agreement(logs_of(agent, str(path)), log.channels[agent])
@@ -266,7 +280,51 @@ def _imported(
         imported = import_log(log, target, specs=specs, channels=channels, clip_actions=clip_actions)
         logs = dataset.load(target)
     logs = {agent: dataclasses.replace(rows, source=str(path), notes=()) for agent, rows in logs.items()}
-    return Received(logs, {}, tuple(imported.notes), str(path))
+    stamps = _named_policies(log, logs, deployment)
+    return Received(logs, stamps, tuple(grouped(imported.notes)), str(path), log.mapping or None)
+
+
+def _named_policies(log: Log, logs: Mapping[AgentID, Dataset], deployment: int) -> dict[AgentID, Stamp]:
+    """Stamps of agents whose rows name the policy that acted."""
+    stamps = {}
+    for agent, rows in logs.items():
+        policies = log.policies.get(agent, log.policies.get(None, {}))
+        if len(policies) > 1:
+            (_, (other, row), *_) = policies.items()
+            raise DataError(
+                f"{logs_of(agent, str(log.source))} are of several policies, {_short(other)} from row {row} on; export "
+                "only the rows of one deployment"
+            )
+        for policy in policies:
+            stamps[agent] = Stamp(agent, deployment, policy, rows.channels)
+    return stamps
+
+
+def stamped(received: Received, bundles: Path | str) -> Received:
+    """Logs that do not tell which policy acted, with the stamps that these bundles would have written into them.
+
+    Args:
+        received: logs; those that tell it are left as they are.
+        bundles: a bundle, or a folder that has one for each agent.
+
+    Raises:
+        DataError: there is no bundle of an agent.
+        CorruptionError: a bundle is not what was exported.
+    """
+    path, stamps = Path(bundles), dict(received.stamps)
+    for agent in (agent for agent in received.logs if agent not in received.stamps):
+        folder = path / agent if (path / agent / CONTRACT).exists() else path
+        if not (folder / CONTRACT).exists():
+            raise DataError(f"{path} has no bundle of {agent[:40]!r}; give the folder that marline export wrote")
+        contract = read_sealed(folder / CONTRACT, BUNDLE)
+        if contract.get("agent") != agent:
+            raise DataError(
+                f"{folder} is the bundle of {str(contract.get('agent'))[:40]!r}, not of {agent[:40]!r}; give the "
+                "folder that marline export wrote, with one of each agent"
+            )
+        require_intact(folder / POLICY, contract["files"][POLICY])
+        stamps[agent] = Stamp(agent, contract["logs_of_deployment"], contract["policy_sha256"])
+    return dataclasses.replace(received, stamps=stamps)
 
 
 def _short(value: object) -> str:

@@ -94,8 +94,14 @@ def _gate(history: History, records: Sequence[Record], number: int, events: Sequ
 
 
 def team_returns(logs: Mapping[AgentID, Dataset]) -> np.ndarray:
-    """Return of each episode; the mean over agents where their rewards differ."""
-    return np.mean([episodes(log).returns for log in logs.values()], axis=0)
+    """Return of each episode; the mean over agents where their rewards differ.
+
+    Where agents were not logged in the same episodes, there is no episode of the team: those of one agent after the
+    other then.
+    """
+    returns = [episodes(log).returns for log in logs.values()]
+    same = len({len(its) for its in returns}) == 1
+    return np.mean(returns, axis=0) if same else np.concatenate(returns)
 
 
 def tuned_event(history: History, offline: History, records: Sequence[Record], number: int) -> Tuned:

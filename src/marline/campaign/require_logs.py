@@ -21,10 +21,10 @@ class Ingested(NamedTuple):
 
     Attributes:
         deployment: the one that they are of.
-        outcome: "ingested" if the deployment is complete; "waiting" if logs of other agents are to come;
+        outcome: "ingested" if the deployment is complete; "waiting" if logs of others, or more, are to come;
             "repeated" if they were all in before, so that nothing was done.
         rows: of each agent that is in.
-        waiting_for: agents whose logs are to come.
+        waiting_for: agents whose logs, or more of whose logs, are to come.
         waived: agents that the deployment does without: they keep policy and data.
         notes: what is odd or was changed, one sentence each.
     """

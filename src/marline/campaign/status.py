@@ -62,7 +62,7 @@ class Status(NamedTuple):
         updates_done, offline_updates: of the offline training.
         returns: by deployed team, as far as known; the offline team is 0.
         agents: by name.
-        waiting_for: agents whose logs are to come while others wait.
+        waiting_for: agents whose logs, or more of whose logs, are to come while others wait.
         out_since: when the last bundles went out, if any for the next deployment.
         shifts: how the world of each agent moved, deployment by deployment.
         diverged: who left the finite numbers and keeps an earlier policy.
@@ -146,7 +146,11 @@ def status(folder: Path) -> Status:
             agent: AgentStatus(tuned_on[agent], tuple(sorted(out.get(agent, ()))), there.get(agent), rows[agent])
             for agent in rows
         },
-        waiting_for=tuple(agent for agent in rows if agent not in there) if stage == "waiting" else (),
+        waiting_for=(
+            tuple(agent for agent in rows if agent not in there or agent in _open(arrived))
+            if stage == "waiting"
+            else ()
+        ),
         out_since=_out_since(events, done + 1) if out else None,
         shifts=tuple(shifts(events)),
         diverged=tuple(stops(records)),
@@ -185,6 +189,14 @@ def _gate(events: list[Event], number: int) -> Gated | None:
 
 def _out_since(events: list[Event], number: int) -> str:
     return [event.time for event, _ in of_kind(Exported, events, number)][-1]
+
+
+def _open(folder: Path) -> set[AgentID]:
+    """Agents of whose logs in a folder only a part is there yet."""
+    provenance = read_sealed(folder / DATASET, SEALED_DATASET).get("provenance")
+    entries = provenance.get("agents") if isinstance(provenance, dict) else None
+    entries = entries if isinstance(entries, dict) else {}
+    return {agent for agent, its in entries.items() if isinstance(its, dict) and its.get("more") is True}
 
 
 def _num_rows(folder: Path) -> dict[AgentID, int]:

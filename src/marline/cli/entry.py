@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[type[Any], str]] = {
     "status": (Status, "status:status"),
     "rollback": (Rollback, "campaign:rollback"),
     "verify": (Verify, "verify:verify"),
-    "data import": (Import, "data:import_"),
+    "data import": (Import, "import_table:import_"),
     "data export": (ExportData, "data:export"),
     "data check": (Check, "data:check"),
     "data make": (Make, "make:make"),

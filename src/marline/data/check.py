@@ -22,6 +22,7 @@ LARGEST = 1e18  # squares of values beyond about 1.8e19 are infinite in float32
 ROUNDING = 1e-5  # two computations of one observation in float32 may differ by this, and by this of itself
 SATURATED = 0.999  # an action this far out is taken for one cut at its bound
 GAP = 1.5  # times the usual time between two steps
+_FEWEST_ENDS = 2  # of episodes, to tell an agent that is a row behind from one that was logged apart
 _FOLD = 64  # rows laid side by side: NumPy reduces narrow columns slowly
 
 
@@ -48,7 +49,7 @@ def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) ->
     """Look through the logs of a team.
 
     Args:
-        datasets: logs by agent; the rows of all agents must belong to the same steps.
+        datasets: logs by agent. Agents need not have been logged at the same steps, which is told.
         clip_actions: only warn of continuous actions outside [-1, 1]; the caller then uses
             `Dataset.clipped`.
 
@@ -57,8 +58,8 @@ def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) ->
 
     Raises:
         DataError: what cannot be trained on: no data, values that are not finite or beyond float32,
-            columns of wrong shape or length, actions out of bounds, masks that allow nothing, agents
-            out of step with each other. Rows are counted from 0.
+            columns of wrong shape or length, actions out of bounds, masks that allow nothing, an agent
+            that is a row behind another. Rows are counted from 0.
     """
     if not datasets:
         raise DataError("there are no logs to check; give those of at least one agent")
@@ -396,35 +397,60 @@ class Steps(NamedTuple):
     timeouts: np.ndarray
 
 
-def require_same_steps(mine: Steps, theirs: Steps) -> None:
-    """Raise `DataError` unless two agents have as many rows, and episodes that end at the same ones."""
-    found = _steps_differ(mine, theirs)
-    if found is not None:
-        raise DataError(found[1])
+class Difference(NamedTuple):
+    """How the steps of an agent differ from those of another.
+
+    Attributes:
+        row: the first row that it is about; None if it is about all of them.
+        is_behind: whether they are the same but for a row, which is an error of whoever exported them.
+        message: one sentence.
+    """
+
+    row: int | None
+    is_behind: bool
+    message: str
 
 
-def _steps_differ(mine: Steps, theirs: Steps) -> tuple[int | None, str] | None:
+def steps_differ(mine: Steps, theirs: Steps) -> Difference | None:
+    """How two agents were logged at other steps; None if they have as many rows, and episodes end at the same ones."""
+    own = (
+        "each learns from its own, which is fine where one lost a row or was logged for longer; "
+        "--align of marline data import keeps the steps that all have"
+    )
     if mine.num_rows != theirs.num_rows:
         episodes = [len(np.union1d(steps.terminals, steps.timeouts)) for steps in (mine, theirs)]
-        return None, (
-            f"{mine.where} have {mine.num_rows} rows and {episodes[0]} ends of episodes, {theirs.where} have "
-            f"{theirs.num_rows} and {episodes[1]}; export the same steps for every agent, in the same order"
+        return Difference(
+            None,
+            False,
+            f"{mine.where}: {mine.num_rows} rows and {episodes[0]} ends of episodes, but {theirs.num_rows} and "
+            f"{episodes[1]} in {theirs.where}; {own}",
         )
     for key in ("terminals", "timeouts"):
         wrong = np.setxor1d(getattr(mine, key), getattr(theirs, key), assume_unique=True)
         if len(wrong):
-            return int(wrong[0]), (
+            is_behind = _is_behind(mine, theirs) or _is_behind(theirs, mine)
+            behind = (
                 f"{mine.where} and {theirs.where} differ in {key} from row {wrong[0]} on ({len(wrong)} rows): "
                 "their rows are not the same steps; export them aligned"
             )
+            apart = f"{mine.where}: other {key} than {theirs.where} from row {wrong[0]} on ({len(wrong)} rows); {own}"
+            return Difference(int(wrong[0]), is_behind, behind if is_behind else apart)
     return None
 
 
+def _is_behind(late: Steps, early: Steps) -> bool:
+    """Whether episodes of one agent end a row later than those of another, all of them."""
+    ends = [np.union1d(steps.terminals, steps.timeouts) for steps in (late, early)]
+    shifted, expected = ends[0][ends[0] > 0], ends[1][ends[1] < early.num_rows - 1] + 1
+    return len(expected) >= _FEWEST_ENDS and np.array_equal(shifted, expected)
+
+
 def _same_steps(logs: _Logs, other: _Logs) -> Iterator[Finding]:
-    """Episodes of all agents end at the same rows."""
-    found = _steps_differ(_steps(logs), _steps(other))
+    """Episodes of all agents end at the same rows; if not, that is odd, and an error where all are a row late."""
+    found = steps_differ(_steps(logs), _steps(other))
     if found is not None:
-        yield Finding("error", "misaligned", logs.agent, logs.source, *found)
+        severity, rule = ("error", "misaligned") if found.is_behind else ("warning", "other-steps")
+        yield Finding(severity, rule, logs.agent, logs.source, found.row, found.message)
 
 
 def _steps(logs: _Logs) -> Steps:

@@ -414,6 +414,14 @@ def outline(directory: Path | str) -> dict[AgentID, tuple[Spec, int]]:
     return {agent: (spec, num_rows) for agent, spec, num_rows, _ in listed}
 
 
+def mapping_of(directory: Path | str) -> dict[str, Any] | None:
+    """What was said of the tables that the logs in a folder came from, as plain values; None if nothing was."""
+    if not os.path.lexists(Path(directory) / MANIFEST):
+        return None
+    mapping = describe(directory).get("provenance", {}).get("mapping")
+    return mapping if isinstance(mapping, dict) else None
+
+
 def channels_of(directory: Path | str) -> dict[AgentID, Channels]:
     """Names, units and ranges of every agent in a folder that `save` wrote; no logs are read."""
     return {listed.agent: listed.channels for listed in _listed_agents(Path(directory), describe(directory))}

@@ -12,7 +12,7 @@ import numpy as np
 
 from marline.data import dataset, layout
 from marline.data.channels import Channels
-from marline.data.check import Steps, require_same_steps, require_sound_rows
+from marline.data.check import Steps, require_sound_rows, steps_differ
 from marline.data.clipping import Reach
 from marline.data.files import sha256_file
 from marline.data.formats import Block, Log
@@ -70,7 +70,7 @@ def import_log(
                     require_file_name(name, f"{log.source}: agent", DataError)
                     where = layout.logs_of(name, str(log.source))
                     known = (channels or {}).get(name, Channels())
-                    spec = (specs or {}).get(name) or (_told(log, block) if split is None else None)
+                    spec = (specs or {}).get(name) or (_told(log, block) if share.is_whole else None)
                     agents[name] = _Agent(name, where, share, spec, known, clip_actions, notes)
                 recorded = [log.channels.get(whose, Channels()) for whose in (block.agent, None)]
                 for rows in agents[name].add(columns, recorded[0].or_else(recorded[1])):
@@ -80,9 +80,12 @@ def import_log(
                 writer.append(agent.name, agent.known_spec, rows)
             writer.describe(agent.name, agent.channels)
         _require_team(log, agents, expected)
+        notes += _other_steps(agents)
         writer.arrange(expected or agents)
         if log.columns:
             provenance["columns"] = _columns_of(log)
+        if log.mapping:
+            provenance["mapping"] = log.mapping
         if digest is not None:
             provenance["sha256"] = digest.result()
     return Imported({name: agent.num_rows for name, agent in agents.items()}, list(dict.fromkeys([*log.notes, *notes])))
@@ -277,6 +280,19 @@ def _require_team(log: Log, agents: Mapping[AgentID, _Agent], expected: list[Age
         if agent.num_rows == 0:
             where = layout.logs_of(agent.name, str(log.source))
             raise DataError(f"{where} hold no row with a next observation; export whole episodes")
+
+
+def _other_steps(agents: Mapping[AgentID, _Agent]) -> list[str]:
+    """A sentence for each agent whose rows are not the same steps as those of the first.
+
+    Raises:
+        DataError: they are the same, but a row later.
+    """
     first, *others = agents.values()
+    notes = []
     for agent in others:
-        require_same_steps(agent.steps, first.steps)
+        told = steps_differ(agent.steps, first.steps)
+        if told is not None and told.is_behind:
+            raise DataError(told.message)
+        notes += [told.message] if told is not None else []
+    return notes

@@ -123,7 +123,7 @@ def real(where: str, key: str, values: object, notes: list[str], *, first: int =
     return converted
 
 
-def flags(where: str, key: str, values: object, *, first: int = 0) -> np.ndarray:
+def flags(where: str, key: str, values: object, *, first: int = 0, row_numbers: np.ndarray | None = None) -> np.ndarray:
     """Booleans; zeros and ones of any type will do.
 
     Raises:
@@ -134,7 +134,8 @@ def flags(where: str, key: str, values: object, *, first: int = 0) -> np.ndarray
         wrong = (array != 0) & (array != 1)
         if wrong.any():
             row = first_row(wrong)
-            raise DataError(f"{where} hold {array[row]} in {key} at row {first + row}; export only 0 and 1 there")
+            number = first + row if row_numbers is None else row_numbers[row]
+            raise DataError(f"{where} hold {array[row]} in {key} at row {number}; export only 0 and 1 there")
         array = array.astype(np.bool_)
     return array
 

@@ -17,7 +17,7 @@ from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
 _LARGEST = 1 << 24  # bytes of JSON
-_KEYS = ("observations", "actions", "discrete", "continuous", "low", "high", "names", "units")
+SPEC_KEYS = ("observations", "actions", "discrete", "continuous", "low", "high", "names", "units")
 _PARTS = ("observations", "actions")
 
 
@@ -45,6 +45,12 @@ class Share:
     observation_units: str | tuple[str | None, ...] | None = None
     action_names: tuple[str, ...] | None = None
     action_units: str | tuple[str | None, ...] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it leaves columns and actions as they came."""
+        chosen = (self.observations, self.actions, self.num_actions, self.low)
+        return not self.continuous and all(one is None for one in chosen)
 
     def of(self, columns: Columns) -> Columns:
         """The agent's own columns; shared ones, such as rewards, are the same arrays."""
@@ -145,6 +151,23 @@ def _blocks(widths: Mapping[AgentID, int]) -> dict[AgentID, tuple[int, ...]]:
     return {agent: tuple(range(stop - width, stop)) for (agent, width), stop in zip(widths.items(), stops, strict=True)}
 
 
+def read_entries(path: Path) -> dict[AgentID, dict[str, Any]]:
+    """What a `--spec` file says of each agent; see `read_split`."""
+    with open_regular(path) as file:
+        try:
+            document = json.loads(file.read(_LARGEST))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is not JSON ({error}); see marline data import --help") from error
+    agents = document.get("agents") if isinstance(document, dict) else None
+    if not isinstance(agents, dict) or not agents:
+        raise ConfigError(f'{path} names no agents; write {{"agents": {{NAME: {{...}}}}}}')
+    for key in document:
+        require(key == "agents", f'{path}: {key[:40]!r} stands beside "agents"; write it for each of them, within')
+    shares = {agent: share_of(entry, f"{path}: agent {agent[:40]!r}") for agent, entry in agents.items()}
+    require_own_actions(shares, str(path))
+    return agents
+
+
 def read_split(path: Path) -> dict[AgentID, Share]:
     """Read a split from JSON, such as
 
@@ -163,31 +186,25 @@ def read_split(path: Path) -> dict[AgentID, Share]:
     Raises:
         ConfigError: it is something else, or gives one action to two agents.
     """
-    with open_regular(path) as file:
-        try:
-            document = json.loads(file.read(_LARGEST))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not JSON ({error}); see marline data import --help") from error
-    agents = document.get("agents") if isinstance(document, dict) else None
-    if not isinstance(agents, dict) or not agents:
-        raise ConfigError(f'{path} names no agents; write {{"agents": {{NAME: {{...}}}}}}')
-    for key in document:
-        require(key == "agents", f'{path}: {key[:40]!r} stands beside "agents"; write it for each of them, within')
-    shares = {agent: _share(entry, f"{path}: agent {agent[:40]!r}") for agent, entry in agents.items()}
+    return {agent: share_of(entry, f"{path}: agent {agent[:40]!r}") for agent, entry in read_entries(path).items()}
+
+
+def require_own_actions(shares: Mapping[AgentID, Share], where: str) -> None:
+    """Raise `ConfigError` if an action is given to two agents."""
     owners: dict[int, AgentID] = {}
     for agent, share in shares.items():
         for column in share.actions or ():
             other = owners.setdefault(column, agent)
             require(
-                other == agent, f"{path} gives action {column} to {other[:40]!r} and {agent[:40]!r}; give it to one"
+                other == agent, f"{where} gives action {column} to {other[:40]!r} and {agent[:40]!r}; give it to one"
             )
-    return shares
 
 
-def _share(entry: Any, where: str) -> Share:
-    require(isinstance(entry, dict), f"{where} is {str(entry)[:40]}; describe it by {', '.join(_KEYS)}")
+def share_of(entry: Any, where: str) -> Share:
+    """What an entry of a `--spec` file says; `ConfigError` that begins with `where` if it says something else."""
+    require(isinstance(entry, dict), f"{where} is {str(entry)[:40]}; describe it by {', '.join(SPEC_KEYS)}")
     for key in entry:
-        require_name(key, _KEYS, f"key of {where}")
+        require_name(key, SPEC_KEYS, f"key of {where}")
     discrete, low, high = entry.get("discrete"), entry.get("low"), entry.get("high")
     require(
         discrete is None or (type(discrete) is int and discrete >= 1),

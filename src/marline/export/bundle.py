@@ -33,8 +33,8 @@ from marline.export.graph import BATCH, OPSET, Graph
 from marline.export.policies import ACTION, ACTION_MASK, NOISE, OBSERVATION, to_graph
 from marline.types import AgentID, Policy, Spec
 
-CONTRACT = "contract.json"
-FILES = (CONTRACT, "policy.onnx", "golden.json", "run_policy.py")
+CONTRACT, POLICY = "contract.json", "policy.onnx"
+FILES = (CONTRACT, POLICY, "golden.json", "run_policy.py")
 TOLERANCE = 1e-5  # of half the range of an action: of one in [-1, 1], the difference itself
 CHECKED_ROWS = 64
 GOLDEN_ROWS = 16
@@ -144,7 +144,7 @@ def make_bundle(
         "versions": _versions(),
     }
     files = {
-        "policy.onnx": model,
+        POLICY: model,
         "golden.json": (json.dumps(vectors) + "\n").encode(),
         "run_policy.py": Path(__file__).with_name("run_policy.py").read_bytes(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from marline.configuration.run_config import RunConfig
 from marline.data import dataset
@@ -44,11 +45,17 @@ def keep_play(folder: Path, config: RunConfig, logs: Mapping[AgentID, Dataset]) 
         dataset.save(run.data, logs, provenance | _source(run))
 
 
-def keep_data(folder: Path, logs: Mapping[AgentID, Dataset], source: str) -> None:
-    """Copy given offline logs into the run directory, where their hashes are kept; done once."""
+def keep_data(
+    folder: Path, logs: Mapping[AgentID, Dataset], source: str, mapping: Mapping[str, Any] | None = None
+) -> None:
+    """Copy given offline logs into the run directory, where their hashes are kept; done once.
+
+    With them goes what was said of the tables that they came from, so that later logs are read alike.
+    """
     run = RunDirectory(folder)
     if not run.data_list.exists():
-        dataset.save(run.data, logs, {"source": source, **_source(run)})
+        told = {"source": source, **({"mapping": dict(mapping)} if mapping else {})}
+        dataset.save(run.data, logs, told | _source(run))
 
 
 def _source(run: RunDirectory) -> dict[str, str]:

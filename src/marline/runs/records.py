@@ -33,11 +33,16 @@ class ShiftRecord(TypedDict, total=False):
 
 
 class LogsRecord(TypedDict):
-    """Of logs that came back: how many rows, a hash of them, and the policy that acted, if they tell."""
+    """Of logs that came back: how many rows, a hash of them, and the policy that acted, if they tell.
+
+    Of those that came in parts also the hash of each part, and whether more is to come.
+    """
 
     rows: int
     rows_sha256: NotRequired[str]
     policy_sha256: NotRequired[str | None]
+    parts: NotRequired[list[str]]
+    more: NotRequired[bool]
 
 
 class ForesightRecord(TypedDict):

@@ -236,13 +236,14 @@ def test_a_link_out_of_the_folder_is_not_followed(team: dict[str, Arrays], tmp_p
     assert "is a symbolic link" in refused(tmp_path / "logs", tmp_path / "out")
 
 
-def test_agents_of_unequal_length_are_refused(team: dict[str, Arrays], tmp_path: Path) -> None:
+def test_agents_of_unequal_length_are_told_and_a_row_behind_is_refused(team: dict[str, Arrays], tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     write_npz(tmp_path / "logs" / "a.npz", team["a"])
     write_npz(tmp_path / "logs" / "b.npz", {key: array[:40] for key, array in team["b"].items()})
-    error = refused(tmp_path / "logs", tmp_path / "out")
-    assert "have 40 rows and 4 ends of episodes" in error and "export the same steps for every agent" in error
-    late = team["b"] | {"terminals": np.roll(team["b"]["terminals"], 1)}
+    imported = import_log(open_log(tmp_path / "logs"), tmp_path / "apart")
+    assert imported.num_rows == {"a": 50, "b": 40}
+    assert any("40 rows and 4 ends of episodes" in n and "each learns from its own" in n for n in imported.notes)
+    late = team["b"] | {key: np.roll(team["b"][key], 1) for key in ("terminals", "timeouts")}
     write_npz(tmp_path / "logs" / "b.npz", late)
     assert "differ in terminals from row 0 on" in refused(tmp_path / "logs", tmp_path / "out")
 

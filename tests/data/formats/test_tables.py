@@ -97,8 +97,8 @@ def test_a_fleet_in_one_table(team: dict[str, Arrays], tmp_path: Path, name: str
 def test_blocks_of_any_size_give_the_same_rows(
     team: dict[str, Arrays], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, block: int
 ) -> None:
-    monkeypatch.setattr("marline.data.formats.tables.BLOCK_ROWS", block)
-    monkeypatch.setattr("marline.data.formats.tables._BYTES", 400 * block)
+    monkeypatch.setattr("marline.data.formats.table_files.BLOCK_ROWS", block)
+    monkeypatch.setattr("marline.data.formats.table_files._BYTES", 400 * block)
     team = one_action(team)
     WRITERS[name](tmp_path / name, interleaved([columns_of(agent, arrays) for agent, arrays in team.items()]))
     import_log(open_log(tmp_path / name), tmp_path / "out")

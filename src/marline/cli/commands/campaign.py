@@ -18,6 +18,7 @@ from marline.configuration.planning import plan_campaign
 from marline.configuration.run_config import RunConfig
 from marline.data.check import check
 from marline.data.dataset import Dataset
+from marline.data.notes import grouped
 from marline.display.console import ProgressDisplay, resumable, say, say_json
 from marline.display.shell import command
 from marline.errors import DIVERGED, DivergenceWarning
@@ -35,10 +36,10 @@ def train(options: Train) -> int:
         campaign = open_campaign(options.run, strict=options.strict)
     else:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
-        for note in (*received.notes, *check(received.logs)):
+        for note in grouped([*received.notes, *check(received.logs)]):
             say(f"note: {note}")
         config = configure(options, received.logs)
-        campaign = Campaign.start(options.run, received.logs, config, received.source)
+        campaign = Campaign.start(options.run, received.logs, config, received.source, received.mapping)
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
@@ -94,9 +95,11 @@ def ingest(options: Ingest) -> int:
         "--unstamped": options.unstamped,
         "--replace": options.replace,
         "--clip-actions": options.clip_actions,
+        "--more": options.more,
     }
+    bundles = () if options.policy_of is None else ("--policy-of", options.policy_of)
     logs = () if options.logs is None else (options.logs,)
-    with resumable(command("ingest", options.run, *logs, *(flag for flag, given in flags.items() if given))):
+    with resumable(command("ingest", options.run, *logs, *(flag for flag, given in flags.items() if given), *bundles)):
         campaign = open_campaign(options.run)
         found = campaign.ingest(
             options.logs,
@@ -104,11 +107,13 @@ def ingest(options: Ingest) -> int:
             unstamped=options.unstamped,
             replace=options.replace,
             clip_actions=options.clip_actions,
+            more=options.more,
+            policy_of=options.policy_of,
         )
     if options.json:
         say_json(found._asdict())
         return 0
-    for note in found.notes:
+    for note in grouped(found.notes):
         say(f"note: {note}")
     gate = [its for _, its in of_kind(Gated, campaign.ledger.events(), found.deployment)]
     lines = describe_gate(gate[-1], options.run) if gate and found.outcome == "ingested" else []
@@ -121,10 +126,13 @@ def ingest(options: Ingest) -> int:
 def _describe(found: Ingested, run: Path) -> list[str]:
     rows = ", ".join(f"{agent} {num_rows:,}" for agent, num_rows in found.rows.items())
     if found.outcome == "waiting":
-        arrived, team = len(found.rows), len(found.rows) + len(found.waiting_for)
+        absent = [agent for agent in found.waiting_for if agent not in found.rows]
+        parts = [agent for agent in found.waiting_for if agent in found.rows]
+        arrived, team = len(found.rows) - len(parts), len(found.rows) + len(absent)
+        awaited = f"no logs of {', '.join(absent)} yet" if absent else ""
+        awaited += f"{', ' if absent else ''}more of {', '.join(parts)} to come" if parts else ""
         return [
-            f"deployment {found.deployment}: WAITING {arrived}/{team}, no logs of {', '.join(found.waiting_for)} yet; "
-            f"rows: {rows}",
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, {awaited}; rows: {rows}",
             "nothing is merged before all are in",
             f"  next: {command('ingest', run, 'LOGS')}",
             f"        {command('ingest', run, '--allow-missing')} to go on without",

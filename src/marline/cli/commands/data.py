@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marline.cli.options.data import Check, Export, Import
+from marline.cli.options.data import Check, Export
 from marline.data import dataset
 from marline.data.check import Finding, lint
 from marline.data.dataset import Dataset
-from marline.data.decentralize import import_log
 from marline.data.export import EXPORTS
-from marline.data.formats import open_log
-from marline.data.split import read_split
+from marline.data.notes import grouped
 from marline.data.summary import Summary, summarise
 from marline.data.team import require_agents, require_sizes
 from marline.display.console import say, say_json
 from marline.display.shell import command
-from marline.errors import DataError, MarlineError, require
+from marline.errors import DataError, MarlineError
 from marline.types import AgentID
 
 FOUND_ERRORS = 2
-
-
-def import_(options: Import) -> int:
-    """`marline data import`."""
-    from marline.envs import make_task
-
-    began = time.monotonic()
-    require(
-        options.task is None or options.spec is None, "--task and --spec both say which columns are whose; give one"
-    )
-    specs = None if options.task is None else make_task(options.task).specs
-    split = None if options.spec is None else read_split(options.spec)
-    log = open_log(options.source, _columns(options.column))
-    imported = import_log(
-        log, options.out, specs=specs, split=split, clip_actions=options.clip_actions, replace=options.replace
-    )
-    for note in imported.notes:
-        say(f"note: {note}")
-    channels = dataset.channels_of(options.out)
-    for agent, num_rows in imported.num_rows.items():
-        scale = f", actions in {channels[agent].scale()}" if channels[agent].has_scale else ""
-        say(f"{agent}: {num_rows:,} transitions{scale}")
-    say(f"read {log.kind} in {time.monotonic() - began:.1f} s")
-    say(f"  dataset: {options.out}")
-    say(f"  next:    {command('data', 'check', options.out)}")
-    return 0
-
-
-def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
-    columns = {}
-    for pair in pairs:
-        key, equals, name = pair.partition("=")
-        require(bool(key and equals and name), f"--column {pair!r} is not KEY=NAME; write for example agent=robot")
-        columns[key] = name
-    return columns
 
 
 def export(options: Export) -> int:
@@ -93,15 +55,22 @@ def check(options: Check) -> int:
     for agent, log in readable.items():
         if log.channels.has_scale:
             say(f"{agent}: in the field, actions lie in {log.channels.scale()}")
-    for finding in sorted(findings, key=lambda finding: finding.severity != "error"):
-        say(f"{finding.severity} ({finding.rule}): {finding.message}")
+    for severity in ("error", "warning"):
+        rules = dict.fromkeys(finding.rule for finding in findings if finding.severity == severity)
+        for rule in rules:
+            same = [one.message for one in findings if (one.severity, one.rule) == (severity, rule)]
+            for message in grouped(same):
+                say(f"{severity} ({rule}): {message}")
     say(f"{len(errors)} errors, {len(findings) - len(errors)} warnings")
     if options.html is not None:
         say(f"  page: {options.html}")
     if not errors:
-        trusted = ("--trust",) if options.trust else ()
-        task = options.task or "NAME"
-        following = command("run", "--data", options.folder, "--task", task, *trusted, "--run", "runs/first")
+        following = command("train", options.folder, "--run", "runs/first")
+        if options.task is not None:
+            trusted = ("--trust",) if options.trust else ()
+            following = command(
+                "run", "--data", options.folder, "--task", options.task, *trusted, "--run", "runs/first"
+            )
         say(f"  next: {following}")
     return FOUND_ERRORS if errors else 0
 

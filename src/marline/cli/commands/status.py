@@ -70,12 +70,15 @@ def status(options: Status) -> int:
 def _line(found: Standing) -> str:
     number = found.deployment
     arrived = len(found.agents) - len(found.waiting_for)
-    missing = ", ".join(found.waiting_for)
+    absent = [agent for agent in found.waiting_for if found.agents[agent].rows is None]
+    parts = [agent for agent in found.waiting_for if agent not in absent]
+    awaited = [f"no logs of {', '.join(absent)} yet"] if absent else []
+    awaited += [f"more of {', '.join(parts)} to come"] if parts else []
     return {
         "training": f"training offline: {found.updates_done:,} of {found.offline_updates:,} updates are saved",
         "ready": f"ready for deployment {number}: no bundle of it went out yet",
         "out": f"deployment {number} is out since {found.out_since}: waiting for its logs. It is safe to switch off.",
-        "waiting": f"deployment {number}: WAITING {arrived}/{len(found.agents)}, no logs of {missing} yet",
+        "waiting": f"deployment {number}: WAITING {arrived}/{len(found.agents)}, {', '.join(awaited)}",
         "ingested": f"deployment {number}: logs are in, and the team is not tuned on them yet",
         "done": f"all {found.deployments} deployments are done",
     }[found.stage]

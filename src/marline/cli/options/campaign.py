@@ -57,7 +57,9 @@ class Ingest:
     run: Positional[Path]
     """Run directory."""
     logs: Positional[Path | None] = None
-    """What came back: the folder that run_policy.py wrote, a folder of those, or logs in any format that is read."""
+    """What came back: the folder that run_policy.py wrote, a folder of those, or logs in any format that is read.
+    Tables are read as the offline logs were, by the mapping that was kept with them; a column `policy_sha256` tells
+    which policy acted."""
     allow_missing: bool = False
     """Do without the agents whose logs did not come: they keep their policies and data as they are."""
     unstamped: bool = False
@@ -66,6 +68,11 @@ class Ingest:
     """Let these logs take the place of others that wait."""
     clip_actions: bool = False
     """Cut continuous actions to their range instead of refusing others."""
+    more: bool = False
+    """These are a part of what their agents logged: the next logs of an agent go behind them, until some come without
+    --more. With --allow-missing and no LOGS, what is there is all."""
+    policy_of: Path | None = None
+    """The bundles that acted, the folder that `marline export` wrote, for logs that do not tell it."""
     json: bool = False
     """Print what became of them as JSON."""
     trust: bool = False

@@ -13,14 +13,23 @@ from tyro.conf import Positional, arg, subcommand
 class Import:
     """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
 
+    Without --out, shows what a table holds and how it would be read, and writes that into a mapping file to edit.
+
     Reads D4RL's HDF5 or NPZ, Minari folders, Parquet, CSV and JSONL tables, OG-MARL vaults, and folders with one of
     them per agent. A log of all agents together is split by --task or --spec. Files may be larger than memory.
     """
 
     source: Positional[Path]
     """File or folder to read."""
-    out: Path
-    """Dataset folder to make."""
+    out: Path | None = None
+    """Dataset folder to make; without it, nothing is imported."""
+    mapping: Path | None = None
+    """Mapping file that says how to read a table, or a dataset folder that keeps one; written if it is not there, as
+    import.toml unless given."""
+    yes: bool = False
+    """Accept what would be shown of a table, and import it."""
+    align: bool = False
+    """Keep only the steps of a table that all agents have; what that loses is told. Learning does not need it."""
     task: str | None = None
     """Task that the log comes from: says which agents there are, and their columns in order."""
     trust: bool = False
@@ -33,7 +42,7 @@ class Import:
     column: tuple[str, ...] = ()
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
-    next_action_masks and timestamps."""
+    next_action_masks, timestamps and policy. Beside a mapping file, these win."""
     clip_actions: bool = False
     """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
     where it would change most of them."""

@@ -12,7 +12,7 @@ from marline.data.files import open_regular
 from marline.data.layout import require_keys
 from marline.errors import CorruptionError, DataError
 
-_LISTS = (pa.FixedSizeListType, pa.ListType, pa.LargeListType)
+LISTS = (pa.FixedSizeListType, pa.ListType, pa.LargeListType)
 
 
 def read_arrow_file(path: Path, keys: Collection[str]) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
@@ -53,7 +53,7 @@ def to_numpy(column: pa.Array, what: str, first: int = 0) -> np.ndarray:
     if column.null_count:
         row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(f"{what} is empty at row {row}; fill in every row, or leave out the step")
-    if isinstance(column.type, _LISTS):
+    if isinstance(column.type, LISTS):
         lengths = column.value_lengths().to_numpy(zero_copy_only=False)
         if len(lengths) and (lengths != lengths[0]).any():
             row = int(np.argmax(lengths != lengths[0]))
@@ -62,7 +62,7 @@ def to_numpy(column: pa.Array, what: str, first: int = 0) -> np.ndarray:
                 "export as many at every step"
             )
         values = plain(column.flatten())
-        if isinstance(values.type, _LISTS):
+        if isinstance(values.type, LISTS):
             raise DataError(f"{what} holds lists in lists at row {first}; flatten each of them")
         return to_numpy(values, what, first).reshape(len(column), -1)
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)

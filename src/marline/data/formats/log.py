@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class Log:
         channels: what the source itself says of its columns, by agent; under None, of those of all agents. A range
             must be there before the first block, names and units may come while reading.
         specs: sizes, and whether actions are choices, of agents of which the source tells it.
+        policies: by agent, the policies that its rows name, and the first row of each; grows meanwhile.
+        mapping: what was said of the source, as plain values, where anything was.
     """
 
     source: Path
@@ -56,6 +58,8 @@ class Log:
     columns: dict[AgentID | None, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     channels: dict[AgentID | None, Channels] = dataclasses.field(default_factory=dict)
     specs: dict[AgentID | None, Spec] = dataclasses.field(default_factory=dict)
+    policies: dict[AgentID | None, dict[str, int]] = dataclasses.field(default_factory=dict)
+    mapping: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def block_rows(where: str, row_bytes: int, most: int = BLOCK_ROWS) -> int:

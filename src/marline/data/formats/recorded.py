@@ -13,6 +13,7 @@ from marline.data.channels import Channels, read_document
 from marline.data.files import open_regular
 from marline.data.formats.log import Block, Log
 from marline.data.formats.optional import require_package
+from marline.data.formats.table_names import stem_of, table_kind
 from marline.errors import CorruptionError, DataError
 from marline.types import AgentID, Spec
 
@@ -28,10 +29,10 @@ def specs_of_tables(files: Sequence[Path]) -> dict[AgentID | None, Spec]:
     """The sizes that Parquet tables tell, by agent and by file as `of_tables`."""
     found: dict[AgentID | None, Spec] = {}
     for file in files:
-        text = _metadata(file).get(SIZES.encode()) if file.suffix == ".parquet" else None
+        text = _metadata(file).get(SIZES.encode()) if table_kind(file) == ".parquet" else None
         its = {} if text is None else _specs(read_document(text, str(file)))
         if len(its) == 1:
-            found[file.stem if len(files) > 1 else None] = next(iter(its.values()))
+            found[stem_of(file) if len(files) > 1 else None] = next(iter(its.values()))
         found |= its
     return found
 
@@ -57,9 +58,9 @@ def of_tables(files: Sequence[Path]) -> Recorded:
     """What Parquet tables say of their columns, by the agent that they name and by that of the file."""
     found: Recorded = {}
     for file in files:
-        its = _of_table(file) if file.suffix == ".parquet" else {}
+        its = _of_table(file) if table_kind(file) == ".parquet" else {}
         if len(its) == 1:  # whatever it is called now, and whether it still has a column for the agent
-            found[file.stem if len(files) > 1 else None] = next(iter(its.values()))
+            found[stem_of(file) if len(files) > 1 else None] = next(iter(its.values()))
         found |= its
     return found
 

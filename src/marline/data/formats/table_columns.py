@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from marline.data.layout import by_number, require_keys
+from marline.data.mapping import LABELS, is_wild, matches
 from marline.errors import DataError
 
 # What each key is called unless the caller says so: one of these names, or the last of them with a number each.
@@ -24,20 +24,23 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "action_masks": ("action_mask", "action_masks", "mask"),
     "next_action_masks": ("next_action_mask", "next_action_masks", "next_mask"),
     "timestamps": ("timestamp", "timestamps", "time"),
+    "policy": ("policy_sha256",),
 }
 VECTORS = ("observations", "next_observations", "action_masks", "next_action_masks")
 _NUMBERED = (*VECTORS, "actions")
 _NEEDED = ("observations", "actions", "rewards", "terminals")
-LABELS = ("agent", "episode", "step")
 _WITHOUT = {
     "episode": "an episode ends only where a row is terminated or truncated",
     "step": "rows are taken for consecutive steps, in the order of the file",
+    "terminals": "nothing ever ends for good",
     "timeouts": "no row counts as cut by a time limit",
 }
 _MOST_SHOWN = 20
 
 
-def find_columns(where: str, present: Sequence[str], renamed: Mapping[str, str]) -> dict[str, list[str]]:
+def find_columns(
+    where: str, present: Sequence[str], renamed: Mapping[str, str | Sequence[str]], *, continuing: bool = False
+) -> dict[str, list[str]]:
     """The columns of each key that has any, in order; none serves two keys.
 
     An exact name wins over numbered ones, of which only those that are a stem and a number are taken: the digits
@@ -47,7 +50,8 @@ def find_columns(where: str, present: Sequence[str], renamed: Mapping[str, str])
     Args:
         where: the file, for messages.
         present: the columns of the table.
-        renamed: names or patterns by key, several joined by commas.
+        renamed: names or patterns by key, several in a list or joined by commas; a name wins over a pattern.
+        continuing: whether no column need tell that an episode ended for good.
 
     Raises:
         DataError: a column is there twice or taken twice, a key could be either of two columns, numbers have a
@@ -58,17 +62,17 @@ def find_columns(where: str, present: Sequence[str], renamed: Mapping[str, str])
     if times > 1:
         raise DataError(f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one")
     found: dict[str, list[str]] = {}
-    for key, pattern in renamed.items():
-        found[key] = _matching(where, present, key, pattern)
+    for key, patterns in renamed.items():
+        found[key] = named_columns(where, present, key, [patterns] if isinstance(patterns, str) else patterns)
         _require_free(where, found, key)
     taken = {name for names in found.values() for name in names}
     free = [name for name in present if name not in taken]
     for key in _NAMES:
         if key not in found:
-            names = _usual(where, free, key)
+            names = usual_columns(where, free, key)
             if names:
                 found[key] = names
-            elif key in _NEEDED:
+            elif key in _NEEDED and not (continuing and key == "terminals"):
                 raise DataError(_missing(where, free, key))
     for key in LABELS:
         if len(found.get(key, [])) > 1:
@@ -76,21 +80,37 @@ def find_columns(where: str, present: Sequence[str], renamed: Mapping[str, str])
     return {key: found[key] for key in _NAMES if key in found}
 
 
-def describe_columns(where: str, present: Sequence[str], found: Mapping[str, Sequence[str]]) -> list[str]:
-    """Sentences that say which columns were taken for what, which were left out, and what is assumed without one."""
+def describe_columns(
+    where: str,
+    present: Sequence[str],
+    found: Mapping[str, Sequence[str]],
+    used: Collection[str] = (),
+    *,
+    has_times: bool = False,
+) -> list[str]:
+    """Sentences that say which columns were taken for what, which were left out, and what is assumed without one.
+
+    `used` are columns that serve somebody else; `has_times` says that times take the place of steps.
+    """
     taken = "; ".join(f"{key} from {_shown(names)}" for key, names in found.items())
     notes = [f"{where}: {taken}"]
-    used = {name for names in found.values() for name in names}
-    left = [name for name in present if name not in used]
+    taken_here = {name for names in found.values() for name in names}
+    left = [name for name in present if name not in taken_here and name not in used]
     if left:
         notes.append(f"{where}: left out {_shown(left)}; to use one, pass --column KEY=NAME")
     for key, assumed in _WITHOUT.items():
-        if key not in found:
+        if key not in found and not (key == "step" and has_times):
             notes.append(f"{where}: no column for the {key}, so {assumed}")
     return notes
 
 
-def _usual(where: str, free: Sequence[str], key: str) -> list[str]:
+def named_columns(where: str, present: Sequence[str], key: str, patterns: Iterable[str]) -> list[str]:
+    """The columns that names and patterns mean, in their order; `DataError` where one means none."""
+    return [name for pattern in patterns for name in _matching(where, present, key, pattern)]
+
+
+def usual_columns(where: str, free: Sequence[str], key: str) -> list[str]:
+    """The columns of a key by their usual names, none if there are none; `DataError` where names leave it open."""
     exact = [name for name in _NAMES[key] if name in free]
     if len(exact) > 1:
         raise DataError(
@@ -124,16 +144,18 @@ def _say(key: str, names: Sequence[str]) -> str:
 
 
 def _matching(where: str, present: Sequence[str], key: str, pattern: str) -> list[str]:
-    names = []
-    for part in pattern.split(","):
-        matching = [part] if part in present else fnmatch.filter(present, part)
-        if not matching:
-            raise DataError(
-                f"{where}: no column {part} for the {key} among {_shown(present)}; say which it is: --column {key}=NAME"
-            )
-        numbered = all(any(map(str.isdigit, name)) for name in matching)
-        names += sorted(matching, key=by_number) if numbered else matching
-    return names
+    if pattern in present:
+        return [pattern]
+    if "," in pattern:
+        return [name for part in pattern.split(",") for name in _matching(where, present, key, part)]
+    matching = [name for name in present if matches(pattern, name)] if is_wild(pattern) else []
+    if not matching:
+        raise DataError(
+            f"{where}: no column {pattern[:40]} for the {key} among {_shown(present)}; say which it is: "
+            f"--column {key}=NAME"
+        )
+    numbered = all(any(map(str.isdigit, name)) for name in matching)
+    return sorted(matching, key=by_number) if numbered else matching
 
 
 def _require_free(where: str, found: Mapping[str, list[str]], key: str) -> None:

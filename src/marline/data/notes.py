@@ -1,0 +1,48 @@
+"""What is told of many agents in the same words, told once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+_OF_AGENT = re.compile(
+    r'(?P<before>.*?)logs of agent (?P<agent>"(?:[^"\\]|\\.)*")(?P<after>(?: \([^)]*\))?): (?P<text>.*)', re.S
+)
+_NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
+_MOST_NAMED = 6
+
+
+def grouped(notes: Iterable[str]) -> list[str]:
+    """The notes in their order, those that differ in nothing but the agent, its file, and in numbers, as one."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for note in notes:
+        match = _OF_AGENT.fullmatch(note)
+        if match is None:
+            found.setdefault(note, [])
+            continue
+        key = f"{match['before']}\0{_NUMBER.sub('#', match['text'])}"
+        agent = json.loads(match["agent"])
+        found.setdefault(key, []).append((agent, match["text"], note))
+    return [_told(key, its) for key, its in found.items()]
+
+
+def _told(key: str, its: list[tuple[str, str, str]]) -> str:
+    if len(its) < 2:
+        return its[0][2] if its else key
+    agents = list(dict.fromkeys(agent for agent, _, _ in its))
+    named = ", ".join(agents[:_MOST_NAMED]) + (", ..." if len(agents) > _MOST_NAMED else "")
+    before = key.partition("\0")[0]
+    return f"{before}logs of {len(agents)} agents ({named}): {_ranges([text for _, text, _ in its])}"
+
+
+def _ranges(texts: list[str]) -> str:
+    """One text for several that differ in numbers, with the least and the greatest of each."""
+    columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
+    shown = iter([_range(column) for column in columns])
+    return _NUMBER.sub(lambda _: next(shown), texts[0])
+
+
+def _range(numbers: tuple[str, ...]) -> str:
+    ordered = sorted(set(numbers), key=lambda number: float(number.replace(",", "")) if number.count(".") < 2 else 0.0)
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"

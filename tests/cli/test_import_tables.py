@@ -1,0 +1,250 @@
+"""From a messy table to a team: what is shown, what is asked, and that two tries are enough."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marline import cli
+from marline.data.dataset import load, mapping_of
+from marline.data.mapping import read_mapping
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+from pyarrow import parquet  # noqa: E402
+
+SIGNALS = ("Main/1st", "Main/2nd", "Oak", "Elm")
+TRAINING = ("--hidden", "4", "--offline-updates", "2", "--updates", "2", "--deployments", "1")
+
+
+def signals(path: Path, *, days: int = 3, seed: int = 0, **more: Any) -> None:
+    """Four traffic signals: a row per signal and half a minute, green time in whole seconds, rewards of their own."""
+    rng = np.random.default_rng(seed)
+    tables = []
+    for number, name in enumerate(SIGNALS):
+        n = 60 * days
+        times = np.datetime64("2026-05-04T06:00:00") + np.arange(n) * np.timedelta64(30, "s")
+        queues = rng.poisson(4, (n, 4)).astype(float)
+        queues[rng.random(n) < 0.01, 0] = np.nan
+        table = pa.table(
+            {
+                "intersection": [name] * n,
+                "time": times.astype("datetime64[us]"),
+                **{f"queue_{side}": queues[:, i] for i, side in enumerate("nesw")},
+                "occupancy_pct": rng.uniform(0, 100, n),
+                "phase": np.array(["NS", "EW"])[np.arange(n) % 2],
+                "green_s": rng.integers(5, 61, n),
+                "reward": -queues[:, 1] * (number + 1),
+                "firmware": ["v1.2"] * n,
+                **{key: [value] * n for key, value in more.items()},
+            }
+        )
+        tables.append(table.filter(pa.array(rng.random(n) > 0.01)))
+    parquet.write_table(pa.concat_tables(tables), path)
+
+
+def robots(path: Path) -> None:
+    """Two arms side by side in a row, with decimal commas, a sensor that fails, and lost rows."""
+    rng = np.random.default_rng(1)
+    arms = ("arm_left", "arm_right")
+    names = ["run", "t", *(f"{arm}.{what}" for arm in arms for what in ("pos_1", "pos_2", "torque_nm", "gripper"))]
+    lines = [";".join([*names, "reward", "done"])]
+    for row in np.delete(np.arange(400), [33, 34, 70]):
+        cells = [str(row // 50), str(row % 50)]
+        for arm in arms:
+            position = "ERR" if row % 100 == 7 and arm == "arm_left" else f"{rng.normal():.4f}"
+            cells += [f"{rng.normal():.4f}", position, f"{rng.uniform(-8, 8):.4f}", rng.choice(["open", "closed"])]
+        lines.append(";".join([*cells, f"{rng.normal():.4f}", str(int(row % 100 == 99))]).replace(".", ","))
+    lines[0] = ";".join([*names, "reward", "done"])
+    path.write_bytes(gzip.compress(("\r\n".join(lines) + "\r\n").encode()))
+
+
+def games(path: Path) -> None:
+    """Three pieces that take turns, with words for what they see and do, and a missing row now and then."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for match in range(10):
+        for turn in range(20):
+            for player in ("rook", "knight", "queen"):
+                move = str(rng.choice(["attack", "defend", "wait"]))
+                zone = str(rng.choice(["north", "south", "castle"]))
+                row = {"match": f"m{match}", "turn": turn, "player": player, "hp": int(rng.integers(100)), "zone": zone}
+                row |= {"mana": None if rng.random() < 0.01 else rng.random(), "move": move, "score": rng.normal()}
+                rows += [row | {"finished": turn == 19}] if rng.random() > 0.01 else []
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+MESSY: dict[str, tuple[Any, str, list[str], dict[str, tuple[int, int, bool]]]] = {
+    "signals.parquet": (
+        signals,
+        "td3-bc",
+        [
+            "intersection   agent",
+            "whole numbers 5 to 60 s",
+            "firmware       left out (never changes)",
+            "2 agents have names that cannot name a file",
+            "action 'green_s' is 5 to 60 s, not in [-1, 1]",
+            "observation 'phase' holds EW, NS: words",
+            "no column says that something ended for good",
+            "something is missing in",
+            "steps are missing in",
+        ],
+        {name: (7, 1, False) for name in ("Elm", "Main_1st", "Main_2nd", "Oak")},
+    ),
+    "cell.CSV.gz": (
+        robots,
+        "td3-bc",
+        [
+            "separator ';'; decimal ','",
+            "arm_left.torque_nm   action        arm_left   -7.",
+            "column 'arm_left.pos_2' holds 'ERR' at row 7 and in 3 more rows among numbers",
+        ],
+        {"arm_left": (4, 1, False), "arm_right": (4, 1, False)},
+    ),
+    "matches.jsonl": (
+        games,
+        "cql",
+        ["action 'move' holds the words attack, defend, wait", "zone      observation   3 words"],
+        {name: (5, 3, True) for name in ("knight", "queen", "rook")},
+    ),
+}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, arguments)])
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert "Traceback" not in text
+    return int(stop.value.code or 0), text
+
+
+@pytest.mark.parametrize("name", MESSY)
+def test_two_tries_lead_from_a_messy_table_to_a_team(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, algorithm, told, sizes = MESSY[name]
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / name)
+    status, text = run(capsys, "data", "import", name)  # the first look
+    assert status == 0 and not Path("logs").exists()
+    for part in told:
+        assert part in text, text
+    following = text.splitlines()[-1].removeprefix("  next:    ")
+    assert following == f"marline data import {name} --mapping import.toml --out logs"
+    assert read_mapping(tmp_path / "import.toml").agents.keys() == sizes.keys()
+
+    status, text = run(capsys, *following.split()[1:])  # the second, as it says
+    assert status == 0, text
+    found = load("logs")
+    assert {
+        agent: (log.spec.observation_size, log.spec.action_size, log.spec.discrete) for agent, log in found.items()
+    } == sizes
+    status, text = run(capsys, "data", "check", "logs")
+    assert status == 0 and "0 errors" in text and "next: marline train logs --run runs/first" in text
+    status, text = run(capsys, "train", "logs", "--run", "run", "--algorithm", algorithm, *TRAINING)
+    assert status == 0 and "trained: 2 updates of each agent" in text
+    assert mapping_of("run/data") == mapping_of("logs") == read_mapping(tmp_path / "import.toml").to_document()
+
+    # what is shown can be accepted at once, and nothing blocks without a terminal
+    Path("import.toml").unlink()
+    status, text = run(capsys, "data", "import", name, "--out", "other")
+    assert status == 2 and not Path("other").exists() and "nothing was imported yet: what is shown was guessed" in text
+    status, text = run(capsys, "data", "import", name, "--out", "other", "--yes")
+    assert status == 0 and {agent: len(log) for agent, log in load("other").items()} == {
+        agent: len(log) for agent, log in found.items()
+    }
+    status, text = run(capsys, "data", "import", name, "--out", "again", "--mapping", "other")  # as kept with the logs
+    assert status == 0 and mapping_of("again") == mapping_of("other")
+
+
+def test_the_users_mapping_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    games(tmp_path / "matches.jsonl")
+    assert run(capsys, "data", "import", "matches.jsonl")[0] == 0
+    made = Path("import.toml").read_text()
+    assert run(capsys, "data", "import", "matches.jsonl")[0] == 0
+    assert not Path("import-2.toml").exists()  # the same is not written twice
+    Path("import.toml").write_text(made.replace('"queen"', '"dame"').replace("[agents.queen]", "[agents.lady]"))
+    edited = Path("import.toml").read_text()
+    assert "mapping: import-2.toml" in run(capsys, "data", "import", "matches.jsonl")[1]
+    assert Path("import.toml").read_text() == edited
+    status, text = run(capsys, "data", "import", "matches.jsonl", "--mapping", "import.toml", "--out", "out")
+    assert status == 2 and "has an agent 'queen', but the team is" in text and not Path("out").exists()
+    Path("import.toml").write_text(made.replace("[agents.queen]", "[agents.lady]"))
+    assert run(capsys, "data", "import", "matches.jsonl", "--mapping", "import.toml", "--out", "out")[0] == 0
+    assert set(load("out")) == {"knight", "lady", "rook"}
+
+
+def test_all_that_is_to_be_decided_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("alpha,beta,gamma\n1,2,x\n2,3,y\n3,1,z\n")
+    status, text = run(capsys, "data", "import", "a.csv", "--out", "out", "--yes")
+    assert status == 2 and not Path("out").exists()
+    assert "no column is called like an action" in text and "no column is called like a reward" in text
+    assert "To be decided by you:" in text and "import.toml (edit it first)" in text
+    assert "# To be decided first:" in Path("import.toml").read_text()
+
+
+def test_a_sound_table_is_imported_without_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(f"a,{n},{n / 7},{n / 99},{n},{int(n == 29)}" for n in range(30))
+    (tmp_path / "a.csv").write_text(f"agent,step,obs_0,action_0,reward,terminated\n{rows}\n")
+    status, text = run(capsys, "data", "import", "a.csv", "--out", "out")
+    assert status == 0 and mapping_of("out") is None and not Path("import.toml").exists(), text
+    status, text = run(capsys, "data", "import", "a.csv")
+    assert status == 0 and "Nothing stands against it." in text
+    assert run(capsys, "data", "import", "a.csv", "--mapping", "import.toml", "--out", "same")[0] == 0
+    assert load("same")["a"].observations.tolist() == load("out")["a"].observations.tolist()
+
+
+def test_later_tables_are_read_as_the_first_were_in_parts_and_by_their_policies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    games(tmp_path / "matches.jsonl")
+    assert run(capsys, "data", "import", "matches.jsonl", "--out", "logs", "--yes")[0] == 0
+    training = [*TRAINING, "--algorithm", "cql", "--rows-per-deployment", "400"]
+    assert run(capsys, "train", "logs", "--run", "run", *training)[0] == 0
+    assert run(capsys, "export", "run", "--out", "sent")[0] == 0
+    policies = {
+        agent: json.loads((Path("sent") / agent / "contract.json").read_text())["policy_sha256"]
+        for agent in load("logs")
+    }
+    rows = [json.loads(line) for line in Path("matches.jsonl").read_text().splitlines()]
+    rows = [row | {"policy_sha256": policies[row["player"]]} for row in rows]
+
+    def day(name: str, *matches: str, **more: Any) -> str:
+        Path(name).write_text("\n".join(json.dumps(row | more) for row in rows if row["match"] in matches))
+        return name
+
+    status, text = run(capsys, "ingest", "run", day("wrong.jsonl", "m1", policy_sha256="0" * 64))
+    assert status == 2 and "are stamped with policy 000000000000, which never left" in text
+    status, text = run(capsys, "ingest", "run", day("one.jsonl", "m1"), "--more")
+    assert status == 0 and "WAITING 0/3, more of knight, queen, rook to come" in text
+    assert "more of knight, queen, rook to come" in run(capsys, "status", "run")[1]
+    assert "are in already" in run(capsys, "ingest", "run", "one.jsonl", "--more")[1]
+    assert run(capsys, "ingest", "run", day("two.jsonl", "m2"), "--more")[0] == 0
+    plain = [{key: row[key] for key in row if key != "policy_sha256"} for row in rows if row["match"] == "m3"]
+    Path("plain.jsonl").write_text("\n".join(map(json.dumps, plain)))
+    status, text = run(capsys, "ingest", "run", "plain.jsonl")
+    assert status == 2 and "does not tell which policy acted" in text
+    status, text = run(capsys, "ingest", "run", "plain.jsonl", "--policy-of", "sent")
+    assert status == 0 and "logs of deployment 1 are in" in text
+    assert "are in already" in run(capsys, "ingest", "run", "two.jsonl")[1]
+    (home,) = Path("run").glob("seed-0/*/deployment-01/logs")
+    kept = load(home)["rook"]
+    assert kept.num_episodes >= 3 and kept.channels.action_names == ("attack", "defend", "wait")
+    assert run(capsys, "tune", "run")[0] == 0
+    assert "0 problems" in run(capsys, "verify", "run")[1]
