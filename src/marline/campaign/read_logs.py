@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marline.data import dataset
+from marline.data.bundle_names import CONTRACT, POLICY
 from marline.data.channels import Channels
 from marline.data.check import require_sound_rows
 from marline.data.dataset import Dataset, from_arrays
@@ -31,7 +32,6 @@ from marline.data.migrations import BUNDLE
 from marline.data.notes import grouped
 from marline.display.shell import command
 from marline.errors import CorruptionError, DataError
-from marline.export.bundle import CONTRACT, POLICY
 from marline.types import AgentID, Spec
 
 Arrays = Mapping[str, Any]

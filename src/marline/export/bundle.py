@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Array
 
+from marline.data.bundle_names import CONTRACT, POLICY
 from marline.data.channels import Channels
 from marline.data.files import publish_directory, require_replaceable, require_writable
 from marline.data.manifest import require_file_name, write_sealed
@@ -33,7 +34,6 @@ from marline.export.graph import BATCH, OPSET, Graph
 from marline.export.policies import ACTION, ACTION_MASK, NOISE, OBSERVATION, to_graph
 from marline.types import AgentID, Policy, Spec
 
-CONTRACT, POLICY = "contract.json", "policy.onnx"
 FILES = (CONTRACT, POLICY, "golden.json", "run_policy.py")
 TOLERANCE = 1e-5  # of half the range of an action: of one in [-1, 1], the difference itself
 CHECKED_ROWS = 64
