@@ -125,6 +125,10 @@ def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
     assert exported["tuned_on_deployment"] == 0 and list(exported["bundles"]) == ["arm"]
     assert [path.name for path in out.iterdir()] == ["arm"]
     offline = (out / "arm" / "policy.onnx").read_bytes()
+    known = [event for event in Campaign.open(folder).ledger.events("exported") if event.deployment == 1]
+    assert known[-1].body["policies"] == {"arm": exported["bundles"]["arm"]["policy_sha256"]}
+    status, printed, _ = command("--deployment", "0")
+    assert status == 0 and "these policies acted in deployment 1, whose logs are in" in printed
     status, printed, _ = command()
     assert status == 0 and "arm: " in printed and "waiting for the logs of deployment 2 (team " in printed
     assert (out / "arm" / "policy.onnx").read_bytes() != offline

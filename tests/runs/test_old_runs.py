@@ -139,7 +139,7 @@ def test_a_campaign_goes_on_to_its_end(campaign: Path, tmp_path: Path) -> None:
     assert Ledger(campaign).events()[: len(events)] == events, "sealed as they were"
     exported = run.export(tmp_path / "bundles")
     assert exported.deployment == 3 and exported.bundles.keys() == {"arm", "cart"}
-    run.foresee()
+    run.off_policy_evaluation()
     assert run.report().exists() and run.replay() == {"arm": True, "cart": True}
     found = verify(campaign)
     assert found.problems == () and not [note for note in found.notes if "ledger.head" in note]

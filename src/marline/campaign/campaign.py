@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marline.campaign import departure, foresight, notebook, rollback, training
+from marline.campaign import departure, notebook, off_policy_evaluation, rollback, training
 from marline.campaign.ingest import Intake
-from marline.campaign.off_policy_evaluation import Foresight
 from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs, stamped
 from marline.campaign.require_logs import (
     Ingested,
@@ -42,6 +41,7 @@ from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.records import Record
 from marline.samplers import Sampler
+from marline.statistics.fitted_q_evaluation import OffPolicyEstimate
 from marline.types import AgentID
 
 if TYPE_CHECKING:
@@ -251,14 +251,14 @@ class Campaign:
         """
         return departure.export(self._state, None if out is None else Path(out), agents, deployment)
 
-    def foresee(self) -> dict[AgentID, Foresight]:
+    def off_policy_evaluation(self) -> dict[AgentID, OffPolicyEstimate]:
         """Compare the policies to deploy now with those of the last deployment, on the logs of it.
 
         Returns:
             By agent, of those that logged in the last deployment; nothing before the first one. Mind
-            `off_policy_evaluation.LIMITS`: logs cannot tell how the others will act.
+            `fitted_q_evaluation.LIMITS`: logs cannot tell how the others will act.
         """
-        return foresight.foresights(self._state)
+        return off_policy_evaluation.off_policy_evaluation(self._state)
 
     @checked_arguments
     def ingest(

@@ -1,160 +1,84 @@
-"""Before a deployment: what logs can tell of a new policy against the one that was deployed last."""
+"""What the logs of the last deployment tell of the policies that are to be deployed next."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from marline.statistics.intervals import mean_interval
-from marline.types import Spec
+from marline.campaign.learners import with_learners_of
+from marline.campaign.state import CampaignState
+from marline.data.dataset import Dataset
+from marline.data.experience import Experience
+from marline.policy import NumpyPolicy
+from marline.runs.events import OffPolicyEvaluated
+from marline.runs.records import OffPolicyRecord
+from marline.statistics.fitted_q_evaluation import OffPolicyEstimate, Seen, Steps, compare_policies
+from marline.tuning import algorithm_of
+from marline.types import AgentID, Policy
 
-LIMITS = (
-    "the value is what one agent's change would be worth if all others went on as in its logs, which they do not, "
-    "and the interval knows the scatter of first states alone, not the error of the estimate; "
-    "read it as a warning when it is low, never as a promise when it is high"
-)
-NUM_FEATURES = 200
-RIDGE = 1e-3  # of the mean square of the features
-FAMILIAR = 0.95  # share of logged rows that are as near to another one as is called familiar
-
-
-class Steps(NamedTuple):
-    """Logged steps, and what both policies would do at them.
-
-    Attributes:
-        observation, next_observation: [n, obs].
-        action: [n, act] or [n] choices, as logged.
-        reward, discount: [n]; the discount is 0 where the episode ended for good.
-        next_deployed, next_new: [n, ...] actions of both policies at the next observation.
-    """
-
-    observation: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    discount: np.ndarray
-    next_observation: np.ndarray
-    next_deployed: np.ndarray
-    next_new: np.ndarray
+MOST_STEPS = 10_000
+MOST_SEEN = 1000
 
 
-class Seen(NamedTuple):
-    """Observations of the last deployment, and what both policies do there.
-
-    Attributes:
-        observation: [m, obs].
-        is_first: [m] whether an episode begins with it.
-        deployed, new: [m, ...] actions of both policies.
-    """
-
-    observation: np.ndarray
-    is_first: np.ndarray
-    deployed: np.ndarray
-    new: np.ndarray
-
-
-class Foresight(NamedTuple):
-    """What can be told before a deployment.
-
-    Attributes:
-        value_difference: of the new policy over the deployed one, by fitted Q evaluation: discounted return from the
-            first states of the last deployment.
-        low, high: Student's t interval over these first states; NaN if there are fewer than two.
-        deviation: of the new actions from the deployed ones in the last deployment: mean absolute difference of a
-            dimension in [-1, 1], or the share of other choices.
-        unfamiliar: share of new actions that no logged row of the agent is near to, where it is the same of 5 % of
-            the logged rows.
-        unfamiliar_deployed: the same of the policy that was deployed.
-    """
-
-    value_difference: float
-    low: float
-    high: float
-    deviation: float
-    unfamiliar: float
-    unfamiliar_deployed: float
+def off_policy_evaluation(state: CampaignState) -> dict[AgentID, OffPolicyEstimate]:
+    """See `Campaign.off_policy_evaluation`."""
+    team, number, seed = state.trained(), state.number, state.seed
+    logs = state.history.load_logs(number) if number else None
+    if logs is None:
+        return {}
+    # the learners that went into the last deployment
+    deployed = with_learners_of(state.driver, state.sampler, team, number - 1, state.agents)
+    deployed = state.rolled_back(deployed, number - 1)
+    found = {}
+    for agent, log in logs.items():
+        algorithm, its = algorithm_of(state.config.algorithm, agent), team[seed, agent]
+        policies = algorithm.policy(deployed[seed, agent].learner), algorithm.policy(its.learner)
+        steps, seen = at_logged_rows(policies, its.experience, log, seed=seed)
+        found[agent] = compare_policies(steps, seen, log.spec, gamma=algorithm.gamma, seed=seed)
+    evaluated = OffPolicyEvaluated(agents={agent: cast(OffPolicyRecord, its._asdict()) for agent, its in found.items()})
+    with state.writing():
+        if evaluated not in state.told(OffPolicyEvaluated, number + 1):
+            state.ledger.append(number + 1, evaluated)
+    return found
 
 
-def foresee(steps: Steps, seen: Seen, spec: Spec, *, gamma: float, seed: int = 0) -> Foresight:
-    """Compare two policies of an agent on its logs.
-
-    Fitted Q evaluation (Le, Voloshin & Yue 2019) over linear functions of random Fourier features (Rahimi & Recht
-    2007), whose fixed point is solved for at once, as in LSTD-Q (Lagoudakis & Parr 2003): nothing is tuned, and the
-    same logs give the same numbers.
+def at_logged_rows(
+    policies: tuple[Policy, Policy], experience: Experience, log: Dataset, *, seed: int
+) -> tuple[Steps, Seen]:
+    """Let the deployed and the new policy act at logged observations.
 
     Args:
-        steps: a sample of all logged rows of the agent.
-        seen: of the last deployment; at least one row.
-        spec: of the agent.
-        gamma: discount per step.
-        seed: of the features.
+        policies: the deployed one, and the new one; those that draw noise draw the same.
+        experience: all rows of the agent, of which a sample is taken.
+        log: of the last deployment; its first rows are taken.
+        seed: of the sample and of the noise.
     """
-    logged = _pairs(steps.observation, steps.action, spec)
-    center, scale = logged.mean(axis=0), logged.std(axis=0)
-    scale = np.where(scale > 1e-6, scale, 1.0)  # what never changes in the logs counts as it is
-
-    def standardised(observation: np.ndarray, action: np.ndarray) -> np.ndarray:
-        return (_pairs(observation, action, spec) - center) / scale
-
-    logged = (logged - center) / scale
-    features = _Fourier(logged, np.random.default_rng(seed))
-    now = features(logged)
-    values = []
-    for next_action, action in ((steps.next_deployed, seen.deployed), (steps.next_new, seen.new)):
-        following = features(standardised(steps.next_observation, next_action))
-        weights = _fixed_point(now, following, steps.reward, gamma * steps.discount)
-        first = standardised(seen.observation[seen.is_first], action[seen.is_first])
-        values.append(features(first) @ weights)
-    difference = values[1] - values[0]
-    interval = mean_interval(difference)
-    familiar = _Familiar(logged)
-    return Foresight(
-        value_difference=float(difference.mean()) if len(difference) else math.nan,
-        low=interval.low,
-        high=interval.high,
-        deviation=float(np.mean(seen.new != seen.deployed if spec.discrete else np.abs(seen.new - seen.deployed))),
-        unfamiliar=familiar.share_beyond(standardised(seen.observation, seen.new)),
-        unfamiliar_deployed=familiar.share_beyond(standardised(seen.observation, seen.deployed)),
+    size = int(experience.size)
+    rows = np.arange(size)
+    if size > MOST_STEPS:
+        rows = np.sort(np.random.default_rng(seed).choice(size, MOST_STEPS, replace=False))
+    sample = jax.tree.map(np.asarray, experience[jnp.asarray(rows)])
+    there = log.transition()
+    ends = (log.terminals | log.timeouts)[:MOST_SEEN]
+    observation = there.observation[:MOST_SEEN]
+    everywhere = np.concatenate([sample.next_observation, observation])
+    masks = None
+    if log.spec.discrete:
+        assert there.action_mask is not None
+        masks = np.concatenate([sample.next_action_mask, there.action_mask[:MOST_SEEN]])
+    deployed, new = (NumpyPolicy(policy, seed=seed)(everywhere, masks) for policy in policies)
+    num = len(rows)
+    steps = Steps(
+        sample.observation,
+        sample.action,
+        sample.reward,
+        sample.discount,
+        sample.next_observation,
+        deployed[:num],
+        new[:num],
     )
-
-
-def _pairs(observation: np.ndarray, action: np.ndarray, spec: Spec) -> np.ndarray:
-    """Observation and action side by side, choices as one-hot rows, in float64."""
-    action = np.eye(spec.action_size)[action] if spec.discrete else action
-    return np.concatenate([observation, action], axis=1).astype(np.float64)
-
-
-class _Fourier:
-    """Cosines of random projections, beside the inputs themselves and a constant."""
-
-    def __init__(self, inputs: np.ndarray, random: np.random.Generator) -> None:
-        some = inputs[random.integers(0, len(inputs), (2, 500))]
-        width = float(np.median(np.linalg.norm(some[0] - some[1], axis=1)))  # the median heuristic
-        self._directions = random.normal(size=(inputs.shape[1], NUM_FEATURES)) / max(width, 1e-6)
-        self._phases = random.uniform(0, 2 * np.pi, NUM_FEATURES)
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        cosines = np.cos(inputs @ self._directions + self._phases)
-        return np.concatenate([np.ones((len(inputs), 1)), inputs, cosines], axis=1)
-
-
-def _fixed_point(now: np.ndarray, following: np.ndarray, reward: np.ndarray, discount: np.ndarray) -> np.ndarray:
-    """Weights w with w = argmin over v of |now v - (reward + discount following w)|^2 + ridge |v|^2."""
-    ridge = RIDGE * np.mean(now**2) * len(now)
-    system = now.T @ (now - discount[:, None] * following) + ridge * np.eye(now.shape[1])
-    return np.linalg.lstsq(system, now.T @ reward.astype(np.float64), rcond=None)[0]
-
-
-class _Familiar:
-    """How near the logged rows are to each other, and whether others are as near to them."""
-
-    def __init__(self, logged: np.ndarray) -> None:
-        from scipy.spatial import KDTree  # which takes as long to import as half of JAX
-
-        self._tree = KDTree(logged)
-        # the nearest one is the row itself
-        self._limit = float(np.quantile(self._tree.query(logged, k=2)[0][:, 1], FAMILIAR))
-
-    def share_beyond(self, rows: np.ndarray) -> float:
-        return float(np.mean(self._tree.query(rows)[0] > self._limit))
+    is_first = np.concatenate([[True], ends[:-1]])
+    return steps, Seen(np.asarray(observation), is_first, deployed[num:], new[num:])

@@ -11,10 +11,10 @@ from marline.runs.events import (
     Created,
     Event,
     Exported,
-    Foreseen,
     Gated,
     Ingested,
     Later,
+    OffPolicyEvaluated,
     RolledBack,
     Trained,
     Tuned,
@@ -77,7 +77,7 @@ def _sentence(content: Content, out: Policies) -> str:
             return _arrived(content.agents) + _waived(content)
         case Gated():
             return _gated(content.change)
-        case Foreseen():
+        case OffPolicyEvaluated():
             return "; ".join(
                 f"{agent}: value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}, "
                 f"actions {its['deviation']:.3g} apart, {100 * its['unfamiliar']:.0f} % unfamiliar"

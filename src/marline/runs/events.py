@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from marline.runs import typed_json
-from marline.runs.records import ForesightRecord, LogsRecord, ShiftRecord, StopRecord
+from marline.runs.records import LogsRecord, OffPolicyRecord, ShiftRecord, StopRecord
 from marline.runs.typed_json import KEY, NULL
 
 MIN_EPISODES = 10  # of each deployment; fewer show a direction, no regression
@@ -160,11 +160,11 @@ class Gated:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Foreseen:
+class OffPolicyEvaluated:
     """What logs could tell of the policies to deploy, by agent."""
 
-    kind: ClassVar = "foreseen"
-    agents: Mapping[str, ForesightRecord]
+    kind: ClassVar = "foreseen"  # what the ledgers of 0.1.0 call it
+    agents: Mapping[str, OffPolicyRecord]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,11 +214,12 @@ class Later:
     body: Mapping[str, Any]
 
 
-Known: TypeAlias = Created | Trained | Exported | Waiting | Ingested | Gated | Foreseen | Tuned | RolledBack
+Known: TypeAlias = Created | Trained | Exported | Waiting | Ingested | Gated | OffPolicyEvaluated | Tuned | RolledBack
 Content: TypeAlias = Known | Later
 C = TypeVar("C", bound=Known)
 KINDS: dict[str, type[Known]] = {
-    kind.kind: kind for kind in (Created, Trained, Exported, Waiting, Ingested, Gated, Foreseen, Tuned, RolledBack)
+    kind.kind: kind
+    for kind in (Created, Trained, Exported, Waiting, Ingested, Gated, OffPolicyEvaluated, Tuned, RolledBack)
 }
 
 

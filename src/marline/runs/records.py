@@ -45,8 +45,8 @@ class LogsRecord(TypedDict):
     more: NotRequired[bool]
 
 
-class ForesightRecord(TypedDict):
-    """See `off_policy_evaluation.Foresight`."""
+class OffPolicyRecord(TypedDict):
+    """See `fitted_q_evaluation.OffPolicyEstimate`."""
 
     value_difference: float
     low: float

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from marline.campaign.off_policy_evaluation import LIMITS, Foresight
 from marline.cli.commands.opening import open_campaign
 from marline.cli.options.study import Export
 from marline.display.console import say, say_json
 from marline.display.shell import command
+from marline.runs.export import Exported
 from marline.runs.export import export as export_policies
 from marline.runs.integrity import read_configuration
 from marline.runs.policies import chosen
 from marline.runtime import set_up_jax
+from marline.statistics.fitted_q_evaluation import LIMITS, OffPolicyEstimate
 from marline.statistics.intervals import Interval
 from marline.types import AgentID
 
@@ -30,17 +32,12 @@ def export(options: Export) -> int:
         sampler=options.sampler,
         seed=options.seed,
     )
-    folders = {agent: exported.folder / agent for agent in exported.bundles}
     if options.json:
-        bundles = {
-            agent: {"folder": str(folders[agent]), "policy_sha256": bundle.policy_sha256}
-            for agent, bundle in exported.bundles.items()
-        }
-        say_json({"tuned_on_deployment": exported.deployment - 1, "bundles": bundles})
+        say_json(_document(exported))
         return 0
     for agent, bundle in exported.bundles.items():
         say(
-            f"{agent}: {folders[agent]}, policy {bundle.policy_sha256[:12]}, "
+            f"{agent}: {exported.folders[agent]}, policy {bundle.policy_sha256[:12]}, "
             f"within {bundle.worst:.1e} of JAX on {bundle.num_checked} logged rows"
         )
     number = exported.deployment - 1
@@ -58,11 +55,7 @@ def _export_campaign(options: Export) -> int:
     exported = campaign.export(options.out, options.agent, deployment=options.deployment)
     number, bundles = exported.deployment, exported.bundles
     if options.json:
-        found = {
-            agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
-            for agent, bundle in bundles.items()
-        }
-        say_json({"logs_of_deployment": number, "team": exported.team, "bundles": found})
+        say_json(_document(exported))
         return 0
     for agent, bundle in bundles.items():
         tuned_on = bundle.contract["tuned_on_deployment"]
@@ -81,7 +74,7 @@ def _export_campaign(options: Export) -> int:
             "logs will be taken"
         )
         return 0
-    for line in _describe_foresight(campaign.foresee()):
+    for line in _describe_off_policy(campaign.off_policy_evaluation()):
         say(line)
     say("copy each folder to its agent, and there: python run_policy.py LOGS")
     say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
@@ -89,7 +82,22 @@ def _export_campaign(options: Export) -> int:
     return 0
 
 
-def _describe_foresight(found: Mapping[AgentID, Foresight]) -> list[str]:
+def _document(exported: Exported) -> dict[str, Any]:
+    """What is printed as JSON: of which deployment the team came out, of which its logs will be, folders and hashes."""
+    bundles = {
+        agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
+        for agent, bundle in exported.bundles.items()
+    }
+    number = exported.deployment
+    return {
+        "tuned_on_deployment": number - 1,
+        "logs_of_deployment": number,
+        "team": exported.team,
+        "bundles": bundles,
+    }
+
+
+def _describe_off_policy(found: Mapping[AgentID, OffPolicyEstimate]) -> list[str]:
     lines = [
         f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
         f"{Interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marline.campaign.off_policy_evaluation import Foresight, Seen, Steps, foresee
+from marline.statistics.fitted_q_evaluation import OffPolicyEstimate, Seen, Steps, compare_policies
 from marline.types import Spec
 
 
-def foretold(deployed: float, new: float, *, discount: float, reach: float = 1.0) -> Foresight:
+def foretold(deployed: float, new: float, *, discount: float, reach: float = 1.0) -> OffPolicyEstimate:
     """A world without memory: whatever is done, the next state is random, and the reward is the action."""
     random = np.random.default_rng(0)
     num, width = 3000, 2
@@ -28,7 +28,7 @@ def foretold(deployed: float, new: float, *, discount: float, reach: float = 1.0
         always(new, num),
     )
     seen = Seen(random.normal(size=(200, width)), np.arange(200) % 10 == 0, always(deployed, 200), always(new, 200))
-    return foresee(steps, seen, Spec(width, 1), gamma=0.9)
+    return compare_policies(steps, seen, Spec(width, 1), gamma=0.9)
 
 
 def test_the_value_of_a_better_action_is_found() -> None:
@@ -66,6 +66,6 @@ def test_choices_are_compared_as_choices() -> None:
     )
     other = np.where(np.arange(num) < num // 4, 2, 0)
     seen = Seen(observation, np.ones(num, bool), np.zeros(num, np.int64), other)
-    found = foresee(steps, seen, Spec(2, 3, discrete=True), gamma=0.9)
+    found = compare_policies(steps, seen, Spec(2, 3, discrete=True), gamma=0.9)
     assert found.deviation == 0.25
     assert found.value_difference == pytest.approx(0.25, abs=0.05)
