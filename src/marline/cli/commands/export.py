@@ -63,7 +63,8 @@ def _export_campaign(options: Export) -> int:
             agent: {"folder": str(exported.folders[agent]), "policy_sha256": bundle.policy_sha256}
             for agent, bundle in bundles.items()
         }
-        say_json({"logs_of_deployment": number, "team": exported.team, "bundles": found})
+        earlier = {} if options.deployment is None else {"tuned_on_deployment": options.deployment}
+        say_json({"logs_of_deployment": number, **earlier, "team": exported.team, "bundles": found})
         return 0
     for agent, bundle in bundles.items():
         tuned_on = bundle.contract["tuned_on_deployment"]
