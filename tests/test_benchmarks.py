@@ -24,7 +24,15 @@ QUICK = {
     "simulators.py": ([], "| `hopper-3x1`, deployment | "),
     "startup.py": ([], "| full cache, after 250 updates | "),
 }
-MORE_THAN_TEN_SECONDS = {"as_the_paper.py", "many_machines.py", "memory.py", "refresh.py", "samplers.py", "startup.py"}
+MORE_THAN_TEN_SECONDS = {
+    "as_the_paper.py",
+    "checkpoints.py",
+    "many_machines.py",
+    "memory.py",
+    "refresh.py",
+    "samplers.py",
+    "startup.py",
+}
 PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco"}
 
 

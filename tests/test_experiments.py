@@ -39,6 +39,7 @@ def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "otc-value" in table and "uniform" in table
 
 
+@pytest.mark.slow
 def test_refresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     script("refresh").main(["predator-prey", "--quick", *places])

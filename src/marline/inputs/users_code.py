@@ -11,7 +11,7 @@ from pathlib import Path
 from marline.errors import ConfigError, MarlineError
 
 LONGEST = 300  # characters of somebody's message; JAX's go on for pages
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
