@@ -75,6 +75,7 @@ def test_what_an_episode_is_depends_on_its_number_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["cooperative-navigation-2", "cooperative-navigation-2-discrete", "predator-prey"])
+@pytest.mark.slow
 def test_teams_of_the_particle_worlds_earn_the_same_and_more_than_chance(name: str) -> None:
     task = TASKS[name]
     assert isinstance(task, Conventional) and isinstance(task, World)
@@ -111,6 +112,7 @@ def test_logs_of_conventions_are_made_by_command(
     assert policy["kind"] == "conventions" and policy["teams"] == list(task.conventions())
 
 
+@pytest.mark.slow
 def test_logs_of_mixed_skill_are_made_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = ("--size", "4000")
     for kind in ("mixed", "random"):
@@ -122,6 +124,7 @@ def test_logs_of_mixed_skill_are_made_by_command(tmp_path: Path, capsys: pytest.
     assert policy["kind"] == "mixed" and policy["else"] == {"kind": "scripted", "convention": "shift-0"}
 
 
+@pytest.mark.slow
 def test_robots_of_mixed_skill_have_marlines_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mujoco", reason="MuJoCo tasks need: pip install 'marline[mujoco]'")
     status, text = make(capsys, "hopper-3x1/mixed", "--size", "600", "--out", tmp_path / "mixed")

@@ -179,6 +179,7 @@ def test_a_program_is_as_long_for_many_learners_as_for_few(sampler: Any) -> None
     assert few == many
 
 
+@pytest.mark.slow
 def test_the_host_does_as_much_for_many_learners_as_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls of compiled programs, transfers to the host and traces of a deployment."""
     sampler, counted = REFRESHED, Counter[str]()
@@ -239,6 +240,7 @@ EVERY_ROW, ONLINE = Uniform(batch_size=8), Uniform("online", batch_size=8)
         ("hopper-3x1", {"uniform": EVERY_ROW}),
     ],
 )
+@pytest.mark.slow
 def test_a_study_is_what_it_would_be_one_by_one(
     task: str, samplers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

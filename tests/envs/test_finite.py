@@ -86,6 +86,7 @@ def test_the_model_is_what_is_played(world: World) -> None:
 
 
 @pytest.mark.parametrize(("world", "team"), teams())
+@pytest.mark.slow
 def test_returns_of_past_teams_are_those_computed(world: World, team: str) -> None:
     assert isinstance(world, Finite) and isinstance(world, Conventional)
     exact = team_return(world.model(), *tables(world, team))
@@ -94,6 +95,7 @@ def test_returns_of_past_teams_are_those_computed(world: World, team: str) -> No
 
 
 @pytest.mark.parametrize("world", [Pass(), Meet(), Meet(num_places=8, num_points=4)])
+@pytest.mark.slow
 def test_past_teams_of_other_conventions_earn_the_same(world: World) -> None:
     assert isinstance(world, Finite) and isinstance(world, Conventional)
     returns = [team_return(world.model(), *tables(world, team)) for team in world.conventions()]

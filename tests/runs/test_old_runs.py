@@ -107,6 +107,7 @@ def test_a_study_is_resumed_to_the_end_and_grows(study: Path, tmp_path: Path) ->
     assert not verify(study).problems
 
 
+@pytest.mark.slow
 def test_a_study_is_exported(study: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["export", str(study), "--sampler", "otc-value", "--seed", "0", "--out", str(tmp_path / "out")])
@@ -147,6 +148,7 @@ def test_a_campaign_goes_on_to_its_end(campaign: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.slow
 def test_checkpoints_of_every_algorithm_and_sampler_fit(discrete: bool, old: Path) -> None:
     kind = "discrete" if discrete else "continuous"
     known = json.loads((old / "leaves.json").read_text())["leaves"]

@@ -189,6 +189,7 @@ def test_rows_of_which_nobody_knows_what_came_after_weigh_1(spec: Spec) -> None:
     np.testing.assert_array_equal(np.asarray(weights) == 0, np.arange(100) % 10 == 9)
 
 
+@pytest.mark.slow
 def test_rows_of_which_nobody_knows_what_came_after_are_not_learned_from() -> None:
     spec = Spec(3, 2)
     offline, online = small_rows(100, 0, spec), small_rows(30, 1, spec)
@@ -199,6 +200,7 @@ def test_rows_of_which_nobody_knows_what_came_after_are_not_learned_from() -> No
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
+@pytest.mark.slow
 def test_the_law_of_the_logs_is_fitted_once() -> None:
     spec = Spec(3, 2)
     experience = experience_of(small_rows(100, 0, spec), small_rows(30, 1, spec), spec)
@@ -236,6 +238,7 @@ def hostile_rows() -> dict[str, tuple[Transition, Transition]]:
 
 
 @pytest.mark.parametrize("name", hostile_rows())
+@pytest.mark.slow
 def test_hostile_rows_leave_everything_finite(name: str) -> None:
     state, metrics = small_run(SMALL, *hostile_rows()[name], Spec(3, 2))
     assert all_finite((state, metrics))
@@ -245,6 +248,7 @@ def test_hostile_rows_leave_everything_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("spec", [Spec(3, 2), Spec(3, 4, discrete=True)])
+@pytest.mark.slow
 def test_stacked_learners_correct_as_each_does_alone(spec: Spec) -> None:
     experience = experience_of(small_rows(100, 0, spec), small_rows(30, 1, spec), spec)
 

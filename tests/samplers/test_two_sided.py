@@ -64,6 +64,7 @@ def test_rows_of_the_matrix_game_weigh_what_the_partners_choice_is_worth() -> No
     assert weight[~chose_one].mean() == pytest.approx(1 / 9, rel=0.5)
 
 
+@pytest.mark.slow
 def test_rows_whose_step_was_turned_around_weigh_more_when_all_steps_are() -> None:
     turning = Choosing(lambda observation: jnp.int32(0), 2)
     logs, today = past_and_today(Swap(), "plain", turning, 4000, 400)
@@ -74,6 +75,7 @@ def test_rows_whose_step_was_turned_around_weigh_more_when_all_steps_are() -> No
     assert weight[steps & ~is_plain].mean() > 8 * weight[steps & is_plain].mean()
 
 
+@pytest.mark.slow
 def test_the_sign_of_a_gain_is_seen() -> None:
     negative = Moving(lambda observation: -jnp.ones(1), 1)
     logs, today = past_and_today(ContinuousSwap(), "plain", negative, 4000, 400)
