@@ -84,6 +84,7 @@ def test_a_campaign_is_what_it_would_be_one_by_one(sampler: Any) -> None:
         close(alone.metrics, together.metrics)
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_held_once_for_an_agent_or_for_all() -> None:
     sampler = Uniform(batch_size=8)
     with stacked(True):
@@ -173,6 +174,7 @@ def test_what_is_due_now_and_then_stays_a_branch(sampler: Any) -> None:
 
 
 @pytest.mark.parametrize("sampler", [Uniform(batch_size=8), REFRESHED], ids=["uniform", "refreshed"])
+@pytest.mark.slow
 def test_a_program_is_as_long_for_many_learners_as_for_few(sampler: Any) -> None:
     with stacked(True):
         few, many = (program(tuning.init_samplers(team_of(number), sampler), sampler) for number in (3, 12))

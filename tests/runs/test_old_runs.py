@@ -19,12 +19,12 @@ import jax
 import pytest
 from field import contents
 
-from marline import cli, migrations
+from marline import cli
 from marline.algorithms import ALGORITHMS
 from marline.campaign.campaign import Campaign
 from marline.campaign.status import status
 from marline.configuration.run_config import BUILT_IN, RunConfig
-from marline.data import checkpoints
+from marline.data import checkpoints, migrations
 from marline.data.experience import Experience
 from marline.data.migrations import CHECKPOINT, Schema
 from marline.errors import CorruptionError, NewerError
