@@ -322,9 +322,10 @@ def orders(
     parts: dict[str | None, list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]] = {}
     incomplete: Counter[str | None] = Counter()
     codes: dict[str, int] = {}
+    wanted = {name for name in (agent, episode, step) if name} | {one for its in needed.values() for one in its}
+    kept = Kept(wanted, wanted, wanted)
     for path in paths:
-        wanted = {name for name in (agent, episode, step) if name} | {one for its in needed.values() for one in its}
-        for batch in batches(path, style, lambda present: Kept(wanted, wanted, wanted)):  # noqa: B023
+        for batch in batches(path, style, lambda present: kept):
             rows = batch.rows
             number = np.arange(batch.first, batch.first + len(rows))
             episodes = np.zeros(len(rows), np.int64)
