@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 @checked
-class _TwoOnRing:
+class _TwoOnRing(abc.ABC):
     """Both step back, stay or step on at the same time, and slip now and then; the reward hangs on where they get.
 
     Observation, 4 numbers: the own place, then the other's, as points of the unit circle.
@@ -52,9 +53,9 @@ class _TwoOnRing:
     def specs(self) -> Mapping[AgentID, Spec]:
         return dict.fromkeys(AGENTS, Spec(4, NUM_MOVES, discrete=True))
 
+    @abc.abstractmethod
     def rewards(self) -> Float[np.ndarray, "places places"]:
         """Of a step by the places that agent_0 and agent_1 reach."""
-        raise NotImplementedError
 
     def reset(self, *, key: PRNGKeyArray) -> State:
         """Both anywhere, at one place too."""
