@@ -79,7 +79,7 @@ def rollout_teams(
     if not isinstance(task, Simulator | World):
         raise ConfigError(NO_TASK.format(task))
     played: dict[T, Rollout] = {}
-    for names in side_by_side(teams):
+    for names in at_once(task, teams):
         some = {name: teams[name] for name in names}
         if isinstance(task, Simulator):
             played |= simulation.play_teams(task, some, episodes, keys=keys)
@@ -88,10 +88,10 @@ def rollout_teams(
     return played
 
 
-def side_by_side(teams: Iterable[T]) -> list[list[T]]:
+def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
     """Teams in groups that play at once: each alone where learners are not stacked."""
-    names, at_once = list(teams), TEAMS_AT_ONCE if stacks() else 1
-    return [names[first : first + at_once] for first in range(0, len(names), at_once)]
+    names, most = list(teams), TEAMS_AT_ONCE if stacks() else 1
+    return [names[first : first + most] for first in range(0, len(names), most)]
 
 
 def _play_worlds(
@@ -408,7 +408,18 @@ def evaluate_teams(
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, policies, 1, key=key, deployment=deployment)
+    return trace_teams(task, {None: policies}, keys={None: key}, deployment=deployment)[None]
+
+
+def trace_teams(
+    task: Task, teams: Mapping[T, Policies], *, keys: Mapping[T, PRNGKeyArray], deployment: int = 0
+) -> dict[T, dict[str, Any]]:
+    """`trace` for several teams, see `rollout_teams`."""
+    played = rollout_teams(task, teams, dict.fromkeys(teams, range(1)), keys=keys, deployment=deployment)
+    return {name: _traced(its) for name, its in played.items()}
+
+
+def _traced(played: Rollout) -> dict[str, Any]:
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
     landmarks = points.get("landmarks")
     return {
