@@ -30,6 +30,11 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def release_memory() -> None:
     """Hand back what was freed: the C library keeps hundreds of MiB of compiling, and of arrays below 32 MiB each."""
     if sys.platform == "linux":

@@ -26,7 +26,7 @@ from marline.types import AgentID, Spec, Transition
 
 T = TypeVar("T", bound=Hashable)
 
-TEAMS_AT_ONCE = 16  # who play side by side where learners are stacked: it bounds the memory of what they play
+PLAYED_AT_ONCE = 1 << 30  # bytes of what teams play side by side, at most, unless one alone plays more
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 NO_TASK = (
@@ -89,9 +89,18 @@ def rollout_teams(
 
 
 def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
-    """Teams in groups that play at once: each alone where learners are not stacked."""
-    names, most = list(teams), TEAMS_AT_ONCE if stacks() else 1
-    return [names[first : first + most] for first in range(0, len(names), most)]
+    """Teams in groups that play at once: each alone where learners are not stacked.
+
+    As many as there is memory for, in groups of about one size.
+    """
+    names = list(teams)
+    if not stacks():
+        return [[name] for name in names]
+    episodes = task.num_environments if isinstance(task, Simulator) else EPISODES_PER_BLOCK
+    width = sum(2 * spec.observation_size + 3 * spec.action_size + 2 for spec in task.specs.values())
+    most = max(1, PLAYED_AT_ONCE // (4 * width * task.horizon * episodes))
+    num_groups = -(-len(names) // most)
+    return [names[number::num_groups] for number in range(num_groups)]
 
 
 def _play_worlds(

@@ -14,6 +14,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.row_draws import Count, rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, exchanged, uniform_table
+from marline.samplers.sampler import Sampler
 from marline.types import Critic, Metrics
 
 # which window each row of a batch is of: the first; a number of them of the second; by a coin each; by a draw each
@@ -46,7 +47,7 @@ class DrawPlan(NamedTuple):
 
 
 @runtime_checkable
-class Planned(Protocol):
+class Planned(Sampler[Any], Protocol):
     """A sampler that says by `draws_by_plan = True` that `plan` tells all there is to know of its draws.
 
     Until the next deployment, whatever was drawn and learned, `sample` returns the rows that `draw_by_plan` gives for
