@@ -20,7 +20,6 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
-from marline.population import stacks
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import Driver, of_seed, place_data
 from marline.runs.layout import OFFLINE, RunDirectory, checkpoint_steps
@@ -36,13 +35,24 @@ Step = tuple[str, int]  # what is going on, and how many updates were just done
 
 
 def run_seeds(
-    folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
+    folder: Path,
+    config: RunConfig,
+    experiences: Mapping[AgentID, Experience],
+    seeds: Sequence[int],
+    together: Sequence[Sequence[str]] = (),
 ) -> Iterator[Step]:
-    """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
+    """Run or finish every sampler for some seeds, side by side; what is on disk is not done again.
+
+    Args:
+        folder, config: of the study.
+        experiences: offline rows of each agent on the device.
+        seeds: that are trained side by side.
+        together: samplers in groups that advance side by side, too; one after another unless given.
+    """
     for group in _abreast(folder, config, seeds):
         study = _Study(folder, config, experiences, group)
         team = yield from study.offline()
-        for names in [list(config.samplers)] if stacks() else [[name] for name in config.samplers]:
+        for names in together or [[name] for name in config.samplers]:
             yield from study.tune(team, names)
 
 

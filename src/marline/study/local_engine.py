@@ -33,6 +33,7 @@ from marline.runs.offline_logs import prepare_data
 from marline.runtime import num_cores, release_memory
 from marline.study import execution as study
 from marline.study.engine import Progress
+from marline.study.memory import Plan, available_memory, plan_memory
 from marline.types import AgentID, Spec
 
 # of JAX, what `marline.runtime` decides after a process that workers are forked off has begun
@@ -45,7 +46,13 @@ SETTINGS = (
 
 @dataclasses.dataclass(frozen=True)
 class LocalEngine:
-    """Each share of the seeds goes to a process of its own."""
+    """Each share of the seeds goes to a process of its own.
+
+    Attributes:
+        memory_share: of the device's memory, for what is stacked there: less than 1 where several studies run at once.
+    """
+
+    memory_share: float = 1.0
 
     def plan(self, seeds: Sequence[int]) -> list[list[int]]:
         """A share per core on a CPU; one on an accelerator, or where types are only here, as in a notebook."""
@@ -62,9 +69,15 @@ class LocalEngine:
         if len(shares) > 1:
             _run_processes(folder, config, shares, progress)
             return
-        # one core is for this process, which holds the accelerator
-        with stepping(num_cores() - 1 if stacks() else 0):
+        if not stacks():
             for text, done in _run_share(folder, config, shares[0]):
+                progress(0, text, done)
+            return
+        plan = plan_memory(config, sizes, shares[0], int(self.memory_share * available_memory()))
+        print(f"note: {plan}", file=sys.stderr)
+        # one core is for this process, which holds the accelerator
+        with stepping(num_cores() - 1):
+            for text, done in _run_stacked(folder, config, plan):
                 progress(0, text, done)
 
 
@@ -170,6 +183,15 @@ def _die_with(parent: Connection) -> None:
 
 def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
     experiences = place_data(config, prepare_data(folder, config))
-    together = stacks()
-    for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        yield from study.run_seeds(folder, config, experiences, group)
+    if stacks():  # by a worker, which was told to
+        yield from study.run_seeds(folder, config, experiences, seeds, [list(config.samplers)])
+        return
+    for seed in seeds:
+        yield from study.run_seeds(folder, config, experiences, (seed,))
+
+
+def _run_stacked(folder: Path, config: RunConfig, plan: Plan) -> Iterator[study.Step]:
+    """Groups of seeds one after another, as many samplers of them at once as there is memory for."""
+    experiences = place_data(config, prepare_data(folder, config))
+    for seeds in plan.seeds:
+        yield from study.run_seeds(folder, config, experiences, seeds, plan.samplers)
