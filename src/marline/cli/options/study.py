@@ -30,8 +30,11 @@ class Run:
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
+    tasks: tuple[str, ...] = ()
+    """Several of them instead, each in a run directory below --run that has its name. On a GPU one learns while another
+    plays."""
     trust: bool = False
-    """Import and run the code that --task, --algorithm and --sampler name, as MODULE:NAME."""
+    """Import and run the code that --task, --tasks, --algorithm and --sampler name, as MODULE:NAME."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
