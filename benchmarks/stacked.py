@@ -3,8 +3,9 @@
 Learners are the seeds of one agent, tuned after a deployment; whatever the device, many are stacked and one alone is
 not. Beside the time per update: what a sampler takes beyond the first one, uniform replay unless told otherwise, as
 the paper tells it for OTC; the share of the time outside of the compiled program, which is the host's; and how long the
-first call takes, which compiles, against that of the fewest that are stacked. What is learned is checked against the same on the CPU, one learner after
-another. Time on the wall, for an accelerator works while the host waits. On a CPU there is nothing to gain.
+first call takes, which compiles, against that of the fewest that are stacked. What is learned is checked against the
+same on the CPU, one learner after another. Time on the wall, for an accelerator works while the host waits. On a CPU
+there is nothing to gain.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def main() -> None:
 
 def check(folder: Path, options: argparse.Namespace) -> bool:
     """Whether a small study gives what it gives on the CPU, one learner after another; tells how far off."""
-    config = configured(ROBOTS[-1], "td3-bc", SAMPLERS[:6], options, seeds=2)
+    config = configured(ROBOTS[-1], "td3-bc", SAMPLERS[:6], options, seeds=1)
     small = {"offline_updates": 4, "updates": 4, "deployments": 2, "rows_per_deployment": 60, "evaluation_episodes": 2}
     config = dataclasses.replace(config, dataset_size=200, **small)
     logs = collect_random_of(config)

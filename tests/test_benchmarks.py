@@ -35,7 +35,7 @@ MORE_THAN_TEN_SECONDS = {
     "samplers.py",
     "startup.py",
 }
-PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco"}
+PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco", "stacked_studies.py": "mujoco"}
 
 
 def test_every_benchmark_is_run_here() -> None:

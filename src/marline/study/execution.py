@@ -155,6 +155,7 @@ class _Study:
             now = [name for name, done in under_way.items() if done < number]
             told = f"{now[0] if len(now) == 1 else f'{len(now)} samplers'}: deployment {number} of {last}"
             yield told, 0
+            teams.join(number)
             began = time.monotonic()
             metrics, stopped = teams.tune(number)
             seconds = (time.monotonic() - began) / max(1, sum(name in trained for name in now))

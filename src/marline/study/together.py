@@ -54,7 +54,7 @@ class Together:
         A control comes after the sampler that it matches: not before that one's learners are tuned is it known what
         to match.
         """
-        self._let_join(number)
+        self.join(number)
         self._play(number)
         metrics: dict[Whose, dict[AgentID, dict[str, Any]]] = defaultdict(dict)
         stopped: dict[Whose, Mapping[AgentID, StopRecord]] = {}
@@ -99,8 +99,11 @@ class Together:
                 its = None if trajectories is None else {seed: trajectories[seed, name] for seed in of_seeds}
                 self._driver.publish(name, number, team, records[name], policies=policies, trajectories=its)
 
-    def _let_join(self, number: int) -> None:
-        """Take in the samplers whose turn it is from this deployment on, all of them from what was published."""
+    def join(self, number: int) -> None:
+        """Take in the samplers whose turn it is from deployment `number` on, all of them from what was published.
+
+        A sampler at its beginning is fitted to the offline rows here, which may take long.
+        """
         now = {name: done for name, done in self._done.items() if done < number}
         if {name for cohort in self._cohorts for name in cohort.samplers} == now.keys():
             return
