@@ -26,7 +26,7 @@ from marline.types import AgentID, Spec, Transition
 
 T = TypeVar("T", bound=Hashable)
 
-TEAMS_AT_ONCE = 16  # who play side by side where learners are stacked: it bounds the memory of what they play
+PLAYED_AT_ONCE = 1 << 30  # bytes of what teams play side by side, at most, unless one alone plays more
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 NO_TASK = (
@@ -79,7 +79,7 @@ def rollout_teams(
     if not isinstance(task, Simulator | World):
         raise ConfigError(NO_TASK.format(task))
     played: dict[T, Rollout] = {}
-    for names in side_by_side(teams):
+    for names in at_once(task, teams):
         some = {name: teams[name] for name in names}
         if isinstance(task, Simulator):
             played |= simulation.play_teams(task, some, episodes, keys=keys)
@@ -88,10 +88,19 @@ def rollout_teams(
     return played
 
 
-def side_by_side(teams: Iterable[T]) -> list[list[T]]:
-    """Teams in groups that play at once: each alone where learners are not stacked."""
-    names, at_once = list(teams), TEAMS_AT_ONCE if stacks() else 1
-    return [names[first : first + at_once] for first in range(0, len(names), at_once)]
+def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
+    """Teams in groups that play at once: each alone where learners are not stacked.
+
+    As many as there is memory for, in groups of about one size.
+    """
+    names = list(teams)
+    if not stacks():
+        return [[name] for name in names]
+    episodes = task.num_environments if isinstance(task, Simulator) else EPISODES_PER_BLOCK
+    width = sum(2 * spec.observation_size + 3 * spec.action_size + 2 for spec in task.specs.values())
+    most = max(1, PLAYED_AT_ONCE // (4 * width * task.horizon * episodes))
+    num_groups = -(-len(names) // most)
+    return [names[number::num_groups] for number in range(num_groups)]
 
 
 def _play_worlds(
@@ -408,7 +417,18 @@ def evaluate_teams(
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, policies, 1, key=key, deployment=deployment)
+    return trace_teams(task, {None: policies}, keys={None: key}, deployment=deployment)[None]
+
+
+def trace_teams(
+    task: Task, teams: Mapping[T, Policies], *, keys: Mapping[T, PRNGKeyArray], deployment: int = 0
+) -> dict[T, dict[str, Any]]:
+    """`trace` for several teams, see `rollout_teams`."""
+    played = rollout_teams(task, teams, dict.fromkeys(teams, range(1)), keys=keys, deployment=deployment)
+    return {name: _traced(its) for name, its in played.items()}
+
+
+def _traced(played: Rollout) -> dict[str, Any]:
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
     landmarks = points.get("landmarks")
     return {

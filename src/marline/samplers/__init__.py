@@ -7,6 +7,7 @@ from typing import Any
 from marline.samplers.balanced import BalancedReplay
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.draw_plan import DrawPlan, Planned, draws_by_plan
 from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
@@ -46,12 +47,14 @@ __all__ = [
     "SAMPLERS",
     "BalancedReplay",
     "ClassifierRatio",
+    "DrawPlan",
     "DynamicsRatio",
     "EmbeddingDistance",
     "FreshShare",
     "Frozen",
     "OnlineMatched",
     "Oracle",
+    "Planned",
     "ReturnWeighted",
     "Sampler",
     "Shuffled",
@@ -59,6 +62,7 @@ __all__ = [
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "draws_by_plan",
     "prefers_rows",
     "trains",
 ]

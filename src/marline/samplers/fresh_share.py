@@ -13,6 +13,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
+from marline.samplers.draw_plan import COUNTED, DrawPlan, plan_of_windows
 from marline.types import Critic, Metrics
 
 
@@ -36,6 +37,7 @@ class FreshShare:
     share: float = 0.5
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = False
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(0 <= self.share <= 1, f"share is {self.share}, but must lie in [0, 1]")
@@ -59,3 +61,9 @@ class FreshShare:
         offline = rows_with_replacement(0, first_online, num, key=offline_key)
         online = rows_with_replacement(first_online, experience.size, num, key=online_key)
         return jnp.where(is_fresh, online, offline), (), {}
+
+    def plan(self, state: tuple[()], experience: Experience) -> DrawPlan:
+        first_online, fresh = experience.num_offline, self.share * self.batch_size
+        num_fresh = jnp.where(experience.size > first_online, fresh, 0.0)
+        offline = (0, first_online, self.batch_size - num_fresh)
+        return plan_of_windows(COUNTED, offline, (first_online, experience.size, num_fresh))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -45,6 +46,8 @@ class Train:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     trust: bool = False
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Tune:
     """Agents that keep their policies; their logs are merged all the same."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print what was measured as JSON."""
     trust: bool = False
@@ -136,3 +141,5 @@ class Verify:
     """Also train the last deployment again, of a study that of every sampler and seed, and compare what is served."""
     trust: bool = False
     """Import and run the code that the run names, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""

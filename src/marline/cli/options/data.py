@@ -109,6 +109,8 @@ class Make:
     max_steps: int = 1_000_000
     """Steps of learning after which to give up."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     trust: bool = False
     """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 

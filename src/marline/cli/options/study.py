@@ -18,6 +18,8 @@ class Demo:
 
     run: Path = Path("runs/demo")
     """Where the run directory goes."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +30,11 @@ class Run:
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
+    tasks: tuple[str, ...] = ()
+    """Several of them instead, each in a run directory below --run that has its name. On a GPU one learns while another
+    plays."""
     trust: bool = False
-    """Import and run the code that --task, --algorithm and --sampler name, as MODULE:NAME."""
+    """Import and run the code that --task, --tasks, --algorithm and --sampler name, as MODULE:NAME."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
@@ -69,6 +74,8 @@ class Run:
     """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
     address: str | None = None
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -91,6 +98,8 @@ class Resume:
     """HOST:PORT of the Ray cluster, as for `marline run`."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -115,6 +124,8 @@ class Play:
     """How many episodes."""
     video: Path | None = None
     """Record them in this .gif, .webp or .png, all of which can move."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print as JSON."""
 
