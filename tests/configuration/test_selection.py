@@ -178,4 +178,5 @@ def test_what_prefers_rows_has_controls() -> None:
         "online-matched",
         "fresh-share",
         "half-and-half",
+        "adaptive-share",
     ]

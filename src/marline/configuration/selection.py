@@ -251,9 +251,11 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
 
 
 def _flat(value: Any) -> dict[str, Any]:
-    """Options of a sampler and of the distance that it is made of."""
+    """Options of a sampler and of what it is made of."""
     options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, OTC):
         distance = options.pop("distance")
         options |= _flat(DISTANCES[distance] if isinstance(distance, str) else distance)
+    for name in [name for name, part in options.items() if dataclasses.is_dataclass(part)]:
+        options = _flat(options.pop(name)) | options
     return options
