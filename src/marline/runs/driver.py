@@ -27,7 +27,7 @@ from marline.runs.layout import RunDirectory
 from marline.runs.records import Record, StopRecord
 from marline.runtime import release_memory
 from marline.samplers import Sampler
-from marline.tuning import Deploy, Inform, LearnerID, Logs, Team
+from marline.tuning import Adapted, Deploy, Inform, LearnerID, Logs, Team
 from marline.types import AgentID
 
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
@@ -133,6 +133,7 @@ class Driver:
         *,
         frozen: Collection[LearnerID] = (),
         inform: Inform | None = None,
+        adapted: Adapted | None = None,
     ) -> Iterator[Tuned]:
         """Deploy, merge, adapt and tune; the batches of who diverged are kept, and `publish` is for the caller to call.
 
@@ -142,7 +143,7 @@ class Driver:
             deploy: policies in, logs out, which it has published; learners without logs keep policy and rows.
             deployments: their numbers.
             frozen: whose logs are merged, and who learn nothing from them.
-            inform: see `tuning.run`.
+            inform, adapted: see `tuning.run`.
         """
         for number, after, metrics, diverged in tuning.run(
             team,
@@ -153,6 +154,7 @@ class Driver:
             deployments=deployments,
             frozen=frozen,
             inform=inform,
+            adapted=adapted,
         ):
             yield Tuned(number, after, metrics, self.keep_batches(sampler, number, diverged))
 

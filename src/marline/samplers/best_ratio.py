@@ -64,16 +64,16 @@ class BestRatio:
         learned, of_learned = self.learned.begin_deployment(state.learned, experience, critic, key=key)
         kernel_key = jax.random.fold_in(key, PURPOSE)
         kernels, of_kernels = self.kernels.begin_deployment(state.kernels, experience, critic, key=kernel_key)
-        is_open, corrects = of_learned["gate_open"] > 0, of_kernels["corrects"] > 0
-        picks_kernels = corrects & (~is_open | (of_kernels["gain"] > of_learned["gain_nats"]))
+        is_open, corrects = of_learned["gate_open"] > 0, of_kernels["gate_open"] > 0
+        picks_kernels = corrects & (~is_open | (of_kernels["change_nats"] > of_learned["gain_nats"]))
         # unless one of them corrects, both tables are those of equal weights
         table = jax.tree.map(lambda one, other: jnp.where(picks_kernels, one, other), kernels.table, learned.table)
         worth = effective_sample_size(row_probabilities(table)) / experience.num_offline
         return State(learned, kernels, table), {
             **of_learned,
             "gate_open": (is_open | corrects).astype(jnp.float32),
-            "kernel_gain_nats": of_kernels["gain"],
-            "kernel_gain_se": of_kernels["gain_error"],
+            "kernel_gain_nats": of_kernels["change_nats"],
+            "kernel_gain_se": of_kernels["change_se"],
             "picked_kernels": picks_kernels.astype(jnp.float32),
             "effective_share": worth,
         }

@@ -21,6 +21,7 @@ from marline.samplers.residual import Residual
 from marline.samplers.return_times_ratio import ReturnTimesRatio
 from marline.types import Critic, Metrics
 
+PREFERENCES = (ReturnTimesRatio, Residual, Contrastive)
 PURPOSE = zlib.crc32(b"preference")  # sets the stream of the preference apart from that of the gate
 
 
