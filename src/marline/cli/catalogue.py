@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from marline.algorithms import ALGORITHMS, BREMEN
-from marline.configuration.selection import CONTROLS
+from marline.configuration.selection import CONTROLS, GROUPS
 from marline.envs import (
     ContinuousSwap,
     CooperativeNavigation,
@@ -69,11 +69,12 @@ SAMPLER_LINES = {
     "oracle": "reference: offline rows by what partners truly did and would do today, which no agent can know (ours)",
     "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
     "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
+    "five-shares": "fresh-share with 0.05, 0.1, 0.25, 0.5 and 0.75: what the best share in hindsight is among (ours)",
     "adaptive-share": "the smallest share of rows logged online that held-out TD errors ask for, per agent (ours)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
     "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }
-assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS}
+assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS, *GROUPS}
 
 
 class TaskFacts(NamedTuple):
