@@ -176,7 +176,8 @@ def plan_campaign(
         f"{sampler} is the control of another sampler, and a real team is tuned by one; choose another",
     )
     require(
-        sampler not in GROUPS, f"{sampler} stands for several samplers, and a real team is tuned by one; choose one"
+        not isinstance(sampler, str) or sampler not in GROUPS,
+        f"{sampler} stands for several samplers, and a real team is tuned by one; choose another",
     )
     chosen = (sampler,) if isinstance(sampler, str) else {_own_name(sampler): sampler}
     selected = select_samplers(chosen, options=sampler_options, hidden=widths(members))
