@@ -53,7 +53,7 @@ def test_the_architecture_names_every_module_and_its_purpose() -> None:
 
 
 def test_tests_stand_where_what_they_test_stands() -> None:
-    """`tests` mirrors `src`: test_<module>[_<aspect>].py in the folder of the module; what many do together is in `behaviour`."""
+    """test_<module>[_<aspect>].py is in the folder of the module; what many do together is in `behaviour`."""
     tests, sources = Path(__file__).parent, DOCS.parent / "src" / "marline"
     strangers = []
     for test in tests.rglob("test_*.py"):

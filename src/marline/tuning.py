@@ -29,6 +29,7 @@ LearnerID = tuple[Any, ...]  # seed and agent; and the name of its sampler, wher
 Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
+Adapted = Callable[[int, "Summary"], None]  # told what samplers measured of a deployment, before anybody is tuned on it
 Summary = dict[LearnerID, dict[str, Any]]  # numbers by name, and lists of them
 Diverged = Mapping[LearnerID, Divergence]
 Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
@@ -190,6 +191,7 @@ def run(
     num_updates: int,
     deployments: Iterable[int],
     frozen: Collection[LearnerID] = (),
+    adapted: Adapted | None = None,
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
@@ -202,13 +204,14 @@ def run(
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
         frozen: see `tune_on`.
+        adapted: see `tune_on`.
     """
     for number in deployments:
         logs = deploy(number, policies(team, algorithm))
         team = merge(team, logs, number, algorithm)
         everyone = logs.keys() >= team.keys()  # who need not be taken apart
         there = team if everyone else {learner: state for learner, state in team.items() if learner in logs}
-        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
+        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen, adapted=adapted)
         team = result.team if everyone else {**team, **result.team}
         yield result._replace(team=team)
 
@@ -278,13 +281,17 @@ def tune_on(
     *,
     num_updates: int,
     frozen: Collection[LearnerID] = (),
+    adapted: Adapted | None = None,
 ) -> Deployment:
     """Adapt the sampler to the rows just merged, then tune every learner on B^k that is not frozen.
 
     The memory of a sampler follows the rows, whether its learner learns from them or not. A learner that diverges
-    stays as it was, with the memory of its sampler adapted; the others go on.
+    stays as it was, with the memory of its sampler adapted; the others go on. `adapted` is told what samplers measured
+    before the first update.
     """
     team, metrics = adapt(team, number, algorithm, sampler)
+    if adapted is not None:
+        adapted(number, metrics)
     team, measured, diverged = tune_team(team, algorithm, sampler, num_updates, phase=str(number), still=frozen)
     metrics |= {learner: metrics[learner] | its for learner, its in measured.items()}
     return Deployment(number, team, metrics, diverged)

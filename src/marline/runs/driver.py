@@ -27,7 +27,7 @@ from marline.runs.layout import RunDirectory
 from marline.runs.records import Record, StopRecord
 from marline.runtime import release_memory
 from marline.samplers import Sampler
-from marline.tuning import Deploy, LearnerID, Logs, Team
+from marline.tuning import Adapted, Deploy, LearnerID, Logs, Team
 from marline.types import AgentID, Policy
 
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
@@ -134,6 +134,7 @@ class Driver:
         deployments: Iterable[int],
         *,
         frozen: Collection[LearnerID] = (),
+        adapted: Adapted | None = None,
     ) -> Iterator[Tuned]:
         """Deploy, merge, adapt and tune; the batches of who diverged are kept, and `publish` is for the caller to call.
 
@@ -143,6 +144,7 @@ class Driver:
             deploy: policies in, logs out, which it has published; learners without logs keep policy and rows.
             deployments: their numbers.
             frozen: whose logs are merged, and who learn nothing from them.
+            adapted: see `tuning.run`.
         """
         for number, after, metrics, diverged in tuning.run(
             team,
@@ -152,6 +154,7 @@ class Driver:
             num_updates=self.config.updates,
             deployments=deployments,
             frozen=frozen,
+            adapted=adapted,
         ):
             yield Tuned(number, after, metrics, self.keep_batches(sampler, number, diverged))
 

@@ -7,7 +7,7 @@ import math
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require
@@ -48,19 +48,18 @@ class ReturnWeighted:
     draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.scale), f"scale is {self.scale}, but must be finite")
-        require(0 <= self.bound <= 20, f"bound is {self.bound}, but must lie in [0, 20], being a logarithm")
+        require_weights(self.scale, self.bound)
         require_online_share(self.online_share)
         require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> AliasTable:
         """The weights of B^0, as a table to draw from."""
-        return alias_table(self.weights(experience.offline().reward, experience.offline_ends))
+        return alias_table(jnp.exp(self.log_weights(experience.offline().reward, experience.offline_ends)))
 
-    def weights(self, rewards: Float[Array, " n"], ends: Array) -> Float[Array, " n"]:
+    def log_weights(self, rewards: Float[Array, " n"], ends: Bool[Array, " n"]) -> Float[Array, " n"]:
         """Of rows in the order in which they were logged."""
         z = standardised_over_episodes(episode_returns(rewards, ends), ends)
-        return jnp.exp(jnp.clip(self.scale * z, -self.bound, self.bound))
+        return jnp.clip(self.scale * z, -self.bound, self.bound)
 
     def begin_deployment(
         self, state: AliasTable, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -75,3 +74,9 @@ class ReturnWeighted:
 
     def plan(self, state: AliasTable, experience: Experience) -> DrawPlan:
         return weighted_plan(state, experience, self.online_share)
+
+
+def require_weights(scale: float, bound: float) -> None:
+    """Refuse what makes no weights by return."""
+    require(math.isfinite(scale), f"scale is {scale}, but must be finite")
+    require(0 <= bound <= 20, f"bound is {bound}, but must lie in [0, 20], being a logarithm")

@@ -132,9 +132,9 @@ class TwoSided:
         weights = self._weights(state, experience, logs, today, choice)
         table = alias_table(weights)
         return state._replace(table=table), {
-            "gain": choice.gain,
-            "gain_error": choice.error,
-            "corrects": choice.is_believed.astype(jnp.float32),
+            "change_nats": choice.gain,
+            "change_se": choice.error,
+            "gate_open": choice.is_believed.astype(jnp.float32),
             "bandwidth_given": choice.given,
             "bandwidth_outcome": choice.outcome,
             "strength": choice.strength,

@@ -20,14 +20,16 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
+from marline.rollouts.partners import require_joint_logs, require_partners
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import Driver, of_seed, place_data
 from marline.runs.layout import OFFLINE, RunDirectory, checkpoint_steps
 from marline.runs.records import Record, StopRecord
 from marline.runs.replay import is_same, train_again, tune_again
 from marline.samplers import OnlineMatched, trains
+from marline.samplers.oracle import informed, oracle_in
 from marline.study.playing import Whose, measure, show
-from marline.study.together import Together, prescribed, shares_drawn
+from marline.study.together import Together, prescribed, shares_drawn, true_ratios
 from marline.tuning import Team
 from marline.types import AgentID
 
@@ -114,6 +116,10 @@ class _Study:
         self.config, self.seeds = config, seeds
         self.task: Task = make_task(config.task)
         self.driver = Driver(RunDirectory(folder), config, experiences, seeds)
+        for name, sampler in config.samplers.items():
+            if oracle_in(sampler) is not None:
+                require_partners(experiences, name)
+                require_joint_logs(experiences, name)
         self._policies: list[tuple[int, Policies]] | None = None  # of the offline teams
 
     def offline(self) -> Generator[Step, None, Team]:
@@ -178,8 +184,13 @@ class _Study:
             yield f"{told}, return {mean:.1f}", config.updates * len(now)
 
     def before(self, name: str, number: int, offline: Team) -> Team:
-        """The teams as deployment `number` finds them, given the offline teams; a control knows what to match."""
+        """The teams as deployment `number` finds them, given the offline teams; who is told something knows it."""
         team, sampler = self.driver.team_after(name, number - 1, offline), self.config.samplers[name]
+        if oracle := oracle_in(sampler):
+            policies = tuning.policies(team, self.config.algorithm)
+            of_seeds = {seed: of_seed(policies, seed) for seed in self.seeds}
+            ratios = true_ratios(self.driver, self.task, oracle, of_seeds, number)
+            return {who: its.with_memory(informed(sampler, its.sampler, ratios[who])) for who, its in team.items()}
         if not isinstance(sampler, OnlineMatched):
             return team
         drawn = {seed: shares_drawn(self.driver, self.config.matches[name], seed, number) for seed in self.seeds}

@@ -6,16 +6,21 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from marline.cohort import Cohort, assemble, policies_of, programs, to_write, tune_cohort
 from marline.envs import Task
 from marline.errors import CorruptionError
 from marline.rollouts.collection import at_once
+from marline.rollouts.partners import true_log_ratios
 from marline.rollouts.rollout import Policies
 from marline.runs.driver import Driver, Records
 from marline.runs.records import StopRecord
+from marline.runs.world_keys import world_key
 from marline.samplers import OnlineMatched
+from marline.samplers.oracle import Oracle, informed, oracle_in
 from marline.study.playing import Whose, play_deployment
 from marline.tuning import LearnerID, Team
 from marline.types import AgentID
@@ -137,7 +142,7 @@ class Together:
     def _prescribed(
         self, cohort: Cohort, number: int, metrics: Mapping[Whose, Mapping[AgentID, dict[str, Any]]]
     ) -> Cohort:
-        """Tell controls the shares that the samplers which they match drew in this deployment, of each agent."""
+        """Tell controls the shares that those whom they match drew in this deployment, and oracles the truth."""
         config, memories = self._driver.config, dict(cohort.memories)
         for name, sampler in cohort.samplers.items():
             if isinstance(sampler, OnlineMatched):
@@ -151,6 +156,12 @@ class Together:
                 memories[name] = {
                     who: prescribed(sampler, memory, number, drawn[who[0]].get(who[1], {}))
                     for who, memory in memories[name].items()
+                }
+            elif oracle := oracle_in(sampler):
+                policies = {seed: self.policies[seed, name] for seed in self._driver.seeds}
+                ratios = true_ratios(self._driver, self._task, oracle, policies, number)
+                memories[name] = {
+                    who: informed(sampler, memory, ratios[who[0], who[1]]) for who, memory in memories[name].items()
                 }
         return cohort._replace(memories=memories)
 
@@ -171,3 +182,23 @@ def prescribed(sampler: OnlineMatched, memory: Any, number: int, drawn: Mapping[
         return memory
     shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
     return sampler.prescribe(memory, number, jnp.array(shares))
+
+
+def true_ratios(
+    driver: Driver, task: Task, oracle: Oracle, policies: Mapping[int, Policies], number: int
+) -> dict[LearnerID, Float[Array, " offline"]]:
+    """How much likelier what partners did in each offline row is now, by the logarithm; by seed and agent.
+
+    Args:
+        driver: of the run directory, with the offline rows.
+        task: in which the partners act.
+        oracle: that is to be told.
+        policies: that are deployed, by seed.
+        number: of the deployment.
+    """
+    told: dict[LearnerID, Float[Array, " offline"]] = {}
+    for seed, its in policies.items():
+        key = jax.random.fold_in(world_key(seed, "oracle"), number)
+        ratios = true_log_ratios(task, driver.experiences, its, tolerance=oracle.tolerance, key=key)
+        told |= {(seed, agent): jnp.asarray(ratio) for agent, ratio in ratios.items()}
+    return told

@@ -157,7 +157,11 @@ def tune(options: Tune) -> int:
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
     ):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
-        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+        record = campaign.tune(
+            agents=options.agent,
+            freeze=options.freeze,
+            changes=lambda lines: say("\n".join(lines), quiet=options.json) if lines else None,
+        )
     number = record["deployment"]
     status = _tell_who_diverged(campaign, number)
     if options.json:
