@@ -23,7 +23,7 @@ from marline.errors import USAGE_ERROR, CorruptionError, DataError, require
 from marline.types import AgentID, Spec
 
 if TYPE_CHECKING:
-    from marline.data.proposal import Proposal
+    from marline.data.proposal.draft import Proposal
 
 
 def import_(options: Import) -> int:
@@ -105,7 +105,7 @@ def _proposal(
     tables: list[Path], said: ImportMapping, specs: Mapping[AgentID, Spec] | None, *, guess: bool
 ) -> Proposal:
     from marline.data.formats.survey import survey
-    from marline.data.proposal import propose
+    from marline.data.proposal.propose import propose
 
     return propose(survey(tables, said), said, guess=guess, is_joint=specs is not None)
 
@@ -161,7 +161,7 @@ def _instead(
 
 
 def _tell(options: Import, proposal: Proposal) -> None:
-    from marline.data.proposal_text import lines
+    from marline.data.proposal.text import lines
 
     for line in lines(str(options.source), proposal):
         say(line)
@@ -179,7 +179,7 @@ def _agreed(options: Import) -> bool:
 
 def _write(options: Import, proposal: Proposal) -> Path:
     """Write the mapping file, never over another one."""
-    from marline.data.mapping_file import to_text
+    from marline.data.proposal.mapping_file import to_text
 
     text = to_text(proposal)
     path, number = options.mapping or Path(FILE), 2

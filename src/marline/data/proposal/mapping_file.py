@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marline.data.proposal import Proposal
+from marline.data.proposal.draft import Proposal
 from marline.data.toml import to_toml
 
 _HEAD = """How `marline data import` reads these tables. Edit it, and give it with --mapping.

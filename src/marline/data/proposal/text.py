@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from marline.data.formats.survey import Facts
-from marline.data.proposal import Proposal, Role
+from marline.data.proposal.draft import Proposal, Role
 
 _KEYS = {
     **{"agent": "agent", "episode": "episode", "step": "step", "observations": "observation", "actions": "action"},
