@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from marline.data.formats.survey import Facts, Order, Survey
 from marline.data.mapping import AgentMapping, ImportMapping, Values
@@ -105,6 +105,16 @@ class Draft:
         paths = self.found.paths
         return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
+    def style(self) -> ImportMapping:
+        """How the text of the tables is written, as far as it is known."""
+        known: dict[str, Any] = {key: self.rows[key] for key in ("nothing", "time_format") if key in self.rows}
+        times = [
+            self.facts[name].time_format for name in (*self.common.get("step", ()), *self.common.get("timestamps", ()))
+        ]
+        if self.guess and not self.given.time_format and any(times):
+            known.setdefault("time_format", next(filter(None, times)))
+        return dataclasses.replace(self.given, **known)
+
     def everyone(self) -> list[tuple[AgentID | None, dict[str, list[str]]]]:
         """Columns by key of each agent that has its own, or of all of them."""
         if not self.own:
@@ -126,7 +136,9 @@ def flat(columns: Mapping[str, Iterable[str]]) -> list[str]:
 def listed(words: Iterable[str], most: int = 8) -> str:
     """The first of some words, and how many there are."""
     words = list(words)
-    return ", ".join(word[:40] for word in words[:most]) + (f", ... ({len(words)})" if len(words) > most else "")
+    return ", ".join(f'"{word[:40]}"' if "," in word else word[:40] for word in words[:most]) + (
+        f", ... ({len(words)})" if len(words) > most else ""
+    )
 
 
 def quoted(name: str) -> str:

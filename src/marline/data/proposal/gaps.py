@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from marline.data.formats.survey import orders
 from marline.data.proposal.draft import Draft, flat, listed
+
+_MANY = 0.2  # of an agent's rows
 
 
 def look_at_rows(draft: Draft) -> None:
     """Find out in which order the rows of each agent are, and what to do about what is not there."""
     label, episode = draft.common.get("agent"), draft.common.get("episode")
     step, needed = draft.common.get("step") or draft.common.get("timestamps"), _needed(draft)
-    nothing, time_format = (draft.rows.get(key, getattr(draft.given, key)) for key in ("nothing", "time_format"))
     draft.orders = orders(
         draft.found.paths,
-        dataclasses.replace(draft.given, nothing=nothing, time_format=time_format),
+        draft.style(),
         agent=label[0] if label else None,
         episode=episode[0] if episode else None,
         step=step[0] if step else None,
@@ -49,10 +49,12 @@ def _look_at_missing(draft: Draft, needed: Mapping[str | None, list[str]]) -> No
         return
     names = [name for its in needed.values() for name in its if draft.facts[name].missing]
     names = [name for name in dict.fromkeys(names) if not draft.given.values_of(name).fill]
-    first = min((draft.facts[name] for name in names), key=lambda facts: facts.first_missing or 0, default=None)
-    if first is None and not draft.rows.get("nothing", draft.given.nothing):
+    first = min((draft.facts[name] for name in names), key=lambda facts: facts.first_missing or (0, 0), default=None)
+    if (first is None or first.first_missing is None) and not draft.rows.get("nothing", draft.given.nothing):
         return
-    where = f", first in {first.name!r} at row {first.first_missing}" if first is not None else ""
+    where = ""
+    if first is not None and first.first_missing is not None:
+        where = f", first in {first.name!r} at {draft.found.where(first.first_missing)}"
     draft.problem(
         f"something is missing in {sum(incomplete.values()):,} rows ({_by_agent(incomplete)}){where}",
         'such rows are left out and episodes end before them (missing = "cut" in [rows]); to let the last '
@@ -66,7 +68,16 @@ def _look_at_missing(draft: Draft, needed: Mapping[str | None, list[str]]) -> No
 
 def _look_at_order(draft: Draft) -> None:
     repeated = {whose: its.repeated for whose, its in draft.orders.items() if its.repeated}
-    if repeated and draft.given.repeated == "refuse":
+    many = {whose: number for whose, number in repeated.items() if number > _MANY * draft.orders[whose].rows}
+    if many and draft.given.repeated == "refuse":
+        draft.problem(
+            f"{sum(many.values()):,} rows repeat a step ({_by_agent(many)}), so many that something is taken amiss: "
+            "are there rows of several agents or episodes?",
+            'say agent = "COLUMN" or episode = "COLUMN" in [columns]; if the first row of each step is the one to '
+            'take, say repeated = "first" in [rows]',
+            is_open=True,
+        )
+    elif repeated and draft.given.repeated == "refuse":
         draft.problem(
             f"{sum(repeated.values()):,} rows repeat a step ({_by_agent(repeated)})",
             'the first of them counts (repeated = "first" in [rows])'
@@ -91,10 +102,10 @@ def _look_at_labels(draft: Draft) -> None:
     for key in ("agent", "episode", "step", "timestamps"):
         for name in draft.common.get(key, []):
             facts = draft.facts[name]
-            if facts.missing:
+            if facts.missing and facts.first_missing is not None:
                 draft.problem(
-                    f"column {name!r} for the {key} is empty in {facts.missing} rows, first at row "
-                    f"{facts.first_missing}",
+                    f"column {name!r} for the {key} is empty in {facts.missing:,} rows, first at "
+                    f"{draft.found.where(facts.first_missing)}",
                     f"name the {key} of every row, or remove those rows",
                     is_open=True,
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from marline.data.formats.survey import Facts
 from marline.data.proposal.names import ACTIONS, KEYS_OF_ROWS, LONE, NAMES, raw_words, words
 
@@ -23,20 +25,22 @@ def may_be(facts: Facts, key: str, called: str | None = None) -> bool:
     elif key == "rewards":
         fits = facts.kind == "number"
     else:
-        fits = facts.kind == "truth" or (facts.kind == "number" and facts.low >= 0 and facts.high <= 1)
-    if not fits or not tokens:
+        fits = facts.is_truth
+    if not fits:
         return False
-    known, lone = NAMES[key], LONE.get(key, set())
-    is_called = tokens[0] in known or tokens[-1] in known or (len(tokens) == 1 and tokens[0] in lone)
-    return is_called or (key == "timestamps" and facts.kind == "time" and not facts.words)
+    return _is_called(tokens, NAMES[key], key) or (key == "timestamps" and facts.kind == "time" and not facts.words)
 
 
 def is_action(facts: Facts, called: str) -> bool:
     """Whether a column is called like something that an agent does."""
-    tokens = words(called)
-    return (
-        bool(tokens) and facts.kind in ("number", "words", "truth") and (tokens[0] in ACTIONS or tokens[-1] in ACTIONS)
-    )
+    return facts.kind in ("number", "words", "truth") and _is_called(words(called), ACTIONS, "actions")
+
+
+def _is_called(tokens: list[str], known: Collection[str], key: str) -> bool:
+    """Whether the words of a name say a key: the first or the last of them, or the only one."""
+    if not tokens:
+        return False
+    return tokens[0] in known or tokens[-1] in known or (len(tokens) == 1 and tokens[0] in LONE.get(key, ()))
 
 
 def may_be_seen(facts: Facts) -> bool:

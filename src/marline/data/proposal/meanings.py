@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 
@@ -30,10 +31,11 @@ def look_at_values(draft: Draft) -> None:
 def _look_at_actions(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
     names = columns.get("actions", [])
     if not names:
+        where = f"[agents.{whose}]" if whose else "[columns]"
         draft.problem(
             f"no column is called like an action{f' of {whose}' if whose else ''}",
-            f'say what the agent does, out of {listed(_free(draft))}: actions = ["COLUMN"] in '
-            f"{f'[agents.{whose}]' if whose else '[columns]'}",
+            f"say what the agent does, out of {listed(_free(draft, columns))}: --column actions=NAME, or a pattern; "
+            f'or, in the mapping file, actions = ["COLUMN"] in {where}, and not in observations',
             is_open=True,
         )
         return
@@ -70,7 +72,7 @@ def _choose(draft: Draft, name: str, facts: Facts, num_actions: int) -> None:
     else:
         draft.problem(
             f"action {name!r} holds the words {listed(words)}",
-            f'list them as choices in [values."{name}"]',
+            f"list them in [values.{quoted(name)}]: choices = {json.dumps(words, ensure_ascii=False)}",
             is_open=True,
         )
 
@@ -102,7 +104,8 @@ def _range(draft: Draft, name: str, facts: Facts, num_actions: int) -> None:
         if facts.low < -1 or facts.high > 1 or facts.is_whole:
             draft.problem(
                 f"action {name!r} is {seen}, beyond [-1, 1] or whole",
-                f"say low and high in [values.{quoted(name)}], the ends of what the agent can do",
+                f"say the ends of what the agent can do in [values.{quoted(name)}], such as low = {low:g} and "
+                f"high = {high:g}",
                 is_open=not facts.is_whole,
             )
         return
@@ -120,11 +123,12 @@ def _range(draft: Draft, name: str, facts: Facts, num_actions: int) -> None:
 def _look_at_rewards(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
     names = columns.get("rewards", [])
     if not names:
+        where = f"[agents.{whose}]" if whose else "[columns]"
         draft.problem(
             f"no column is called like a reward{f' of {whose}' if whose else ''}",
-            f'say what is to grow, out of {listed(_free(draft))}: rewards = "COLUMN" in '
-            f"{f'[agents.{whose}]' if whose else '[columns]'}; of what is to shrink, say factor = -1 in "
-            '[values."COLUMN"] as well',
+            f"say what is to grow, out of {listed(_free(draft, columns))}: --column rewards=NAME, or a pattern; or, in "
+            f'the mapping file, rewards = "COLUMN" in {where}, and not in observations; of what is to shrink, say '
+            'factor = -1 in [values."COLUMN"] as well',
             is_open=True,
         )
         return
@@ -176,7 +180,7 @@ def _look_at_ends(draft: Draft) -> None:
         for key in ("terminals", "timeouts"):
             for name in columns.get(key, []):
                 facts = draft.facts[name]
-                if facts.kind != "truth" and not (facts.kind == "number" and {facts.low, facts.high} <= {0.0, 1.0}):
+                if not facts.is_truth:
                     draft.problem(
                         f"column {name!r} for the {key} holds {_holds(facts)}",
                         "export 0 and 1, or say another column",
@@ -200,16 +204,16 @@ def _look_at_ends(draft: Draft) -> None:
 
 
 def _look_at_words(draft: Draft) -> None:
-    used = [name for _, columns in draft.everyone() for name in flat(columns)]
-    bad = [draft.facts[name] for name in dict.fromkeys(used) if draft.facts[name].num_bad]
+    used = list(dict.fromkeys(name for _, columns in draft.everyone() for name in flat(columns)))
+    bad = [draft.facts[name] for name in used if draft.facts[name].num_bad]
     words = list(dict.fromkeys(word for facts in bad for word in facts.bad))
     for facts in bad:
-        word, row = next(iter(facts.bad.items()))
+        word, place = next(iter(facts.bad.items()))
         more = f" and in {facts.num_bad - 1} more rows" if facts.num_bad > 1 else ""
         fix = "words that are no number count as missing (nothing in [table])"
         is_open = not draft.guess or len(words) > _MOST_NOTHING
         draft.problem(
-            f"column {facts.name!r} holds {word!r} at row {row}{more} among numbers",
+            f"column {facts.name!r} holds {word!r} at {draft.found.where(place)}{more} among numbers",
             "list such words as nothing in [table], or repair them" if is_open else fix,
             is_open=is_open,
         )
@@ -218,16 +222,22 @@ def _look_at_words(draft: Draft) -> None:
     formats = {facts.time_format for facts in draft.facts.values() if facts.time_format and facts.name in used}
     if formats and draft.guess and not draft.given.time_format:
         draft.rows["time_format"] = formats.pop()
-    for name in dict.fromkeys(used):
+    for name in used:
+        if (other := draft.facts[name].other_format) and not draft.given.time_format:
+            draft.problem(
+                f"times in column {name!r} may be written {draft.facts[name].time_format!r} or {other!r}",
+                "they are taken for the former; correct time_format in [table] if they are not",
+            )
+    for name in used:
         facts = draft.facts[name]
         if facts.kind in ("other", "nothing"):
             draft.problem(f"column {name!r} holds {_holds(facts)}", "leave it out", is_open=True)
 
 
-def _free(draft: Draft) -> list[str]:
-    used = {name for _, columns in draft.everyone() for name in flat(columns)}
-    left = [name for name in draft.present if name not in used]
-    return left or draft.present
+def _free(draft: Draft, columns: Mapping[str, list[str]]) -> list[str]:
+    """What an agent may do or want: what it is taken to observe, and what nobody uses."""
+    used = {name for _, its in draft.everyone() for name in flat(its)} - set(columns.get("observations", ()))
+    return [name for name in draft.present if name not in used and draft.facts[name].kind != "time"]
 
 
 def _outward(facts: Facts) -> tuple[float, float]:

@@ -11,18 +11,22 @@ from marline.types import AgentID
 NAMES: dict[str, set[str]] = {
     "agent": set(
         "agent robot intersection junction signal light tls node player unit vehicle drone machine "
-        "device actor controller station car truck pump house building team_member".split()
+        "device actor controller station car truck pump house building arm limb leg bot piece hero "
+        "champion character seat turbine elevator lift inverter".split()
     ),
     "episode": set("episode ep run trial match game day date session rollout flight mission round".split()),
     "step": set("step tick frame turn timestep".split()),
     "timestamps": set("timestamp timestamps time datetime clock ts".split()),
-    "rewards": set("reward rewards rew score payoff utility cost costs penalty".split()),
-    "terminals": set("terminated terminal terminals done dead crashed finished over".split()),
+    "rewards": set("reward rewards rew score payoff utility points profit fitness cost costs penalty".split()),
+    "terminals": set(
+        "terminated terminal terminals done dead crashed failed finished over ended last gameover".split()
+    ),
     "timeouts": set("truncated truncation timeout timeouts".split()),
 }
-LONE = {"step": {"t", "k"}, "rewards": {"r"}}
+LONE = {"step": {"t", "k"}, "rewards": {"r"}, "actions": {"u"}}  # by themselves
 ACTIONS = set(
-    "action actions act cmd command control torque motor green setpoint move throttle steering valve brake u".split()
+    "action actions act cmd command control ctrl torque motor green setpoint move throttle steering valve brake order "
+    "decision choice actuator".split()
 )
 COSTS = {"cost", "costs", "penalty"}
 PHASES = {"phase", "mode", "stage", "state", "program", "plan", "kind", "type", "class"}
@@ -53,6 +57,7 @@ _UNITS = {
 
 
 def raw_words(name: str) -> list[str]:
+    """The words of a name, in small letters."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     return [part.lower() for part in re.split(r"[^A-Za-z]+", spaced) if part]
 

@@ -42,6 +42,7 @@ def _mapping(draft: Draft) -> ImportMapping:
             )
     columns = dict(draft.given.columns)
     if draft.guess:
+        columns = {key: names for key, names in columns.items() if not draft.own or key in draft.common}
         columns |= {key: tuple(names) for key, names in draft.common.items() if key not in columns}
     columns = {key: columns[key] for key in KEYS if key in columns}
     return dataclasses.replace(

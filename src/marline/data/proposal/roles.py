@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Collection
 
-from marline.data.formats.table_columns import find_columns, named_columns, usual_columns
+from marline.data.formats.survey import orders
+from marline.data.formats.table_columns import look_for_columns
 from marline.data.formats.table_names import stem_of
-from marline.data.mapping import KEYS, AgentMapping
+from marline.data.mapping import AgentMapping
 from marline.data.proposal.draft import Draft, Role, flat
 from marline.data.proposal.likely import MOST_ONE_HOT, is_action, may_be, may_be_seen
 from marline.data.proposal.names import file_names, words
-from marline.data.proposal.side_by_side import groups, share_out
-from marline.errors import DataError
+from marline.data.proposal.side_by_side import share_out, sides_of
 
 _MOST_LISTED = 50
+_MOST_REPEATED = 0.25  # of all rows
+_MOST_TRIED = 8  # columns, each of which takes a look through the table
 
 
 def take_columns(draft: Draft) -> None:
@@ -28,63 +30,83 @@ def take_columns(draft: Draft) -> None:
 
 def _take_own(draft: Draft) -> None:
     for agent in draft.given.agents:
-        try:
-            found = find_columns(draft.where, draft.present, draft.given.columns_of(agent), continuing=True)
-        except DataError as error:
-            draft.problem(f"agent {agent}: {error}", "correct the mapping", is_open=True)
-            found = {}
+        found, problems = look_for_columns(draft.where, draft.present, draft.given.columns_of(agent))
+        for problem in problems:
+            draft.problem(f"agent {agent}: {problem}", "correct the mapping", is_open=True)
         draft.own[agent] = {key: names for key, names in found.items() if key != "agent"}
 
 
 def _take_common(draft: Draft) -> None:
-    """What is said, and what has a usual name; a key at a time, so that all that is wrong is found."""
-    free = list(draft.present)
-    said = draft.given.columns
-    named: set[str] = set()
-    for key, patterns in said.items():
-        with contextlib.suppress(DataError):  # told below
-            named |= set(named_columns(draft.where, draft.present, key, patterns))
-    for key in KEYS:
-        try:
-            if key in said:
-                its = named_columns(draft.where, draft.present, key, said[key])
-            else:
-                its = usual_columns(draft.where, [name for name in free if name not in named], key)
-        except DataError as error:
-            draft.problem(str(error), "say in [columns] which it is", is_open=True)
-            continue
-        if its:
-            draft.common[key] = its
-            free = [name for name in free if name not in its]
+    """What is said, and what has a usual name."""
+    draft.common, problems = look_for_columns(draft.where, draft.present, draft.given.columns)
+    for problem in problems:
+        draft.problem(problem, "say in [columns] which it is", is_open=True)
 
 
 def _guess(draft: Draft) -> None:
-    taken = set(flat(draft.common))
-    free = [name for name in draft.present if name not in taken]
-    for key in ("agent", "episode", "step", "timestamps", "rewards", "terminals", "timeouts"):
-        if key in draft.common or (key == "agent" and len(draft.found.paths) > 1):
-            continue
-        fitting = [name for name in free if may_be(draft.facts[name], key)]
-        if key == "agent" and fitting and groups(draft, free):
-            continue  # columns of agents side by side are more than one that is only called so
-        if fitting:
-            best = max(fitting, key=lambda name: (len(words(name)) == 1, -draft.present.index(name)))
-            draft.common[key] = [best]
-            free.remove(best)
-    if "agent" not in draft.common and "actions" not in draft.common and len(draft.found.paths) == 1:
-        sides = groups(draft, free)
-        if sides:
-            share_out(draft, sides, free)
+    is_single = len(draft.found.paths) == 1
+    if (
+        is_single
+        and "agent" not in draft.common
+        and ("actions" not in draft.common or "actions" in draft.given.columns)
+    ):
+        sides = sides_of(draft)
+        if sides:  # which is more than a column that is only called like an agent
+            of_sides = {name for rests in sides.values() for name in rests.values()}
+            _guess_single(draft, but={"agent"}, without=of_sides)
+            share_out(draft, sides)
             return
-    if "actions" not in draft.common:
-        acts = [name for name in free if is_action(draft.facts[name], name)]
-        if acts:
-            draft.common["actions"] = acts
-            free = [name for name in free if name not in acts]
-    if "observations" not in draft.common:
-        seen = [name for name in free if may_be_seen(draft.facts[name])]
-        if seen:
-            draft.common["observations"] = seen
+    _guess_single(draft, but=set() if is_single else {"agent"})
+    if is_single and "agent" not in draft.common:
+        telling = _telling_apart(draft, _free(draft))
+        draft.common |= {"agent": [telling]} if telling is not None else {}
+    for key, fits in (
+        ("actions", lambda facts: is_action(facts, facts.name)),
+        ("observations", may_be_seen),
+    ):
+        names = [name for name in _free(draft) if fits(draft.facts[name])]
+        if names:
+            draft.common.setdefault(key, names)
+
+
+def _guess_single(draft: Draft, *, but: Collection[str], without: Collection[str] = ()) -> None:
+    """Guess the keys that have one column, `but` some, `without` those columns."""
+    for key in ("agent", "episode", "step", "timestamps", "rewards", "terminals", "timeouts"):
+        free = [name for name in _free(draft) if name not in without]
+        fitting = [name for name in free if may_be(draft.facts[name], key)]
+        if fitting and key not in but and key not in draft.common:
+            draft.common[key] = [max(fitting, key=lambda name: (len(words(name)) == 1, -draft.present.index(name)))]
+
+
+def _free(draft: Draft) -> list[str]:
+    taken = set(flat(draft.common))
+    return [name for name in draft.present if name not in taken]
+
+
+def _telling_apart(draft: Draft, free: list[str]) -> str | None:
+    """The column, whatever its name, without which most rows repeat a step, and with which none do."""
+    steps, episode = draft.common.get("step") or draft.common.get("timestamps"), draft.common.get("episode")
+    if not steps:
+        return None
+
+    def repeated(agent: str | None) -> int:
+        found = orders(
+            draft.found.paths,
+            draft.style(),
+            agent=agent,
+            episode=episode[0] if episode else None,
+            step=steps[0],
+            is_time=True,
+            needed={},
+        )
+        return sum(its.repeated for its in found.values())
+
+    facts = [draft.facts[name] for name in free]
+    labels = [its for its in facts if its.is_labels and not its.has_more and 1 < len(its.words) <= _MOST_LISTED]
+    if not labels or repeated(None) < _MOST_REPEATED * sum(draft.found.rows):
+        return None
+    fitting = [its for its in sorted(labels, key=lambda its: len(its.words))[:_MOST_TRIED] if not repeated(its.name)]
+    return fitting[0].name if fitting else None
 
 
 def name_agents(draft: Draft) -> None:
