@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from marline.campaign import reconcile
 from marline.campaign.state import CampaignState
 from marline.data.dataset import Dataset
+from marline.data.summary import returns_by_agent
 from marline.runs.driver import of_seed
 from marline.runs.events import Tuned
 from marline.runs.history import Record
@@ -42,6 +43,7 @@ def tune(state: CampaignState, logs: Mapping[AgentID, Dataset], frozen: Collecti
     returns, records = reconcile.team_returns(logs), state.records
     # these logs show how the team before this tuning did
     records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
+    records[-1]["agent_returns"] = returns_by_agent(logs)
     waived, stopped = [agent for agent in state.agents if agent not in logs], tuned.stopped[seed]
     record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, seed)}
     if frozen:

@@ -28,7 +28,8 @@ def export(options: Export) -> int:
     """`marline data export`."""
     logs = dataset.load(options.folder)
     EXPORTS[options.format](logs, options.out)
-    say(f"{len(logs)} agents, {len(next(iter(logs.values()))):,} transitions of each")
+    rows = sorted({len(log) for log in logs.values()})
+    say(f"{len(logs)} agents, {' to '.join(f'{number:,}' for number in (rows[0], *rows[1:][-1:]))} transitions of each")
     say(f"  {options.format}: {options.out}")
     return 0
 

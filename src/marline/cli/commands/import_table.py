@@ -65,7 +65,8 @@ def _said(options: Import) -> tuple[ImportMapping, bool]:
         entries = read_entries(options.spec)
         said = dataclasses.replace(said, agents={agent: AgentMapping(spec=entry) for agent, entry in entries.items()})
     columns = {**said.columns, **_columns(options.column)}
-    return dataclasses.replace(said, columns=columns, align=said.align or options.align), has_file
+    rewards = options.rewards or said.rewards or dataset.reward_scope_of(options.source) or ""
+    return dataclasses.replace(said, columns=columns, align=said.align or options.align, rewards=rewards), has_file
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -88,6 +89,7 @@ def _import(options: Import, mapping: ImportMapping, specs: Mapping[AgentID, Spe
         split=mapping.split,
         clip_actions=options.clip_actions,
         replace=options.replace,
+        reward_scope=mapping.rewards or None,
     )
     for note in grouped(imported.notes):
         say(f"note: {note}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Train:
     """Train a team offline from its logs, for deployments in the real world: no task, no simulator.
 
@@ -47,7 +48,7 @@ class Train:
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Ingest:
     """Bring in the logs of the deployment that is out: all agents or none. The same logs again change nothing.
 
@@ -79,7 +80,7 @@ class Ingest:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Tune:
     """Tune the team on the logs that were brought in."""
 
@@ -97,7 +98,7 @@ class Tune:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Status:
     """Say where a campaign stands, what is left of its budget, and which command comes next."""
 
@@ -107,7 +108,7 @@ class Status:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Rollback:
     """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
 
@@ -124,7 +125,7 @@ class Rollback:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Verify:
     """Check every file of a run against its hashes, and against what other files say of it.
 

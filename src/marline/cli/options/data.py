@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Import:
     """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
 
@@ -43,6 +44,8 @@ class Import:
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks, timestamps and policy. Beside a mapping file, these win."""
+    rewards: Literal["per-agent", "shared"] | None = None
+    """Whose the rewards are: each agent's own, or one that all agents share; kept with the logs."""
     clip_actions: bool = False
     """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
     where it would change most of them."""
@@ -50,7 +53,7 @@ class Import:
     """Replace a dataset that is there already."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Export:
     """Write a dataset folder in another format, one Minari dataset or Parquet table per agent."""
 
@@ -62,7 +65,7 @@ class Export:
     """Folder to make. Minari finds it as the namespace NAME if it is $MINARI_DATASETS_PATH/NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Check:
     """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
 
@@ -80,7 +83,7 @@ class Check:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Make:
     """Make logs of a task: TASK/random, TASK/mixed or conventions, or TASK/medium, medium-replay and expert of a robot.
 
@@ -113,7 +116,7 @@ class Make:
     """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Data:
     """Bring logs in and out, check them, or make some."""
 

@@ -273,7 +273,8 @@ def _style(path: Path, given: ImportMapping) -> ImportMapping:
     lines = lines[:-1] if len(lines) > 1 and len(head) == _HEAD else lines
     if given.separator == "," and lines:
         counts = {mark: [len(next(csv.reader([line], delimiter=mark), [])) for line in lines] for mark in ",;\t|"}
-        alike = {mark: its[0] for mark, its in counts.items() if its[0] > 1 and len(set(its)) == 1}
+        most = len(lines) / 2  # a broken line or two say nothing against it
+        alike = {mark: its[0] for mark, its in counts.items() if its[0] > 1 and its.count(its[0]) > most}
         if alike:
             given = dataclasses.replace(given, separator=max(alike, key=lambda mark: (alike[mark], mark == ",")))
     if given.separator != "," and given.decimal == ".":

@@ -139,7 +139,9 @@ def _look_at_gaps(draft: Draft) -> None:
 def _by_agent(counts: Mapping[str | None, int]) -> str:
     if set(counts) == {None}:
         return "in all"
-    return listed([f"{whose} {count:,}" for whose, count in counts.items()])
+    most = 8
+    shown = ", ".join(f"{listed([str(whose)])} {count:,}" for whose, count in list(counts.items())[:most])
+    return shown + (f", ... ({len(counts)})" if len(counts) > most else "")
 
 
 def _of(agents: list[str]) -> str:

@@ -10,6 +10,7 @@ from marline.data.proposal.draft import Draft, Proposal
 from marline.data.proposal.gaps import look_at_rows
 from marline.data.proposal.meanings import look_at_values
 from marline.data.proposal.roles import describe, name_agents, take_columns
+from marline.errors import DataError
 
 
 def propose(found: Survey, given: ImportMapping, *, guess: bool = True, is_joint: bool = False) -> Proposal:
@@ -20,7 +21,12 @@ def propose(found: Survey, given: ImportMapping, *, guess: bool = True, is_joint
         given: what is said already, which is kept.
         guess: whether to guess what is not said; otherwise only the usual names of columns are taken.
         is_joint: whether somebody else tells whose the columns are.
+
+    Raises:
+        DataError: there are no rows.
     """
+    if not any(found.rows):
+        raise DataError(f"{found.paths[0]} holds no rows; export a row for each step of each agent")
     style = found.style
     said = dataclasses.replace(
         given, separator=style.separator, decimal=style.decimal, encoding=style.encoding, time_format=style.time_format

@@ -20,6 +20,8 @@ _MOST_TRIED = 8  # columns, each of which takes a look through the table
 
 def take_columns(draft: Draft) -> None:
     """Find the columns of each key, those that were said first."""
+    for name in dict.fromkeys(name for names in draft.found.columns for name in names if names.count(name) > 1):
+        draft.problem(f"there are several columns {name!r}", "rename or remove all but one in the table", is_open=True)
     if draft.given.has_own_columns:
         _take_own(draft)
         return

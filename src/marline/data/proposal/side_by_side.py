@@ -80,6 +80,8 @@ def share_out(draft: Draft, sides: Sides) -> None:
         own["observations"] += shared
         draft.own[names[label]] = {key: its for key, its in own.items() if its}
         draft.agents.setdefault(names[label], AgentMapping())
+    if not draft.given.rewards and all("rewards" in {**draft.common, **own} for own in draft.own.values()):
+        draft.rows["rewards"] = "shared" if "rewards" in draft.common else "per-agent"
 
 
 def _said(draft: Draft) -> dict[str, str]:
