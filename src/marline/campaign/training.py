@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
+
 from marline.campaign import reconcile
 from marline.campaign.state import CampaignState
 from marline.data.dataset import Dataset
@@ -42,8 +44,9 @@ def tune(state: CampaignState, logs: Mapping[AgentID, Dataset], frozen: Collecti
     (tuned,) = state.driver.tune(state.sampler, team, lambda *_: deployed, [number], frozen=state.learners(frozen))
     returns, records = reconcile.team_returns(logs), state.records
     # these logs show how the team before this tuning did
-    records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
-    records[-1]["agent_returns"] = returns_by_agent(logs)
+    own = returns_by_agent(logs)  # whose mean is that of episodes, where all agents were logged in the same ones
+    records[-1]["return"] = float(np.mean(list(own.values()) or returns))
+    records[-1]["returns"], records[-1]["agent_returns"] = returns.tolist(), own
     waived, stopped = [agent for agent in state.agents if agent not in logs], tuned.stopped[seed]
     record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, seed)}
     if frozen:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marline.cli.commands.given_mapping import given_mapping
 from marline.cli.options.data import Import
 from marline.data import dataset
 from marline.data.decentralize import import_log
 from marline.data.files import write_output
 from marline.data.formats import open_log, tables_in
-from marline.data.mapping import FILE, AgentMapping, ImportMapping, from_document, read_mapping
+from marline.data.mapping import FILE, AgentMapping, ImportMapping
 from marline.data.notes import grouped
 from marline.data.split import read_entries
 from marline.display.console import say
@@ -54,12 +55,8 @@ def import_(options: Import) -> int:
 def _said(options: Import) -> tuple[ImportMapping, bool]:
     """What the options say, and whether a file says it."""
     said, has_file = ImportMapping(), False
-    if options.mapping is not None and options.mapping.is_dir():
-        kept = dataset.mapping_of(options.mapping)
-        require(kept is not None, f"{options.mapping} keeps no mapping; give a file, or a dataset of tables")
-        said, has_file = from_document(kept, str(options.mapping)), True
-    elif options.mapping is not None and options.mapping.exists():
-        said, has_file = read_mapping(options.mapping), True
+    if options.mapping is not None and options.mapping.exists():
+        said, has_file = given_mapping(options.mapping), True
     if options.spec is not None:
         require(not said.agents, f"{options.spec} and {options.mapping} both name agents; give one")
         entries = read_entries(options.spec)

@@ -128,7 +128,7 @@ def _empty_table(*titles: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("\nagent", max_width=_WIDEST_NAME, overflow="fold")
     for title in titles:
-        is_text = title.startswith(("policy", "distances"))
+        is_text = title.startswith(("tuned\non", "policy", "distances"))
         table.add_column(title, justify="left" if is_text else "right")
     return table
 

@@ -25,8 +25,8 @@ class Import:
     out: Path | None = None
     """Dataset folder to make; without it, nothing is imported."""
     mapping: Path | None = None
-    """Mapping file that says how to read a table, or a dataset folder that keeps one; written if it is not there, as
-    import.toml unless given."""
+    """Mapping file that says how to read a table, or a dataset folder or a run that keeps one; written if it is not
+    there, as import.toml unless given."""
     yes: bool = False
     """Accept what would be shown of a table, and import it."""
     align: bool = False
@@ -70,7 +70,9 @@ class Check:
     """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
 
     folder: Positional[Path]
-    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
+    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys, or a table."""
+    mapping: Path | None = None
+    """How to read a table: a mapping file, or a dataset folder or a run that keeps one."""
     task: str | None = None
     """Also check agents and sizes against this task."""
     trust: bool = False
