@@ -18,9 +18,8 @@ def test_a_run_tells_whose_its_returns_are(
     write_run: WriteRun, change_line: Callable[..., None], tmp_path: Path
 ) -> None:
     path = write_run(tmp_path / "run", seeds=(0, 1), **SMALL)
-    assert (
-        whose(read_run(path)) == "" and write_agent_returns([path], tmp_path / "a.csv") is None
-    )  # of an older marline
+    assert whose(read_run(path)) == ""  # of an older marline
+    assert write_agent_returns([path], tmp_path / "a.csv") is None
     for seed in (0, 1):
         for deployment in (0, 1):
             change_line(path, seed, "uniform", deployment, agent_returns={})
@@ -33,16 +32,16 @@ def test_a_run_tells_whose_its_returns_are(
     run = read_run(path)
     assert whose(run) == "mean over 2 agents"
     assert [row[1:] for row in rows(run, looks([run]))] == [
-        ("agent_0", "0.50 ± 0.50", "10.50 ± 0.50", 1),
-        ("agent_1", "−5.00 ± 0.00", "−5.00 ± 0.00", 1),
+        ("agent_0", "0.5 ± 0.5", "10.5 ± 0.5", 1),
+        ("agent_1", "−5.0 ± 0.0", "−5.0 ± 0.0", 1),
     ]
     assert headlines([path])[0].endswith("Returns are the mean over 2 agents.")
     (row,) = summary_table([path])
     assert row["return_is"] == "mean over 2 agents"
     assert row["agent_returns"] == {"agent_0": [10.0, 11.0], "agent_1": [-5.0, -5.0]}
     page = write_report([path], tmp_path / "page.html").read_text()
-    assert "What each agent returned" in page and "10.50 ± 0.50" in page and "Return of each agent" in page
-    assert "agent\\_0 | 0.50 ± 0.50 | 10.50 ± 0.50 |" in write_summary([path], tmp_path / "s.md").read_text()
+    assert "What each agent returned" in page and "10.5 ± 0.5" in page and "Return of each agent" in page
+    assert "agent\\_0 | 0.5 ± 0.5 | 10.5 ± 0.5 |" in write_summary([path], tmp_path / "s.md").read_text()
     table = write_agent_returns([path], tmp_path / "agents.csv")
     assert table is not None
     assert table.read_text().splitlines()[1:3] == [
