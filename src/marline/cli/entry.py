@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import OmitSubcommandPrefixes, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, subcommand
 
 import marline
 from marline.cli.options.campaign import Ingest, Rollback, Status, Train, Tune, Verify
@@ -85,6 +85,7 @@ def _run(arguments: list[str] | None) -> int:
             prog="marline",
             description=marline.__doc__,
             args=[*given, "--help"] if given in ([], ["data"]) else given,
+            config=(FlagCreatePairsOff,),
         )
         options = command.command if isinstance(command, Data) else command
         choose_device(getattr(options, "device", None))

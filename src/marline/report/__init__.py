@@ -12,7 +12,14 @@ from marline.report.decomposition_figure import write_decomposition
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import require_drawable, write_figure
-from marline.report.tables import headlines, summary_table, write_csv, write_differences, write_summary
+from marline.report.tables import (
+    headlines,
+    summary_table,
+    write_agent_returns,
+    write_csv,
+    write_differences,
+    write_summary,
+)
 from marline.report.tensorboard import require_tensorboard, write_tensorboard
 
 
@@ -48,6 +55,7 @@ __all__ = [
     "require_drawable",
     "require_tensorboard",
     "summary_table",
+    "write_agent_returns",
     "write_csv",
     "write_decomposition",
     "write_differences",

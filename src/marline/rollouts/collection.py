@@ -379,9 +379,16 @@ def _dataset(spec: Spec, channels: Channels, agent: AgentID, rounds: list[Rollou
 
 
 class Evaluation(NamedTuple):
-    """How a team did: the undiscounted return of each episode, and how far each agent's continuous actions went."""
+    """How a team did.
+
+    Attributes:
+        returns: undiscounted, of each episode; the mean over agents where their rewards differ.
+        agent_returns: mean return of each agent; of none where all share a reward.
+        mean_abs_action: how far each agent's continuous actions went.
+    """
 
     returns: Float[np.ndarray, " episodes"]
+    agent_returns: dict[AgentID, float]
     mean_abs_action: dict[AgentID, float]
 
 
@@ -405,6 +412,7 @@ def evaluate_teams(
     return {
         name: Evaluation(
             returns=its.returns,
+            agent_returns=_agent_returns(its),
             mean_abs_action={
                 agent: float(np.abs(its.transitions[agent].action).mean())
                 for agent in task.agents
@@ -413,6 +421,14 @@ def evaluate_teams(
         )
         for name, its in played.items()
     }
+
+
+def _agent_returns(played: Rollout) -> dict[AgentID, float]:
+    rewards = {agent: rows.reward for agent, rows in played.transitions.items()}
+    first, *others = rewards.values()
+    if all(np.array_equal(first, its) for its in others):
+        return {}
+    return {agent: float(its.sum(dtype=np.float64)) / len(played.returns) for agent, its in rewards.items()}
 
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def measure(config: RunConfig, task: Task, teams: Mapping[Whose, Policies], *, n
             "deployment": number,
             "return": float(result.returns.mean()),
             "returns": [round(float(value), 4) for value in result.returns],
+            "agent_returns": result.agent_returns,
             "mean_abs_action": result.mean_abs_action,
             "agents": {},
         }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Train:
     """Train a team offline from its logs, for deployments in the real world: no task, no simulator.
 
@@ -50,7 +51,7 @@ class Train:
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Ingest:
     """Bring in the logs of the deployment that is out: all agents or none. The same logs again change nothing.
 
@@ -82,7 +83,7 @@ class Ingest:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Tune:
     """Tune the team on the logs that were brought in."""
 
@@ -102,7 +103,7 @@ class Tune:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Status:
     """Say where a campaign stands, what is left of its budget, and which command comes next."""
 
@@ -112,7 +113,7 @@ class Status:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Rollback:
     """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
 
@@ -129,7 +130,7 @@ class Rollback:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Verify:
     """Check every file of a run against its hashes, and against what other files say of it.
 

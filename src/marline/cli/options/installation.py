@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 from tyro.conf import Positional
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
@@ -18,7 +19,7 @@ class List:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Doctor:
     """Check the installation: versions, devices, caches, and a training step."""
 

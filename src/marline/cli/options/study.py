@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Demo:
     """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
 
@@ -22,7 +23,7 @@ class Demo:
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Run:
     """Compare samplers on a task: offline training, then K deployments with tuning, for several seeds."""
 
@@ -80,7 +81,7 @@ class Run:
     """Print the summary as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Resume:
     """Go on with an interrupted run, which ends bit-identical to an uninterrupted one; or add seeds and samplers."""
 
@@ -104,7 +105,7 @@ class Resume:
     """Print the summary as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Play:
     """Play episodes with a team of a run, or at random, and record them."""
 
@@ -130,7 +131,7 @@ class Play:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Report:
     """Write one self-contained HTML page about one or more runs, finished or not."""
 
@@ -140,7 +141,7 @@ class Report:
     """The page; report.html in the first run directory unless given."""
     csv: Path | None = None
     """Also write a table with a row per sampler, seed and deployment, and beside it FILE-differences.csv, with a row
-    per comparison: difference, interval, p and finding."""
+    per comparison: difference, interval, p and finding; where agents have rewards of their own, FILE-agents.csv too."""
     summary: Path | None = None
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
@@ -155,7 +156,7 @@ class Report:
     """Print the table of final returns and differences as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Export:
     """Write one bundle per agent for the field: its policy as ONNX, a contract, golden vectors, a script to run it."""
 

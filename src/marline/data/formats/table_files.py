@@ -84,6 +84,11 @@ def batches(path: Path, mapping: ImportMapping, keep: Callable[[list[str]], Kept
                 "a column changes its type",
                 "write numbers that may have fractions with a point from the start on",
             )
+        elif "columns, got" in str(error):
+            fix = (
+                'repair that row, or say what stands between columns: separator = ";" in [table] of a mapping, such as '
+                "marline data import writes"
+            )
         elif isinstance(error, UnicodeError) or "UTF8" in str(error):
             fix = 'repair it, or say how its letters are written: encoding = "latin-1" in [table] of a mapping'
         raise CorruptionError(f"{path} cannot be read as {kind[1:]}: {what} ({error}); {fix}") from error
