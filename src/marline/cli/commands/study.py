@@ -128,7 +128,7 @@ def _finish(study: Study, engine: Engine, *, json: bool) -> int:
     say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
     with resumable(resume_command(folder, config)):
         study.run(engine=engine, progress=not json)
-    from marline import report as reporting  # Plotly; not needed before
+    from marline import report as reporting  # not needed before
 
     page = reporting.write_report([folder], RunDirectory(folder).report)
     diverged = list(_diverged(folder, config))
