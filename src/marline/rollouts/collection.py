@@ -407,12 +407,12 @@ def evaluate_teams(
 
 
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
-    """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
+    """The first of those episodes as points to draw: agents per step, what else was there at its end, its return."""
     played = rollout(task, policies, 1, key=key, deployment=deployment)
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
-    landmarks = points.get("landmarks")
+    others = [points[name][-1] for name in ("landmarks", "goals", "others") if name in points]
     return {
         "agents": points["agents"].tolist() if "agents" in points else [],
-        "landmarks": [] if landmarks is None else landmarks[-1].tolist(),
+        "landmarks": np.concatenate(others).tolist() if others else [],
         "return": float(played.returns[0]),
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marline import report as reporting
+from marline.cli.commands.report import say_where
 from marline.cli.options.study import Demo, Resume, Run
 from marline.configuration.planning import plan_study
 from marline.configuration.run_config import RunConfig
@@ -20,6 +22,7 @@ from marline.display.shell import command
 from marline.envs import channels_of, make_task
 from marline.errors import DIVERGED, CorruptionError, require
 from marline.inputs.options import read_pairs
+from marline.report.trackers import require_trackers
 from marline.runs.creation import resume_command
 from marline.runs.divergences import sentence, stops
 from marline.runs.history import History
@@ -51,12 +54,13 @@ def demo(options: Demo) -> int:
 
 def run(options: Run) -> int:
     """`marline run`."""
+    require_trackers(options.log)
     engine = make_engine(options.engine, options.address)
     logs = None if options.data is None else _given_logs(options)
     set_up_jax()
     study = Study.start(options.run, configure(options, logs), logs, source=str(options.data))
     del logs  # which the run directory holds now
-    return _finish(study, engine, json=options.json)
+    return _finish(study, engine, json=options.json, trackers=options.log)
 
 
 def configure(options: Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
@@ -97,6 +101,7 @@ def _given_logs(options: Run) -> dict[AgentID, Dataset]:
 
 def resume(options: Resume) -> int:
     """`marline resume`."""
+    require_trackers(options.log)
     study = Study.open(options.run)
     set_up_jax()
     engine = make_engine(options.engine, options.address)
@@ -107,7 +112,7 @@ def resume(options: Resume) -> int:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
         study.extend(seeds=options.seeds, samplers=options.sampler)
-    return _finish(study, engine, json=options.json)
+    return _finish(study, engine, json=options.json, trackers=options.log)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -120,16 +125,14 @@ def _other_versions(folder: Path) -> list[str]:
     return list(dict.fromkeys(different))
 
 
-def _finish(study: Study, engine: Engine, *, json: bool) -> int:
+def _finish(study: Study, engine: Engine, *, json: bool, trackers: Sequence[str] = ()) -> int:
     """Run what is left of a study, then write its report."""
     began, folder, config = time.monotonic(), study.folder, study.config
     for note in study.notes:
         print(f"note: {note}", file=sys.stderr)
     say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
     with resumable(resume_command(folder, config)):
-        study.run(engine=engine, progress=not json)
-    from marline import report as reporting  # not needed before
-
+        study.run(engine=engine, progress=not json, log=trackers)
     page = reporting.write_report([folder], RunDirectory(folder).report)
     diverged = list(_diverged(folder, config))
     for line in diverged:
@@ -142,6 +145,7 @@ def _finish(study: Study, engine: Engine, *, json: bool) -> int:
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s")
     say(f"  report: {page}")
+    say_where(trackers)
     say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
     return status
 

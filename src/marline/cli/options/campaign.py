@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from marline.cli.options.study import Tracker
+
 
 @dataclasses.dataclass(frozen=True)
 class Train:
@@ -45,6 +47,9 @@ class Train:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     trust: bool = False
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Tune:
     """Agents that keep their policies; their logs are merged all the same."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline train`."""
     json: bool = False
     """Print what was measured as JSON."""
     trust: bool = False

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
@@ -69,6 +71,9 @@ class Run:
     """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
     address: str | None = None
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, while it runs, to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else
+    unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -91,6 +96,8 @@ class Resume:
     """HOST:PORT of the Ray cluster, as for `marline run`."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline run`."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -136,6 +143,11 @@ class Report:
     """Also write the figure of returns, as SVG."""
     decomposition: Path | None = None
     """Also draw how much of each difference to uniform replay is correction, diversity and freshness, as SVG."""
+    pandas: Path | None = None
+    """Also write all that was measured as a Parquet table for pandas.read_parquet: a row per sampler, seed, deployment,
+    agent and quantity."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what was measured to these, as `marline run --log` does while it runs."""
     tensorboard: Path | None = None
     """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
