@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,7 +18,7 @@ from marline.errors import ConfigError
 from marline.report import write_parquet
 from marline.report.follow import follow, log_new
 from marline.report.records import read_run
-from marline.report.trackers import TRACKERS, Team, require_trackers
+from marline.report.trackers import TRACKERS, Kind, Team, require_trackers
 from marline.report.tracking import tracked
 
 WriteRun = Callable[..., Path]
@@ -120,7 +121,8 @@ def test_who_leaves_early_does_not_wait(write_run: WriteRun, tmp_path: Path, mon
 def test_what_is_not_there_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="tensorboard"):
         require_trackers(["tensorbord"])
-    monkeypatch.setitem(TRACKERS, "mlflow", TRACKERS["mlflow"]._replace(package="not_there_at_all"))  # type: ignore
+    absent = TRACKERS["mlflow"]._replace(package="not_there_at_all")
+    monkeypatch.setitem(cast(dict[str, Kind], TRACKERS), "mlflow", absent)
     with pytest.raises(ConfigError, match=r"pip install 'marline\[mlflow\]'"):
         require_trackers(["mlflow"])
 
