@@ -11,9 +11,7 @@ place of what a trial suggests. The best of twenty looks better than it is: run 
 import sys
 from pathlib import Path
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+import optuna  # pyright: ignore[reportMissingImports]
 
 import marline
 
@@ -35,7 +33,8 @@ def sweep(folder: Path, *, trials: int = 20, seeds: int = 2, **settings) -> optu
         return float(returns["return"][returns["deployment"] == returns["deployment"].max()].mean())
 
     folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / "trials.log")))
+    file = optuna.storages.journal.JournalFileBackend(str(folder / "trials.log"))
+    storage = optuna.storages.JournalStorage(file)
     found = optuna.create_study(storage=storage, study_name="marline", direction="maximize", load_if_exists=True)
     found.optimize(objective, n_trials=trials)
     return found

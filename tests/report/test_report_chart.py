@@ -42,8 +42,8 @@ def test_ticks_are_round_values_within() -> None:
         (
             [100.0, 100.2],
             Axis(),
-            (95.05, 105.15),
-        ),  # a tenth of 100.2, around the middle, and a twentieth to either side
+            (94.59, 105.61),
+        ),  # a tenth of 100.2, around the middle, and a twentieth beyond
         ([0.0, 40.0], Axis(from_zero=True), (0.0, 42.0)),  # the floor stays at 0
         ([0.1, -0.1], Axis(zero_line=True, least_span=2.0), (-1.1, 1.1)),
         ([0.0, 0.0], Axis(), (-0.55, 0.55)),

@@ -128,7 +128,7 @@ def horizontal(chart: Chart, start: float, end: float) -> tuple[Scale, list[tupl
         low, high = min(low, 0.0) - 0.6, max(high, len(chart.x.names) - 1.0) + 0.6
         return Scale(low, high, start, end), [(float(at), name) for at, name in enumerate(chart.x.names)][::step]
     if chart.x.whole:
-        inset = 0.03 * (high - low or 1.0)
+        inset = 0.6 if any(mark.shape == "bars" for mark in chart.marks) else 0.03 * (high - low or 1.0)
         most = min(12, (end - start) / 22)  # labels that have room
         step = max(1, round_step((high - low) / most)) if high - low > most else 1
         first = math.ceil(low / step) * step

@@ -201,6 +201,7 @@ class Figure(NamedTuple):
 
     Attributes:
         key: unique on the page.
+        note: how to read it, or, where there is one place only, which.
         picture: an element of SVG; None where values say more.
         values: of each series.
         agents: of each agent, in words.
@@ -245,7 +246,9 @@ def _values(key: str, chart: Chart) -> Figure:
     told = [f"{mark.detail if is_of_one else _named(mark)} {text(mark)}" for mark in agents[:MOST_AGENTS]]
     told += [f"and {len(agents) - MOST_AGENTS} more"] if len(agents) > MOST_AGENTS else []
     values = [Value(mark.look, _named(mark), text(mark)) for mark in shown]
-    return Figure(key, chart.title, "", None, values, " · ".join(told))
+    said = {(value.look, value.text): value for value in reversed(values)}  # and not the same twice
+    (place,) = {_place(chart, x) for mark in chart.marks for x in mark.x}
+    return Figure(key, chart.title, place, None, [one for one in values if one in said.values()], " · ".join(told))
 
 
 def _named(mark: Mark) -> str:

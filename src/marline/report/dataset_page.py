@@ -15,7 +15,7 @@ from marline.data.dataset import Dataset
 from marline.data.files import write_output
 from marline.data.summary import episodes, summarise
 from marline.errors import MarlineError
-from marline.report.appearance import number, plural, shorten
+from marline.report.appearance import MINUS, number, plural, shorten
 from marline.report.chart import Axis, Cells, Chart, Mark
 from marline.report.chart_svg import figure
 from marline.report.figures import FROM_ZERO, SHARE
@@ -97,7 +97,7 @@ def _row(agent: AgentID, log: Dataset | MarlineError, findings: Sequence[Finding
         number(its.mean_return, 2),
         f"{number(100 * its.share_terminal, 0)} %",
         str(its.observation_size),
-        f"{its.action_size} {'choices' if its.discrete else 'numbers'}",
+        plural(its.action_size, "choice" if its.discrete else "number"),
         "–" if its.discrete else f"{number(100 * its.share_saturated, 1)} %",
         *counts,
     ]
@@ -142,7 +142,7 @@ def _columns(log: Dataset) -> list[Column]:
     low, high = channels.bounds(size)
     actions = log.field_actions()
     return rows + [
-        _column("action", place, channels, actions[:, place], f"{low[place]:.6g} to {high[place]:.6g}")
+        _column("action", place, channels, actions[:, place], _span(low[place], high[place]))
         for place in range(min(size, MAX_COLUMNS))
     ]
 
@@ -151,8 +151,13 @@ def _column(part: str, place: int, channels: Channels, values: np.ndarray, span:
     finite = values[np.isfinite(values)].astype(np.float64)
     if not len(finite):
         return Column(*_called(part, place, channels), span, "nothing finite", "", Markup())
-    logged = f"{finite.min():.4g} to {finite.max():.4g}" if finite.min() < finite.max() else f"always {finite[0]:.4g}"
-    return Column(*_called(part, place, channels), span, logged, f"{finite.mean():.4g}", _sparkline(finite))
+    low, high, mean = (f"{one:.4g}".replace("-", MINUS) for one in (finite.min(), finite.max(), finite.mean()))
+    logged = f"{low} to {high}" if finite.min() < finite.max() else f"always {low}"
+    return Column(*_called(part, place, channels), span, logged, mean, _sparkline(finite))
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.6g} to {high:.6g}".replace("-", MINUS)
 
 
 def _sparkline(values: np.ndarray) -> Markup:
@@ -221,14 +226,16 @@ def _histogram(title: str, note: str, values: np.ndarray, axis: str) -> Chart | 
     if not len(values):
         return None
     low, high = np.quantile(values, [0.001, 0.999])
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    counts, edges = np.histogram(np.clip(values, low, high), BINS, (low, high))
+    is_whole = bool((values == np.round(values)).all()) and high - low < BINS
+    if is_whole or low == high:  # a bar for each number
+        low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
+    num_bins = round(high - low) if is_whole else BINS
+    counts, edges = np.histogram(np.clip(values, low, high), num_bins, (low, high))
     middles = (edges[1:] + edges[:-1]) / 2
     what = "rows" if axis == "reward" else "episodes"
     bars = Mark(middles.tolist(), counts.astype(np.float64).tolist(), "bars", name=what)
     outside = " The outermost 0.1 % are counted at the edges." if values.min() < low or values.max() > high else ""
-    return Chart(title, (note + outside).strip(), [bars], Axis(axis), FROM_ZERO)
+    return Chart(title, (note + outside).strip(), [bars], Axis(axis, whole=is_whole), FROM_ZERO)
 
 
 def _coverage(log: Dataset) -> Chart | None:

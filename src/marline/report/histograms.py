@@ -22,7 +22,9 @@ def distance_charts(run: Run, looks: Mapping[str, Look]) -> list[Chart]:
     """A figure per agent: shares of rows by distance, a line per sampler and deployment, added up over seeds."""
     counts = _counts(run, looks)
     agents = sorted({agent for agent, *_ in counts})
-    note = "Dotted is the first deployment, bold the last; further right, fewer logged rows have a match."
+    several = len({number for *_, number in counts}) > 1
+    note = "Dotted is the first deployment, bold the last; further right" if several else "Further right"
+    note += ", fewer logged rows have a match."
     if len(agents) > MOST_AGENTS:
         note += f" {len(agents) - MOST_AGENTS} more agents are left out."
     return [

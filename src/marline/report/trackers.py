@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from marline.data.manifest import require_file_name
 from marline.data.plain import require_plain_path
@@ -64,6 +64,7 @@ class Team(NamedTuple):
             yield deployment, {name: value for name, value in values.items() if math.isfinite(value)}
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What logs; the deployments of a team come in order."""
 

@@ -90,7 +90,7 @@ def _captioned(frames: Mapping[int, Frame], played: Rollout, episode: int) -> li
     ]
 
 
-def _over_line(frame: Frame, text: str) -> Frame:
+def _over_line(frame: Frame, text: str) -> UInt8[np.ndarray, "taller width 3"]:
     Image, ImageDraw, ImageFont = _pillow()
     image = Image.new("RGB", (frame.shape[1], frame.shape[0] + CAPTION), BACKGROUND)
     image.paste(Image.fromarray(frame), (0, 0))
@@ -116,18 +116,19 @@ def _painted(drawing: Mapping[str, np.ndarray], step: int) -> Frame:
 
     def places(name: str, at: int = step) -> list[tuple[int, float, float]]:
         points = drawing[name][at] if name in drawing else np.empty((0, 2))
-        return [(i, middle + unit * x, middle - unit * y) for i, (x, y) in enumerate(points) if np.isfinite(x + y)]
+        pairs = enumerate(points.tolist())
+        return [(number, middle + unit * x, middle - unit * y) for number, (x, y) in pairs if np.isfinite(x + y)]
 
     def box(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
         return x - radius * FINER, y - radius * FINER, x + radius * FINER, y + radius * FINER
 
     pen.rectangle(box(middle, middle, unit / FINER + 12), outline=EDGE, width=FINER)
     for _, x, y in places("landmarks"):
-        left, top, right, bottom = box(x, y, 5)
+        left, top, right, bottom = box(x, y, 5.0)
         pen.line([(left, top), (right, bottom)], fill=FAINT, width=2 * FINER)
         pen.line([(left, bottom), (right, top)], fill=FAINT, width=2 * FINER)
     for number, x, y in places("goals"):
-        pen.ellipse(box(x, y, 9), outline=COLOURS[number % len(COLOURS)], width=2 * FINER)
+        pen.ellipse(box(x, y, 9.0), outline=COLOURS[number % len(COLOURS)], width=2 * FINER)
     for name in ("others", "agents"):
         for before in range(max(0, step - TRAIL), step):
             ends = {number: (x, y) for number, x, y in places(name, before + 1)}
@@ -139,11 +140,11 @@ def _painted(drawing: Mapping[str, np.ndarray], step: int) -> Frame:
     for _, x, y in places("others"):
         pen.rectangle(box(x, y, 5.5), fill=INK)
     for number, x, y in places("agents"):
-        pen.ellipse(box(x, y, 8), fill=COLOURS[number % len(COLOURS)], outline=BACKGROUND, width=FINER)
+        pen.ellipse(box(x, y, 8.0), fill=COLOURS[number % len(COLOURS)], outline=BACKGROUND, width=FINER)
         pen.text((x, y), str(number), fill=BACKGROUND, font=font, anchor="mm")
     for _, x, y in places("fallen"):
         pen.ellipse(box(x, y, 8.5), fill=BACKGROUND, outline=FAINT, width=FINER)
-        pen.line([box(x, y, 4)[:2], box(x, y, 4)[2:]], fill=FAINT, width=2 * FINER)
+        pen.line([box(x, y, 4.0)[:2], box(x, y, 4.0)[2:]], fill=FAINT, width=2 * FINER)
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
