@@ -226,7 +226,7 @@ def _histogram(title: str, note: str, values: np.ndarray, axis: str) -> Chart | 
     if not len(values):
         return None
     low, high = np.quantile(values, [0.001, 0.999])
-    is_whole = bool((values == np.round(values)).all()) and high - low < BINS
+    is_whole = bool((values == np.round(values)).all() and high - low < BINS)
     if is_whole or low == high:  # a bar for each number
         low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
     num_bins = round(high - low) if is_whole else BINS

@@ -30,13 +30,14 @@ BACKGROUND, EDGE, FAINT, INK = (250, 250, 248), (222, 222, 218), (150, 150, 150)
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (184, 92, 147), (230, 159, 0), (86, 180, 233))
 
 Frame = UInt8[np.ndarray, "height width 3"]
+Captioned = UInt8[np.ndarray, "taller width 3"]
 Colour = tuple[int, int, int]
 
 
 class Video(NamedTuple):
     """One episode: its frames and its return."""
 
-    frames: list[Frame]
+    frames: list[Captioned]
     total: float
 
 
@@ -78,7 +79,7 @@ def _frame(image: object, task: Task) -> Frame:
     return image.copy()  # for a renderer may paint the next one over it
 
 
-def _captioned(frames: Mapping[int, Frame], played: Rollout, episode: int) -> list[Frame]:
+def _captioned(frames: Mapping[int, Frame], played: Rollout, episode: int) -> list[Captioned]:
     """Frames, by the number of steps before them, over a line that tells where the episode stands."""
     rewards = [its.reward for its in played.transitions.values()]
     length = max(map(len, rewards))
@@ -90,7 +91,7 @@ def _captioned(frames: Mapping[int, Frame], played: Rollout, episode: int) -> li
     ]
 
 
-def _over_line(frame: Frame, text: str) -> UInt8[np.ndarray, "taller width 3"]:
+def _over_line(frame: Frame, text: str) -> Captioned:
     Image, ImageDraw, ImageFont = _pillow()
     image = Image.new("RGB", (frame.shape[1], frame.shape[0] + CAPTION), BACKGROUND)
     image.paste(Image.fromarray(frame), (0, 0))
@@ -145,7 +146,7 @@ def _painted(drawing: Mapping[str, np.ndarray], step: int) -> Frame:
     for _, x, y in places("fallen"):
         pen.ellipse(box(x, y, 8.5), fill=BACKGROUND, outline=FAINT, width=FINER)
         pen.line([box(x, y, 4.0)[:2], box(x, y, 4.0)[2:]], fill=FAINT, width=2 * FINER)
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 
 def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
