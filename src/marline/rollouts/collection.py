@@ -446,9 +446,9 @@ def trace_teams(
 
 def _traced(played: Rollout) -> dict[str, Any]:
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
-    landmarks = points.get("landmarks")
+    others = [points[name][-1] for name in ("landmarks", "goals", "others") if name in points]
     return {
         "agents": points["agents"].tolist() if "agents" in points else [],
-        "landmarks": [] if landmarks is None else landmarks[-1].tolist(),
+        "landmarks": np.concatenate(others).tolist() if others else [],
         "return": float(played.returns[0]),
     }

@@ -64,7 +64,7 @@ def _print_tasks(console: Console, tasks: Mapping[str, Mapping[str, str]]) -> No
 def doctor(options: Doctor) -> int:
     """`marline doctor`."""
     set_up_jax()
-    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "plotly", "tyro")
+    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "tyro")
     began = time.monotonic()
     total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((64, 64))))
     facts = {

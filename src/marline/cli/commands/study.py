@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marline import report as reporting
+from marline.cli.commands.report import say_where
 from marline.cli.options.study import Demo, Resume, Run
 from marline.configuration.planning import plan_study
 from marline.configuration.run_config import RunConfig
@@ -22,6 +24,7 @@ from marline.display.shell import command
 from marline.envs import channels_of, make_task
 from marline.errors import DIVERGED, CorruptionError, require
 from marline.inputs.options import read_pairs
+from marline.report.trackers import require_trackers
 from marline.runs.creation import resume_command
 from marline.runs.divergences import sentence, stops
 from marline.runs.history import History
@@ -54,6 +57,7 @@ def demo(options: Demo) -> int:
 
 def run(options: Run) -> int:
     """`marline run`."""
+    require_trackers(options.log)
     engine = make_engine(options.engine, options.address)
     set_up_jax()
     studies = []
@@ -61,7 +65,7 @@ def run(options: Run) -> int:
         logs = None if its.data is None else _given_logs(its)
         studies.append(Study.start(its.run, configure(its, logs), logs, source=str(its.data)))
         del logs  # which the run directory holds now
-    return _finish(studies, engine, json=options.json)
+    return _finish(studies, engine, json=options.json, trackers=options.log)
 
 
 def _of_each_task(options: Run) -> list[Run]:
@@ -116,6 +120,7 @@ def _given_logs(options: Run) -> dict[AgentID, Dataset]:
 
 def resume(options: Resume) -> int:
     """`marline resume`."""
+    require_trackers(options.log)
     study = Study.open(options.run)
     set_up_jax()
     engine = make_engine(options.engine, options.address)
@@ -126,7 +131,7 @@ def resume(options: Resume) -> int:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
         study.extend(seeds=options.seeds, samplers=options.sampler)
-    return _finish([study], engine, json=options.json)
+    return _finish([study], engine, json=options.json, trackers=options.log)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -139,7 +144,7 @@ def _other_versions(folder: Path) -> list[str]:
     return list(dict.fromkeys(different))
 
 
-def _finish(studies: Sequence[Study], engine: Engine, *, json: bool) -> int:
+def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: Sequence[str] = ()) -> int:
     """Run what is left of studies, then write their reports."""
     began = time.monotonic()
     for study in studies:
@@ -148,9 +153,7 @@ def _finish(studies: Sequence[Study], engine: Engine, *, json: bool) -> int:
         config = study.config
         say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {study.folder}", quiet=json)
     with resumable(" && ".join(resume_command(study.folder, study.config) for study in studies)):
-        run_all(studies, engine, progress=not json)
-    from marline import report as reporting  # Plotly; not needed before
-
+        run_all(studies, engine, progress=not json, log=trackers)
     status, tables = 0, {}
     for study in studies:
         folder = study.folder
@@ -165,6 +168,7 @@ def _finish(studies: Sequence[Study], engine: Engine, *, json: bool) -> int:
             say(line)
         say(f"done in {time.monotonic() - began:.0f} s")
         say(f"  report: {page}")
+        say_where(trackers)
         say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
     if json:
         say_json(tables if len(studies) > 1 else next(iter(tables.values())))

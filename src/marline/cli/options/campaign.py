@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from marline.cli.options.shown import command_options
+from marline.cli.options.study import Tracker
 
 
 @command_options
@@ -49,6 +50,9 @@ class Train:
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
 @command_options
@@ -97,6 +101,8 @@ class Tune:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline train`."""
     json: bool = False
     """Print what was measured as JSON."""
     trust: bool = False

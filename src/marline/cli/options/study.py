@@ -9,6 +9,8 @@ from tyro.conf import Positional, arg
 
 from marline.cli.options.shown import command_options
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @command_options
 class Demo:
@@ -77,6 +79,9 @@ class Run:
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, while it runs, to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else
+    unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -101,6 +106,8 @@ class Resume:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline run`."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -148,6 +155,11 @@ class Report:
     """Also write the figure of returns, as SVG."""
     decomposition: Path | None = None
     """Also draw how much of each difference to uniform replay is correction, diversity and freshness, as SVG."""
+    pandas: Path | None = None
+    """Also write all that was measured as a Parquet table for pandas.read_parquet: a row per sampler, seed, deployment,
+    agent and quantity."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what was measured to these, as `marline run --log` does while it runs."""
     tensorboard: Path | None = None
     """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
