@@ -28,6 +28,7 @@ from marline.envs.task import (
     TimeStep,
     World,
 )
+from marline.envs.traffic import NETWORKS, Traffic
 from marline.envs.two_on_ring import Meet, Pass
 from marline.errors import require, require_name
 from marline.inputs.arguments import checked_arguments
@@ -58,6 +59,7 @@ TASKS: dict[str, Task] = {
         for version, suffix in ((4, ""), (5, "-v5"))
         for robot, num_agents, joints in _ROBOTS
     },
+    **{f"traffic-{network}": Traffic(network) for network in NETWORKS},
 }
 
 
@@ -151,6 +153,7 @@ __all__ = [
     "Simulator",
     "Task",
     "TimeStep",
+    "Traffic",
     "World",
     "channels_of",
     "make_task",
