@@ -107,7 +107,7 @@ class Actuated(eqx.Module):
     ) -> Int[Array, ""]:
         shown, green = _now(observation, self.layout)
         is_taken = observation[self.layout.approach] + observation[self.layout.queue] > 0
-        is_wanted = (jnp.array(self.served) & is_taken).any(axis=1)
+        is_wanted = (jnp.array(self.served) & is_taken[None]).any(axis=1)
         turn = (shown + 1 + jnp.arange(self.layout.num_phases)) % self.layout.num_phases  # the one shown comes last
         following = jnp.where(is_wanted.any(), turn[jnp.argmax(is_wanted[turn])], shown)
         holds = is_wanted[shown] & ~_is_over(shown, green, self.durations, self.step_seconds)
