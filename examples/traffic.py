@@ -8,8 +8,8 @@ the bundles as they went out, each with its own `run_policy.py`. Every step of t
 given.
 """
 
-import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 import marline
 from marline import cli
+from marline.envs import Traffic
 
 SECONDS = 3600  # of a day: the rush hour for which there is demand
 CQL = ("alpha_cql=0.1", "gamma=0.97", "learning_rate=3e-4")  # its defaults are for games: 1, 0.99 and 1e-4
@@ -80,13 +81,11 @@ def answers(team):
 
 def field(bundles, logs, first, days, seconds):
     """The town; run as `python traffic.py field BUNDLES LOGS FIRST_DAY DAYS SECONDS`. Prints how each day went."""
-    task = marline.make_task(f"traffic-cologne3(seconds={seconds})")
+    task = Traffic(seconds=seconds)
     controllers = {}
     for agent in task.agents:
-        spec = importlib.util.spec_from_file_location(f"policy_of_{agent}", bundles / agent / "run_policy.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        controllers[agent] = module.Agent(logs / agent, bundles / agent)
+        its_own = runpy.run_path(str(bundles / agent / "run_policy.py"))
+        controllers[agent] = its_own["Agent"](logs / agent, bundles / agent)
     environment = task.make()
     for number in range(first, first + days):
         how = day(
@@ -131,6 +130,7 @@ def write_table(path, task, days, seed):
     }
     for agent, log in logs.items():
         names = task.channels[agent].observation_names
+        assert log.action_masks is not None
         columns |= {f"{agent}.{name}": log.observations[:, i] for i, name in enumerate(names)}
         columns |= {f"{agent}.allowed_{i}": column for i, column in enumerate(log.action_masks.T)}
         columns |= {f"{agent}.chosen": log.actions, f"{agent}.reward": log.rewards}
@@ -159,7 +159,7 @@ def main(
     seconds=SECONDS,
 ):
     folder.mkdir(parents=True, exist_ok=True)
-    task = marline.make_task(f"traffic-cologne3(seconds={seconds})")
+    task = Traffic(seconds=seconds)
     table, mapping, logs, run = (folder / name for name in ("signals.parquet", "import.toml", "logs", "run"))
     if not table.exists():
         print(f"{days} days of logs under today's control ...", flush=True)
@@ -202,7 +202,7 @@ def compare(folder, task, went_out, days, seconds):
         results[name] = [day(task, environment, first + number, choose) for number in range(days)]
     environment.close()
     for number, bundles in enumerate(went_out):
-        name = f"learned, tuned {number} times" if number else "learned offline"
+        name = f"tuned {number} times" if number else "learned offline"
         results[name] = in_the_field(bundles, folder / "evaluation" / str(number), first, days, seconds)
     print(f"\nOver {days} new days, with 95 % intervals:")
     for name, hours in results.items():
