@@ -21,7 +21,6 @@ from marline.envs.traffic import RunningTraffic, mask, observation, reward
 from marline.envs.traffic_control import Actuated, FixedTime, Layout, MaxPressure
 from marline.envs.traffic_simulation import Detectors, Signal, pressures, yellow
 from marline.errors import ConfigError
-from marline.policy import one_of_teams
 from marline.rollouts.collection import collect
 from marline.types import Spec
 
@@ -197,8 +196,8 @@ def test_a_shortest_green_is_kept(running: RunningTraffic) -> None:
 
 
 @needs_sumo
-def test_teams_of_today_make_the_same_logs_side_by_side() -> None:
-    team = one_of_teams(Traffic().conventions())
+def test_logs_are_the_same_however_many_run_at_once() -> None:
+    team = Traffic().conventions()["actuated"]
     alone, beside = (
         collect(Traffic(seconds=30, num_environments=seats), team, 12, key=jax.random.key(0)) for seats in (1, 2)
     )
@@ -238,6 +237,9 @@ def test_the_networks_are_those_that_sizes_are_known_of() -> None:
 @needs_sumo
 def test_a_process_that_dies_is_told() -> None:
     environment = Traffic(seconds=60).make()
+    environment.reset(seed=0)
+    environment.begin(dict.fromkeys(Traffic().agents, np.int64(0)))
+    environment.reset(seed=0)  # who set out and never asked
     environment._process.kill()
     with pytest.raises(ConfigError, match="SUMO's process ended by itself, with -9"):
         environment.reset(seed=0)

@@ -18,6 +18,7 @@ from marline.envs.starcraft import StarCraft
 from marline.envs.swap import Swap
 from marline.envs.task import (
     Actions,
+    Concurrent,
     Conventional,
     Drifting,
     Environment,
@@ -130,6 +131,7 @@ def channels_of(task: Task) -> dict[AgentID, Channels]:
 __all__ = [
     "TASKS",
     "Actions",
+    "Concurrent",
     "ContinuousSwap",
     "Conventional",
     "CooperativeNavigation",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import pickle
 import subprocess
 import sys
+import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -82,7 +84,7 @@ class Traffic:
         yellow_seconds: between two phases; within a step.
         min_green_seconds: for which a phase is shown at least, as the networks of Cologne say.
         seconds: of an episode; demand lasts for 3600.
-        num_environments: simulations side by side in a process, stepped in turns.
+        num_environments: simulations side by side, each in a process of its own, which step at once.
     """
 
     network: Network = "cologne3"
@@ -90,7 +92,7 @@ class Traffic:
     yellow_seconds: int = 3
     min_green_seconds: int = 5
     seconds: int = 3600
-    num_environments: int = 1
+    num_environments: int = 4
 
     def __post_init__(self) -> None:
         for name, least in (("yellow_seconds", 0), ("min_green_seconds", 0), ("num_environments", 1)):
@@ -172,17 +174,22 @@ class RunningTraffic:
     def __init__(self, task: Traffic, arguments: list[str]) -> None:
         self._task, self._signals, self._layouts = task, task.signals, task.layouts
         self._masks: dict[AgentID, np.ndarray] = {}
+        self._is_stepping = False
         # -P: what lies beside the file shadows nothing
         self._process = subprocess.Popen(
             [sys.executable, "-P", traffic_simulation.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self._end = weakref.finalize(self, _end, self._process)  # at the latest when Python ends
         network = [tuple(signal) for signal in self._signals.values()]
         self._ask("start", arguments, network, task.step_seconds, task.yellow_seconds)
 
     def reset(self, *, seed: int) -> TimeStep:
+        if self._is_stepping:  # nobody asked what came of it
+            self._is_stepping, _ = False, self._answer()
         return self._seen(self._ask("reset", seed % 2**31), starts=True)
 
-    def step(self, actions: Actions) -> TimeStep:
+    def begin(self, actions: Actions) -> None:
+        """Tell SUMO's process, which steps while this one does something else."""
         wanted = [int(actions[agent]) for agent in self._signals]
         for agent, phase in zip(self._signals, wanted, strict=True):
             allowed = self._masks[agent]
@@ -191,17 +198,21 @@ class RunningTraffic:
                 f"agent {agent!r} chose phase {phase}, which is not allowed now; choose by the action mask, one of "
                 f"{np.flatnonzero(allowed).tolist()}",
             )
-        return self._seen(self._ask("step", wanted), starts=False)
+        self._tell("step", wanted)
+        self._is_stepping = True
+
+    def step(self, actions: Actions) -> TimeStep:
+        if not self._is_stepping:
+            self.begin(actions)
+        self._is_stepping = False
+        return self._seen(self._answer(), starts=False)
 
     def delay(self) -> tuple[int, float]:
         """How many vehicles wanted to drive so far, and the mean seconds that they lost by not driving freely."""
         return self._ask("delay")
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+        self._end()
 
     def _seen(self, seen: list[dict[str, Any]], *, starts: bool) -> TimeStep:
         of_agents = dict(zip(self._signals, seen, strict=True))
@@ -213,17 +224,37 @@ class RunningTraffic:
         )
 
     def _ask(self, *command: Any) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self._tell(*command)
+        return self._answer()
+
+    def _tell(self, *command: Any) -> None:
+        assert self._process.stdin is not None
         try:
             pickle.dump(command, self._process.stdin)
             self._process.stdin.flush()
+        except OSError:
+            self._failed()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        try:
             done, value = pickle.load(self._process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            raise ConfigError(
-                f"SUMO's process ended by itself, with {self._process.wait()}; see what it printed"
-            ) from None
+        except (EOFError, pickle.UnpicklingError):
+            self._failed()
         require(done, f"SUMO failed: {value}")
         return value
+
+    def _failed(self) -> NoReturn:
+        raise ConfigError(f"SUMO's process ended by itself, with {self._process.wait()}; see what it printed") from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let SUMO's process end, which it does when it is told nothing more."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # of what was told and never read, where it is gone
+                pipe.close()
+    process.wait()
 
 
 def observation(seen: Mapping[str, Any], layout: Layout) -> np.ndarray:

@@ -78,10 +78,15 @@ def play_teams(
                 running[place] = _Game(task, environments[place], number, words[place[0]], watch)
         for (team, seat), game in running.items():
             batch.see(names.index(team), seat, game)
-        actions = batch.act()
+        chosen = batch.act()
+        actions = {
+            (team, seat): {agent: chosen[agent][names.index(team), seat] for agent in game.present}
+            for (team, seat), game in running.items()
+        }
+        for place, game in running.items():
+            game.begin(actions[place])
         for (team, seat), game in list(running.items()):
-            number = names.index(team)
-            game.step({agent: actions[agent][number, seat] for agent in game.present})
+            game.step(actions[team, seat])
             if not game.present:
                 game.close()
                 finished[team][game.number] = running.pop((team, seat))
@@ -138,6 +143,9 @@ class _Game:
         self._lengths = dict.fromkeys(self.present, 0)
         if watch is not None:
             watch(environment.environment)
+
+    def begin(self, actions: Actions) -> None:
+        self._environment.begin(actions)
 
     def step(self, actions: Actions) -> None:
         self.now = self._environment.step(actions)
