@@ -19,6 +19,7 @@ from marline.envs import (
     StarCraft,
     Swap,
     Task,
+    Traffic,
 )
 from marline.samplers import OTC, SAMPLERS
 
@@ -81,7 +82,7 @@ class TaskFacts(NamedTuple):
     """What a person wants to know of a task beyond what it says itself.
 
     Attributes:
-        reward: of a step; every agent gets the same.
+        reward: of a step.
         source: where the task comes from.
         ours: what the sources leave open, and is decided here.
         needs: what must be installed beside marline.
@@ -152,6 +153,13 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "Samvelyan et al. 2019; OTC paper, Fig. 6d",
         "a failure of the game cuts the episode; battles are not fixed by a seed, for the game takes none between them",
         "StarCraft II 4.10, SMAC_Maps, and pip install git+https://github.com/oxwhirl/smac.git",
+    ),
+    Traffic: TaskFacts(
+        "of each signal: minus the seconds waited so far by all vehicles in its lanes / 224, -4 at worst (wait_norm)",
+        "RESCO: Ault & Sharon 2021, networks and demand of TAPASCologne and InTAS",
+        "5 s a step (RESCO: 10); minutes of green and pressures in the observation, and a shortest green; logs of "
+        "today's control by TASK/fixed-time, actuated and max-pressure",
+        "pip install 'marline[traffic]'",
     ),
 }
 

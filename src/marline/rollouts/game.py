@@ -87,6 +87,10 @@ class Game:
         if watch is not None:
             watch(environment.environment)
 
+    def begin(self, actions: Actions) -> None:
+        """Let an environment that computes elsewhere set out on the step that comes next."""
+        self._environment.begin(actions)
+
     def step(self, actions: Actions) -> None:
         self.now = self._environment.step(actions)
         self.time += 1

@@ -343,9 +343,14 @@ def _step(parent: Connection, order: Order, views: Mapping[str, np.ndarray]) -> 
                     following[place] = NOBODY
                     seats.see(*place, games[place])
         else:
+            # copies: what is shared will be written over
+            chosen = {
+                place: {agent: actions[agent][place].copy() for agent in game.present} for place, game in games.items()
+            }
+            for place, game in games.items():
+                game.begin(chosen[place])
             for place, game in list(games.items()):
-                # copies: what is shared will be written over
-                game.step({agent: actions[agent][place].copy() for agent in game.present})
+                game.step(chosen[place])
                 if game.present:
                     seats.see(*place, game)
                 else:

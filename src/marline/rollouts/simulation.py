@@ -104,9 +104,15 @@ def _play_here(
                 running[place] = Game(task, environments[place], number, words[place[0]], watch)
         for (team, seat), game in running.items():
             seats.see(team, seat, game)
-        actions = batch.act(seats)
+        acted = batch.act(seats)
+        actions = {
+            (team, seat): {agent: acted[agent][team, seat] for agent in game.present}
+            for (team, seat), game in running.items()
+        }
+        for place, game in running.items():
+            game.begin(actions[place])
         for (team, seat), game in list(running.items()):
-            game.step({agent: actions[agent][team, seat] for agent in game.present})
+            game.step(actions[team, seat])
             if not game.present:
                 game.close()
                 finished[team][game.number] = running.pop((team, seat))
