@@ -7,10 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_stacked import ALGORITHM, REFRESHED, close, deploy, team_of
+from test_stacked import ALGORITHM, REFRESHED, close, deploy, program, team_of
 
 from marline import population, tuning
-from marline.cohort import Cohort, assemble, policies_of, programs, to_write, tune_cohort
+from marline.agent import AgentState
+from marline.cohort import Cohort, _to_program, assemble, policies_of, programs, to_write, tune_cohort
 from marline.population import Stack, stacked
 from marline.samplers import FreshShare, OnlineMatched, Oracle, ReturnWeighted, Shuffled, Uniform
 from marline.samplers.draw_plan import ByPlan
@@ -82,6 +83,18 @@ def test_each_gets_what_it_would_alone(samplers: dict[str, Any], agents: tuple[s
                 close(written[name][seed][agent].sampler, state.sampler)
                 close(tuned.metrics[seed, agent, name], its.metrics[seed, agent])
                 close(acting[name][seed][agent], ALGORITHM.policy(state.learner))
+
+
+def test_the_program_is_as_long_for_many_samplers_as_for_few() -> None:
+    """Primitive by primitive, with as many outputs: what differs are the arrays."""
+    with stacked(True):
+        team, found = team_of(2), []
+        for names in (("by return", "by return, shuffled"), tuple(PLANNED)):
+            cohort = together(team, {name: PLANNED[name] for name in names})
+            memories = {name: its for name, its in cohort.memories.items()}
+            drawing = population.side_by_side(_to_program(cohort, memories, cohort.team))
+            found.append(program(population.rearranged(AgentState.with_memory, cohort.team, drawing), cohort.program))
+    assert found[0] == found[1]
 
 
 def test_samplers_by_a_plan_are_one_program_and_a_control_one_with_its_sampler() -> None:
