@@ -99,11 +99,15 @@ def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
     names = list(teams)
     if not stacks():
         return [[name] for name in names]
+    num_groups = -(-len(names) // max(1, PLAYED_AT_ONCE // bytes_played(task)))
+    return [names[number::num_groups] for number in range(num_groups)]
+
+
+def bytes_played(task: Task) -> int:
+    """Bytes of what a team plays side by side, at most."""
     episodes = task.num_environments if isinstance(task, Simulator) else EPISODES_PER_BLOCK
     width = sum(2 * spec.observation_size + 3 * spec.action_size + 2 for spec in task.specs.values())
-    most = max(1, PLAYED_AT_ONCE // (4 * width * task.horizon * episodes))
-    num_groups = -(-len(names) // most)
-    return [names[number::num_groups] for number in range(num_groups)]
+    return 4 * width * task.horizon * episodes
 
 
 def _play_worlds(
