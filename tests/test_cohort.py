@@ -7,10 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_stacked import ALGORITHM, REFRESHED, close, deploy, team_of
+from test_stacked import ALGORITHM, REFRESHED, close, deploy, program, team_of
 
 from marline import population, tuning
-from marline.cohort import Cohort, assemble, policies_of, programs, to_write, tune_cohort
+from marline.agent import AgentState
+from marline.cohort import Cohort, _to_program, assemble, policies_of, programs, to_write, tune_cohort
 from marline.population import Stack, stacked
 from marline.samplers import FreshShare, OnlineMatched, Oracle, ReturnWeighted, Shuffled, Uniform
 from marline.samplers.draw_plan import ByPlan
@@ -23,6 +24,7 @@ PLANNED: dict[str, Any] = {
     "by return": ReturnWeighted(batch_size=8),
     "by return, shuffled": Shuffled(ReturnWeighted(batch_size=8)),
 }
+SOME = {name: PLANNED[name] for name in ("fresh", "matched", "by return, shuffled")}
 PAIR: dict[str, Any] = {"otc": REFRESHED, "otc, shuffled": Shuffled(REFRESHED)}
 
 
@@ -48,13 +50,14 @@ def logs_of(number: int, team: tuning.Team, name: str) -> Any:
 @pytest.mark.parametrize(
     ("samplers", "agents"),
     [
-        (PLANNED, ("left", "middle", "right")),
+        (SOME, ("left",)),
+        pytest.param(PLANNED, ("left", "middle", "right"), marks=pytest.mark.slow),
         pytest.param(PAIR, ("left",), marks=pytest.mark.slow),
     ],
-    ids=["by plan", "with its control"],
+    ids=["some by plan", "all by plan", "with its control"],
 )
 def test_each_gets_what_it_would_alone(samplers: dict[str, Any], agents: tuple[str, ...]) -> None:
-    """Two deployments, agents of two shapes, two seeds."""
+    """Two deployments, two seeds; also agents of two shapes."""
     with stacked(False):
         team = team_of(2, *agents)
         alone = {}
@@ -84,6 +87,18 @@ def test_each_gets_what_it_would_alone(samplers: dict[str, Any], agents: tuple[s
                 close(acting[name][seed][agent], ALGORITHM.policy(state.learner))
 
 
+def test_the_program_is_as_long_for_many_samplers_as_for_few() -> None:
+    """Primitive by primitive, with as many outputs: what differs are the arrays."""
+    with stacked(True):
+        team, found = team_of(2), []
+        for names in (("by return", "by return, shuffled"), tuple(PLANNED)):
+            cohort = together(team, {name: PLANNED[name] for name in names})
+            memories = {name: its for name, its in cohort.memories.items()}
+            drawing = population.side_by_side(_to_program(cohort, memories, cohort.team))
+            found.append(program(population.rearranged(AgentState.with_memory, cohort.team, drawing), cohort.program))
+    assert found[0] == found[1]
+
+
 def test_samplers_by_a_plan_are_one_program_and_a_control_one_with_its_sampler() -> None:
     found = programs({**PLANNED, **PAIR, "other batches": Uniform(batch_size=4)})
     assert {found[name] for name in PLANNED} == {ByPlan(8)}
@@ -93,6 +108,7 @@ def test_samplers_by_a_plan_are_one_program_and_a_control_one_with_its_sampler()
 
 
 @pytest.mark.parametrize("agents", [("left", "middle"), ("left",)])
+@pytest.mark.slow
 def test_offline_rows_are_held_once_for_an_agent(agents: tuple[str, ...]) -> None:
     """With one seed, too, when they share nothing until samplers come in."""
     with stacked(True):
@@ -113,6 +129,7 @@ def named(logs: Any, name: str) -> list[Any]:
     return [((*who, name), its) for who, its in logs.items()]
 
 
+@pytest.mark.slow
 def test_who_diverges_stays_as_it_was_and_others_go_on() -> None:
     samplers = {"uniform": Uniform(batch_size=8), "fresh": FreshShare(batch_size=8)}
     with stacked(True):

@@ -43,8 +43,8 @@ def same(one: Any, other: Any) -> None:
 
 
 def played(task: Any, teams: Mapping[int, Any]) -> dict[int, Any]:
-    """Five episodes of each team, its own numbers: of the last team fewer than there are seats."""
-    episodes = {team: range(team, team + (5 if team else 2)) for team in teams}
+    """Episodes of each team, of its own numbers."""
+    episodes = {team: range(team, team + number) for team, number in zip(teams, (2, 5, 5, 0), strict=False)}
     return {
         team: its._replace(drawing={})
         for team, its in rollout_teams(task, teams, episodes, keys={team: keys(teams)[team] for team in teams}).items()
@@ -52,8 +52,8 @@ def played(task: Any, teams: Mapping[int, Any]) -> dict[int, Any]:
 
 
 def test_what_is_played_does_not_depend_on_how_many_processes_there_are() -> None:
-    """Agents that leave early, masks, seats that become free, a team with fewer episodes than seats."""
-    teams = relay_teams(3)
+    """Agents that leave early, masks, seats that become free, teams with fewer episodes than seats and with none."""
+    teams = relay_teams(4)
     with stacked(False):
         alone = played(Relay(), teams)
     with stacked(True):

@@ -73,4 +73,4 @@ def test_what_does_not_fit_is_divided_by_seeds_then_by_samplers(of_agent: dict[s
     assert few.most <= few.available
 
     none = plan_memory(CONFIG, SIZES, CONFIG.seeds, rows)
-    assert len(none.samplers) == 3 and "even so it may not fit" in str(none)
+    assert len(none.samplers) == 4 and "even so it may not fit" in str(none)

@@ -72,7 +72,8 @@ def rollout_teams(
     Args:
         task: what is played.
         teams: by name, and of each its policies, which must be alike.
-        episodes: which each of them plays, at least one.
+        episodes: which each of them plays. Who plays none is not told of, and acts for nobody: one compiled program
+            serves all calls with as many teams.
         keys: of each.
         deployment: see `rollout`.
     """
@@ -81,6 +82,8 @@ def rollout_teams(
     played: dict[T, Rollout] = {}
     for names in at_once(task, teams):
         some = {name: teams[name] for name in names}
+        if not any(episodes[name] for name in names):
+            continue
         if isinstance(task, Simulator):
             played |= simulation.play_teams(task, some, episodes, keys=keys)
         else:
@@ -96,11 +99,15 @@ def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
     names = list(teams)
     if not stacks():
         return [[name] for name in names]
+    num_groups = -(-len(names) // max(1, PLAYED_AT_ONCE // bytes_played(task)))
+    return [names[number::num_groups] for number in range(num_groups)]
+
+
+def bytes_played(task: Task) -> int:
+    """Bytes of what a team plays side by side, at most."""
     episodes = task.num_environments if isinstance(task, Simulator) else EPISODES_PER_BLOCK
     width = sum(2 * spec.observation_size + 3 * spec.action_size + 2 for spec in task.specs.values())
-    most = max(1, PLAYED_AT_ONCE // (4 * width * task.horizon * episodes))
-    num_groups = -(-len(names) // most)
-    return [names[number::num_groups] for number in range(num_groups)]
+    return 4 * width * task.horizon * episodes
 
 
 def _play_worlds(
@@ -135,7 +142,7 @@ def _play_worlds(
             for rows, more in zip(jax.tree.leaves(played[name]), jax.tree.leaves(its), strict=True):
                 rows[done : done + length] = more[: num_episodes - done]
     rollouts = {}
-    for name in names:
+    for name in played.copy():
         transitions, rewards = played.pop(name)
         rollouts[name] = _rollout(task, transitions, rewards, drawing[name], episodes[name].start)
     return rollouts
@@ -276,12 +283,12 @@ def collect_teams(
     rounds: dict[T, list[Rollout]] = {name: [] for name in teams}
     episodes, rows = dict.fromkeys(teams, 0), dict.fromkeys(teams, 0)  # played, and logged by who logged the fewest
     while short := [name for name in teams if rows[name] < num_rows]:
-        wanted: dict[T, range] = {}
+        wanted = {name: range(number, number) for name, number in episodes.items()}
         for name in short:
             mean_length = rows[name] / episodes[name] if episodes[name] else task.horizon
             number = min(int(np.ceil((num_rows - rows[name]) / mean_length)), most)
             wanted[name] = range(episodes[name], episodes[name] + number)
-        played = rollout_teams(task, {name: teams[name] for name in short}, wanted, keys=keys, deployment=deployment)
+        played = rollout_teams(task, teams, wanted, keys=keys, deployment=deployment)
         for name in short:
             rounds[name].append(played[name])
             episodes[name] = wanted[name].stop

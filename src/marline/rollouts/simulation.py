@@ -59,7 +59,7 @@ def play_teams(
     Args:
         task: see `play`; every team has as many environments as one alone has.
         teams: by name, and of each its policies.
-        episodes: which each of them plays.
+        episodes: which each of them plays; who plays none is not told of.
         keys: of each, see `play`.
         watch: see `play`.
     """
@@ -77,6 +77,7 @@ def play_teams(
     return {
         name: _rollout(task, [its[number] for number in episodes[name]])
         for name, its in zip(names, finished, strict=True)
+        if episodes[name]
     }
 
 
