@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
-from marline.ops.law_ratio import clustered_mean
+from marline.ops.law_ratio import ClusteredMean, clustered_mean
 from marline.ops.share_choice import smallest_share_that_does
 
 
@@ -21,7 +22,7 @@ from marline.ops.share_choice import smallest_share_that_does
 def test_the_smallest_within_one_standard_error_of_the_best(errors: list[list[float]], chosen: int) -> None:
     table = jnp.array(errors, jnp.float32)
 
-    def excess(number: int, best: int) -> object:
+    def excess(number: Array, best: Array) -> ClusteredMean:
         return clustered_mean(table[number] - table[best], jnp.ones(4), jnp.arange(4))
 
     means = jnp.mean(table, axis=1)
