@@ -72,7 +72,7 @@ class Run:
     address: str | None = None
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
     log: tuple[Tracker, ...] = ()
-    """Also log what is measured, while it runs, to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else
+    """Also log what is measured, while it runs, to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else
     unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
