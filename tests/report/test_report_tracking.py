@@ -145,7 +145,7 @@ def test_trackers_keep_everything_on_this_machine(
         assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
         return
     mlflow = sys.modules["mlflow"]
-    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("marline").experiment_id])
     history = client.get_metric_history(run.info.run_id, "return")
     assert {metric.step: metric.value for metric in history} == read_run(path).curve("uniform", 0)

@@ -31,13 +31,16 @@ FAVOURITES = {
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star")
 MINUS = "\N{MINUS SIGN}"
 DASHES: dict[str, Literal["dash", "dot"]] = {"shuffled": "dash", "matched": "dot"}
-# a control has the hue of what it matches, but so much of the light, or of the dark, in it
-SHADES = {"shuffled": ("#ffffff", 0.45), "matched": ("#000000", 0.42)}
+# a control has the hue of what it matches, with so much of another colour in it, on light and on dark: shuffled ones,
+# dashed, are nearer to the paper, matched ones, dotted, farther from it
+SHADES = {
+    "shuffled": (("#ffffff", 0.45), ("#12171d", 0.42)),
+    "matched": (("#000000", 0.42), ("#ffffff", 0.5)),
+}
 
 
 class Look(NamedTuple):
-    """What a sampler looks like in every figure: controls in the hue of what they match, shuffled ones paler and
-    dashed, matched ones darker and dotted."""
+    """What a sampler looks like in every figure; controls have a shade of what they match, see `SHADES`."""
 
     order: int
     label: str
@@ -63,7 +66,8 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
         if sampler.matches in assigned:
             matched = assigned[sampler.matches]
             its = f"{sampler.kind} control of {matched.label}"
-            light, dark = (_mixed(color, *SHADES[sampler.kind]) for color in (matched.light, matched.dark))
+            colors = zip((matched.light, matched.dark), SHADES[sampler.kind], strict=True)
+            light, dark = (_mixed(color, *shade) for color, shade in colors)
             look = matched._replace(order=order, label=its, light=light, dark=dark, dash=DASHES[sampler.kind])
         elif sampler.kind == "uniform":
             look = Look(order, label(sampler), *INK, "circle", "solid")

@@ -233,7 +233,8 @@ def _histogram(title: str, note: str, values: np.ndarray, axis: str) -> Chart | 
     counts, edges = np.histogram(np.clip(values, low, high), num_bins, (low, high))
     middles = (edges[1:] + edges[:-1]) / 2
     what = "rows" if axis == "reward" else "episodes"
-    bars = Mark(middles.tolist(), counts.astype(np.float64).tolist(), "bars", name=what)
+    texts = [f"{count:,}" for count in counts.tolist()]
+    bars = Mark(middles.tolist(), counts.astype(np.float64).tolist(), "bars", name=what, texts=texts)
     outside = " The outermost 0.1 % are counted at the edges." if values.min() < low or values.max() > high else ""
     return Chart(title, (note + outside).strip(), [bars], Axis(axis, whole=is_whole), FROM_ZERO)
 

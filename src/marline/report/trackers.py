@@ -23,7 +23,7 @@ from marline.report.tables import DIAGNOSTICS
 from marline.report.tensorboard import FILE, FORMAT, require_tensorboard
 from marline.runs.layout import RunDirectory, decisive_sha256
 
-FOLDER = Path("tensorboard")  # as W&B has `wandb`, and MLflow `mlruns`: where the command was called
+FOLDER = Path("tensorboard")  # as W&B has `wandb`, and MLflow `mlflow.db`: where the command was called
 PROJECT = "marline"
 NOT_A_NAME = re.compile(r"[^\w\-. /:]")  # in MLflow's names of metrics
 
@@ -140,11 +140,11 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow per team, in the experiment `marline`: below ./mlruns, unless MLFLOW_TRACKING_URI is set."""
+    """A run of MLflow per team, in the experiment `marline`: in ./mlflow.db, unless MLFLOW_TRACKING_URI is set."""
 
     def __init__(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_TRACKING_URI", Path("mlruns").resolve().as_uri())
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
         import mlflow  # pyright: ignore[reportMissingImports]
 
         self._mlflow: Any = mlflow
@@ -192,7 +192,7 @@ class Kind(NamedTuple):
 TRACKERS: Mapping[str, Kind] = {
     "tensorboard": Kind(TensorBoard, "tensorboardX", f"tensorboard --logdir {FOLDER}"),
     "wandb": Kind(WeightsAndBiases, "wandb", "wandb sync wandb/offline-run-*"),
-    "mlflow": Kind(MLflow, "mlflow", "mlflow ui"),
+    "mlflow": Kind(MLflow, "mlflow", "mlflow ui --backend-store-uri sqlite:///mlflow.db"),
 }
 
 

@@ -80,7 +80,7 @@ class Run:
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     log: tuple[Tracker, ...] = ()
-    """Also log what is measured, while it runs, to these: below ./tensorboard, ./wandb or ./mlruns, and nowhere else
+    """Also log what is measured, while it runs, to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else
     unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
