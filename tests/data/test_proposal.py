@@ -82,10 +82,11 @@ def test_entries_of_vectors_are_no_agents(tmp_path: Path) -> None:
 def test_yes_and_no_tell_ends_and_a_step_is_rounded_to_what_times_can_tell(tmp_path: Path) -> None:
     found = proposed(
         tmp_path,
-        "time,x,u,reward,over",
-        lambda n: f"2026-03-14 08:00:{n // 10:02d}.{n % 10},{n / 7},{n / 99},{n},{('no', 'yes')[n % 20 == 19]}",
+        "time,x,over_speed,u,reward,game_over",
+        lambda n: f"2026-03-14 08:00:{n // 10:02d}.{n % 10},{n / 7},{n % 2},{n / 99},{n},{('no', 'yes')[n % 20 == 19]}",
     )
-    assert roles(found)["over"] == "terminals" and roles(found)["u"] == "actions"
+    assert roles(found)["game_over"] == "terminals" and roles(found)["u"] == "actions"
+    assert roles(found)["over_speed"] == "observations"
     assert found.mapping.every == 0.1
 
 

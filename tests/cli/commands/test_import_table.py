@@ -287,6 +287,6 @@ def test_whose_rewards_are_is_said_once_and_a_table_is_checked_as_it_would_be_re
     assert status == 0 and "0 errors" in text
     assert "next: marline data import arms.csv --mapping said --out logs" in text
     status, text = run(capsys, "data", "check", "arms.csv")
-    assert status == 2 and "Traceback" not in text
+    assert status == 2 and "say what stands between columns" in text
     status, text = run(capsys, "data", "check", "logs", "--mapping", "said")
     assert status == 2 and "is no table" in text

@@ -78,16 +78,16 @@ def batches(path: Path, mapping: ImportMapping, keep: Callable[[list[str]], Kept
             yield Batch(names, rows, first)
             first += len(rows)
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, MemoryError) as error:
+        if "columns, got" in str(error):
+            raise DataError(
+                f"{path} cannot be read as {kind[1:]}: {error}; repair that row, or say what stands between columns: "
+                'separator = ";" in [table] of a mapping, such as marline data import writes'
+            ) from error
         what, fix = "altered, or something else", "repair it"
         if "onver" in str(error):
             what, fix = (
                 "a column changes its type",
                 "write numbers that may have fractions with a point from the start on",
-            )
-        elif "columns, got" in str(error):
-            fix = (
-                'repair that row, or say what stands between columns: separator = ";" in [table] of a mapping, such as '
-                "marline data import writes"
             )
         elif isinstance(error, UnicodeError) or "UTF8" in str(error):
             fix = 'repair it, or say how its letters are written: encoding = "latin-1" in [table] of a mapping'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from marline.data.formats.survey import Facts
-from marline.data.proposal.names import ACTIONS, KEYS_OF_ROWS, LONE, NAMES, raw_words, words
+from marline.data.proposal.names import ACTIONS, ENDINGS, KEYS_OF_ROWS, LONE, NAMES, raw_words, words
 
 MOST_ONE_HOT = 30  # words that become a number each
 
@@ -18,6 +18,7 @@ def may_be(facts: Facts, key: str, called: str | None = None) -> bool:
     elif key == "episode":
         fits = facts.is_labels or facts.kind == "time" and bool(facts.words)
         fits &= len(facts.words) < max(2, facts.rows) or facts.has_more
+        fits &= not may_be(facts, "terminals", called)  # game_over is no game
     elif key == "step":
         fits = facts.kind == "number" and facts.is_whole
     elif key == "timestamps":
@@ -40,7 +41,8 @@ def _is_called(tokens: list[str], known: Collection[str], key: str) -> bool:
     """Whether the words of a name say a key: the first or the last of them, or the only one."""
     if not tokens:
         return False
-    return tokens[0] in known or tokens[-1] in known or (len(tokens) == 1 and tokens[0] in LONE.get(key, ()))
+    lone = len(tokens) == 1 and tokens[0] in LONE.get(key, ())
+    return lone or tokens[0] in known or tokens[-1] in known or tokens[-1] in ENDINGS.get(key, ())
 
 
 def may_be_seen(facts: Facts) -> bool:

@@ -18,11 +18,10 @@ NAMES: dict[str, set[str]] = {
     "step": set("step tick frame turn timestep".split()),
     "timestamps": set("timestamp timestamps time datetime clock ts".split()),
     "rewards": set("reward rewards rew score payoff utility points profit fitness cost costs penalty".split()),
-    "terminals": set(
-        "terminated terminal terminals done dead crashed failed finished over ended last gameover".split()
-    ),
+    "terminals": set("terminated terminal terminals done dead crashed finished ended gameover".split()),
     "timeouts": set("truncated truncation timeout timeouts".split()),
 }
+ENDINGS = {"terminals": {"over", "last"}}  # as in game_over and is_last, and not as in over_speed
 LONE = {"step": {"t", "k"}, "rewards": {"r"}, "actions": {"u"}}  # by themselves
 ACTIONS = set(
     "action actions act cmd command control ctrl torque motor green setpoint move throttle steering valve brake order "
