@@ -72,7 +72,7 @@ def answers(team):
 
     def choose(steps):
         return {
-            agent: team[agent](np.array(step["observation"], np.float32), np.array(step["action_mask"]))
+            agent: team[agent](np.array([step["observation"]], np.float32), np.array([step["action_mask"]]))[0]
             for agent, step in steps.items()
         }
 
@@ -191,30 +191,33 @@ def main(
 
 
 def compare(folder, task, went_out, days, seconds):
-    """Every control on the same days, none of which anybody has seen; and what each gains over fixed time."""
+    """Every control on the same days, none of which anybody has seen; and what teams gain over those of today."""
     from marline.policy import NumpyPolicy
     from marline.statistics.intervals import mean_interval, paired_difference
 
-    results, first = {}, 100_000
+    results, first, today = {}, 100_000, task.conventions()
     environment = task.make()
-    for name, team in task.conventions().items():
+    for name, team in today.items():
         choose = answers({agent: NumpyPolicy(policy) for agent, policy in team.items()})
         results[name] = [day(task, environment, first + number, choose) for number in range(days)]
     environment.close()
     for number, bundles in enumerate(went_out):
         name = f"tuned {number} times" if number else "learned offline"
         results[name] = in_the_field(bundles, folder / "evaluation" / str(number), first, days, seconds)
-    print(f"\nOver {days} new days, with 95 % intervals:")
-    for name, hours in results.items():
-        delay = [hour["delay"] for hour in hours]
-        gain = paired_difference(delay, [hour["delay"] for hour in results["fixed-time"]])
-        low, high = mean_interval(delay)
-        told = f"{name:24} {np.mean(delay):6.1f} s lost by a vehicle [{low:.1f}, {high:.1f}]"
-        against = (
-            "" if name == "fixed-time" else f", {gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] to fixed time"
-        )
-        print(told + against)
-    (folder / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
+    print(f"\nSeconds lost by a vehicle over {days} new days, with 95 % intervals:")
+    lost = {name: [hour["delay"] for hour in hours] for name, hours in results.items()}
+    for name, delays in lost.items():
+        low, high = mean_interval(delays)
+        print(f"{name:16} {np.mean(delays):6.1f} [{low:.1f}, {high:.1f}]")
+        for other in today if name not in today else ():
+            gain = paired_difference(delays, lost[other])
+            print(f"  to {other:14} {gain.mean:+5.1f} [{gain.low:+.1f}, {gain.high:+.1f}]")
+    rows = [
+        f"{name},{first + number},{hour['return']:.3f},{hour['delay']:.3f}"
+        for name, hours in results.items()
+        for number, hour in enumerate(hours)
+    ]
+    (folder / "results.csv").write_text("\n".join(["control,day,return,delay", *rows, ""]), "utf-8")
     return results
 
 

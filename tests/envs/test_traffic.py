@@ -149,6 +149,8 @@ def test_controllers_by_hand() -> None:
     pressure = MaxPressure(LAYOUT)
     assert choice(pressure) == 0 and choice(pressure, (False, True, True)) == 1
     assert choice(pressure, pressure=[1.0, 1.0, 0.0]) == 1  # a tie is no reason to change
+    assert choice(pressure, pressure=[0.0, 9.0, 1.0], green=47) == 1
+    assert choice(pressure, pressure=[0.0, 9.0, 1.0], green=52) == 2
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.types import ActionMask
 
+MAX_GREEN = 50.0  # seconds, the networks' maxDur
 MINUTE = 60.0
 
 
@@ -115,15 +116,19 @@ class Actuated(eqx.Module):
 
 
 class MaxPressure(eqx.Module):
-    """The phase of the highest pressure (Varaiya 2013); of several the one that is shown, else the first."""
+    """The phase of the highest pressure (Varaiya 2013), for 50 s on end at most; of several the one that is shown.
+
+    Without an end, drivers who turn left through those who come towards them may block one another until all stands.
+    """
 
     layout: Layout = eqx.field(static=True)
 
     def __call__(
         self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
     ) -> Int[Array, ""]:
-        shown, _ = _now(observation, self.layout)
-        pressure = observation[self.layout.pressure]
+        shown, green = _now(observation, self.layout)
+        is_shown = jnp.arange(self.layout.num_phases) == shown
+        pressure = jnp.where(is_shown & (green >= MAX_GREEN), -jnp.inf, observation[self.layout.pressure])
         highest = jnp.where(pressure[shown] >= pressure.max(), shown, jnp.argmax(pressure))
         return _if_allowed(highest, shown, action_mask)
 
