@@ -29,6 +29,7 @@ LearnerID = tuple[int, AgentID]
 Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
+Inform = Callable[[int, Mapping[LearnerID, Policy], Team], Team]  # tells memories what no agent could know
 Summary = dict[LearnerID, dict[str, Any]]  # numbers by name, and lists of them
 Diverged = Mapping[LearnerID, Divergence]
 Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
@@ -190,6 +191,7 @@ def run(
     num_updates: int,
     deployments: Iterable[int],
     frozen: Collection[LearnerID] = (),
+    inform: Inform | None = None,
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
@@ -202,10 +204,15 @@ def run(
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
         frozen: see `tune_on`.
+        inform: given a deployment's number, the policies that were deployed and the team with its logs merged, tells
+            the memories of a reference that knows more than an agent can; everybody else does without.
     """
     for number in deployments:
-        logs = deploy(number, policies(team, algorithm))
+        deployed = policies(team, algorithm)
+        logs = deploy(number, deployed)
         team = merge(team, logs, number, algorithm)
+        if inform is not None:
+            team = inform(number, deployed, team)
         everyone = logs.keys() >= team.keys()  # who need not be taken apart
         there = team if everyone else {learner: state for learner, state in team.items() if learner in logs}
         result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)

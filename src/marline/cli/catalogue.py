@@ -63,6 +63,7 @@ SAMPLER_LINES = {
     "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
     "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
     "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
+    "oracle": "reference: offline rows by what partners truly did and would do today, which no agent can know (ours)",
     "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
     "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",

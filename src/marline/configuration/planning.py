@@ -23,7 +23,9 @@ from marline.errors import require, require_name
 from marline.inputs.arguments import checked_arguments
 from marline.inputs.options import option_names, with_options
 from marline.rollouts import simulation
+from marline.rollouts.partners import require_joint_logs, require_partners
 from marline.samplers import SAMPLERS, Sampler, trains
+from marline.samplers.oracle import oracle_in
 from marline.tuning import Algorithms
 from marline.types import AgentID, Spec
 
@@ -107,6 +109,11 @@ def plan_study(
     if isinstance(task, Drifting) and "frozen" not in named:
         named = {**named, "frozen": "frozen"} if isinstance(named, Mapping) else (*named, "frozen")
     selected = select_samplers(named, options=sampler_options, hidden=widths(members))
+    for known, sampler in selected.samplers.items():
+        if oracle_in(sampler) is not None:
+            require_partners(task.specs, known)
+            if logs is not None:
+                require_joint_logs(logs, known)
     episodes = 10 if isinstance(task, Simulator) else 1000  # where many cost next to nothing
     config = RunConfig(
         task=name,
@@ -171,6 +178,11 @@ def plan_campaign(
     chosen = (sampler,) if isinstance(sampler, str) else {_own_name(sampler): sampler}
     selected = select_samplers(chosen, options=sampler_options, hidden=widths(members))
     (only,) = selected.samplers.values()
+    require(
+        oracle_in(only) is None,
+        f"{sampler} is told what all agents logged and would do, which no agent may know in the real world: it is a "
+        "reference for studies; choose another",
+    )
     require(trains(only), f"{sampler} trains nobody: it is a reference for studies; choose another")
     num_rows = min(map(len, logs.values())) if logs else 0
     require(num_rows > 0 or rows_per_deployment is not None, "there are no logs; say rows_per_deployment")

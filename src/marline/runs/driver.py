@@ -27,7 +27,7 @@ from marline.runs.layout import RunDirectory
 from marline.runs.records import Record, StopRecord
 from marline.runtime import release_memory
 from marline.samplers import Sampler
-from marline.tuning import Deploy, LearnerID, Logs, Team
+from marline.tuning import Deploy, Inform, LearnerID, Logs, Team
 from marline.types import AgentID
 
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
@@ -132,6 +132,7 @@ class Driver:
         deployments: Iterable[int],
         *,
         frozen: Collection[LearnerID] = (),
+        inform: Inform | None = None,
     ) -> Iterator[Tuned]:
         """Deploy, merge, adapt and tune; the batches of who diverged are kept, and `publish` is for the caller to call.
 
@@ -141,6 +142,7 @@ class Driver:
             deploy: policies in, logs out, which it has published; learners without logs keep policy and rows.
             deployments: their numbers.
             frozen: whose logs are merged, and who learn nothing from them.
+            inform: see `tuning.run`.
         """
         for number, after, metrics, diverged in tuning.run(
             team,
@@ -150,6 +152,7 @@ class Driver:
             num_updates=self.config.updates,
             deployments=deployments,
             frozen=frozen,
+            inform=inform,
         ):
             yield Tuned(number, after, metrics, self.keep_batches(sampler, number, diverged))
 

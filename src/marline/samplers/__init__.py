@@ -37,6 +37,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "dynamics-ratio": DynamicsRatio(),
     "two-sided": TwoSided(),
     "return-weighted": ReturnWeighted(),
+    "oracle": Oracle(),
     "fresh-share": FreshShare(0.25),
     "half-and-half": FreshShare(0.5),
 }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,13 +23,16 @@ from marline.envs import Task, make_task
 from marline.errors import ConfigError
 from marline.population import rearranged
 from marline.rollouts.collection import side_by_side
+from marline.rollouts.partners import require_joint_logs, require_partners, true_log_ratios
 from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
 from marline.runs.layout import RunDirectory, checkpoint_steps
 from marline.runs.records import Record
 from marline.runs.replay import is_same, train_again, tune_again
+from marline.runs.world_keys import world_key
 from marline.samplers import OnlineMatched, trains
+from marline.samplers.oracle import oracle_in, prescribed
 from marline.study.playing import measure, play_deployment, show
-from marline.tuning import LearnerID, Logs, Team
+from marline.tuning import Inform, LearnerID, Logs, Team
 from marline.types import AgentID, Policy
 
 Step = tuple[str, int]  # what is going on, and how many updates were just done
@@ -85,7 +89,8 @@ def replay(
     elif not trains(config.samplers[sampler]):
         team = study.driver.trained()
     else:
-        team = tune_again(study.driver, sampler, step, study.team_after(sampler, step - 1, study.driver.trained()))
+        before = study.team_after(sampler, step - 1, study.driver.trained())
+        team = tune_again(study.driver, sampler, step, before, inform=study.inform(sampler))
     return is_same(study.driver, seed, sampler, step, team)
 
 
@@ -103,6 +108,10 @@ class _Study:
         self.config, self.seeds = config, seeds
         self.task: Task = make_task(config.task)
         self.driver = Driver(RunDirectory(folder), config, experiences, seeds)
+        for name, sampler in config.samplers.items():
+            if oracle_in(sampler) is not None:
+                require_partners(experiences, name)
+                require_joint_logs(experiences, name)
 
     def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
@@ -150,7 +159,7 @@ class _Study:
                     histories[seed].save_logs(number, logs, provenance)
             return driver.logs(name, number)
 
-        tuning_of_all = driver.tune(name, team, deploy, remaining)
+        tuning_of_all = driver.tune(name, team, deploy, remaining, inform=self.inform(name))
         for number in remaining:
             yield f"{name}: deployment {number} of {config.deployments}", 0
             began = time.monotonic()
@@ -164,6 +173,29 @@ class _Study:
         if number > 0:
             return self.driver.team_after(name, number, offline)
         return self._prescribe(self.driver.begin(name, offline), name)
+
+    def inform(self, name: str) -> Inform | None:
+        """What tells a sampler, at each deployment, the true weights of logged rows; None unless it is an oracle."""
+        sampler, experiences = self.config.samplers[name], self.driver.experiences
+        oracle = oracle_in(sampler)
+        if oracle is None:
+            return None
+
+        def tell(number: int, deployed: Mapping[LearnerID, Policy], team: Team) -> Team:
+            memories = rearranged(lambda state: state.sampler, team)
+            told = {}
+            for seed in self.seeds:
+                key = jax.random.fold_in(world_key(seed, "oracle"), number)
+                ratios = true_log_ratios(
+                    self.task, experiences, of_seed(deployed, seed), tolerance=oracle.tolerance, key=key
+                )
+                told |= {
+                    (seed, agent): prescribed(sampler, memories[seed, agent], jnp.asarray(ratio))
+                    for agent, ratio in ratios.items()
+                }
+            return rearranged(lambda state, memory: state._replace(sampler=memory), team, told)
+
+        return tell
 
     def _leave_alone(self, team: Team, name: str, deployments: range, records: Records) -> Iterator[Step]:
         """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
