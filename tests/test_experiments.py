@@ -9,7 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+
+from marline.envs import Finite, make_task
+from marline.envs.finite import team_return
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -44,8 +48,8 @@ def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
     module = script("correction")
-    monkeypatch.setattr(module, "METHODS", ("two-sided",))
-    monkeypatch.setattr(module, "SHARES", (0.25,))
+    for name, value in {"METHODS": ("two-sided",), "SHARES": (0.25,), "REFERENCES": ("uniform",)}.items():
+        monkeypatch.setattr(module, name, value)
     places = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     module.main(["matrix", "--leave-out", "two-sided", *places])
     before = (tmp_path / "results" / "correction.csv").read_text("utf-8")
@@ -55,6 +59,22 @@ def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert (tmp_path / "results" / "correction.svg").read_text("utf-8").count("<circle") > 2
     printed = capsys.readouterr().out
     assert "| matrix | CQL | 2 | " in printed and "| `two-sided` | 1 | " in printed
+
+
+def test_scores_of_correction_are_0_for_random_play_and_1_for_the_best_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where worlds can be solved: team_return of random choices, and the value of choosing together."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    for case in script("correction").CASES.values():
+        task = make_task(case.task)
+        if not isinstance(task, Finite):
+            continue
+        model = task.model()
+        num_states, *choices, _ = model.transition.shape
+        random = team_return(model, *(np.full((num_states, num), 1 / num) for num in choices))
+        values = np.zeros(num_states)
+        for _ in range(model.horizon):
+            values = (model.reward + model.transition @ values).reshape(num_states, -1).max(axis=1)
+        assert (case.random, case.best) == pytest.approx((random, model.start @ values), abs=1e-3)
 
 
 def table_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_name: str = "correction_table") -> tuple[Any, Any]:
