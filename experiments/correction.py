@@ -74,9 +74,9 @@ CHOICES: dict[str, Any] = {
     "updates": 1000,
     "exploration": 0.1,
 }
-# Little enough of CQL's conservatism that agent_1 takes to what earns more whatever agent_0 does, and stays there: of
-# actions with shares b and 1 - b in the logs, the rarer must gain alpha (1 / b - 1 / (1 - b)) / 2, and gains 0.2 at least
-# in matrix (b = .1: alpha below .045) and 0.25 in swap (b = .15: alpha below .09).
+# So little of CQL's conservatism that agent_1 takes to what earns more whatever agent_0 does, and stays there: a choice
+# with a share b of the logs must gain alpha (1 / b - 1 / (1 - b)) / 2 over the other. In matrix it gains 0.2 at least
+# (b = .1: alpha below .045), in swap 0.25 (b = .15: alpha below .09).
 CHANGING: dict[str, Any] = CHOICES | {"options": {"alpha_cql": 0.01}}
 # Of random play TD3+BC learns to stand still with its own alpha_bc of 2.5: see experiments/cooperative_navigation.py
 OF_RANDOM_PLAY: dict[str, Any] = {
@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {
     "pass": Case("pass", "conventions", random=0.0, best=35.296, **CHOICES),
     "meet": Case("meet", "conventions", random=0.7407, best=16.451, **CHOICES),
     "rare-payoff": Case("rare-payoff", "random", random=1.75, best=8.725, **CHOICES),
-    "continuous-swap": Case("continuous-swap", "conventions", random=-30.0, best=-3.0, **OF_RANDOM_PLAY),
+    "continuous-swap": Case("continuous-swap", "conventions", random=-30.60, best=-1.445, **OF_RANDOM_PLAY),
     "cooperative-navigation-4": Case("cooperative-navigation-4", "random", random=-112.0, best=-8.7, **OF_RANDOM_PLAY),
     "drifting-navigation": Case("drifting-navigation", "random", random=0.44, best=10.0, **OF_RANDOM_PLAY),
     "predator-prey-mixed": Case("predator-prey", "mixed", random=1.0, best=36.0, **OF_TEAMS),
