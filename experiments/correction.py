@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {
     "pass": Case("pass", "conventions", random=0.0, best=35.296, **CHOICES),
     "meet": Case("meet", "conventions", random=0.7407, best=16.451, **CHOICES),
     "rare-payoff": Case("rare-payoff", "random", random=1.75, best=8.725, **CHOICES),
-    # at its usual cost of 1.5, hardly more than the 1.41 from the corner, critics err and agent_1 changes again and again
+    # at its usual cost of 1.5, hardly more than the 1.41 from the corner, critics err, and agent_1 changes ever again
     "continuous-swap": Case("continuous-swap(cost=3)", "conventions", random=-45.60, best=-1.445, **OF_RANDOM_PLAY),
     "cooperative-navigation-4": Case("cooperative-navigation-4", "random", random=-112.0, best=-8.7, **OF_RANDOM_PLAY),
     "drifting-navigation": Case("drifting-navigation", "random", random=0.44, best=10.0, **OF_RANDOM_PLAY),
