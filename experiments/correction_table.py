@@ -188,7 +188,7 @@ def methods_table(task: Task) -> list[str]:
             if difference is not None:
                 text += f", {word}"
             if difference is not None and contrast == contrasts[0]:
-                text += f"; Holm's p {_p(p)}, sign-flip p {_p(difference.p_sign_flip)}"
+                text += f"; p by Holm {_p(p)}, by sign flips {_p(difference.p_sign_flip)}"
             cells.append(text)
         rows.append([f"`{method}`", _mean(task.finals(method)), asked, *cells])
     return _markdown(header, rows)
@@ -218,13 +218,12 @@ def together(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
         common = [task for task in tasks if task.has(*names)]
         if not common:
             continue
-        gains = {name: [_gains(task, name) for task in common] for name in names}
-        levels = aggregate(gains)
+        levels = aggregate(_gains(common, *names))
         cells = [_aggregate(levels[name]) for name in names]
         for other in (SHUFFLED + method, UNIFORM, RETURNS):
             both = [task for task in common if task.has(other)]
-            pairs = [[_gains(task, name) for task in both] for name in (method, other)]
-            cells.append(_aggregate(paired_probability_of_improvement(*pairs), 2) if both else "")
+            found = paired_probability_of_improvement(*_gains(both, method, other).values()) if both else None
+            cells.append("" if found is None else _aggregate(found, 2))
         rows.append([f"`{method}`", str(len(common)), *cells])
     return _markdown(header, rows)
 
@@ -239,8 +238,8 @@ def differences(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[st
             continue
         for other in (SHUFFLED + method, UNIFORM, RETURNS):
             both = [task for task in common if task.has(other)]
-            gains = {name: [_gains(task, name) for task in both] for name in (method, other)}
-            cells.append(_aggregate(aggregate_difference(gains, method, other)) if both else "")
+            found = aggregate_difference(_gains(both, method, other), method, other) if both else None
+            cells.append("" if found is None else _aggregate(found))
         rows.append([f"`{method}`", str(len(common)), *cells])
     return _markdown(header, rows)
 
@@ -307,7 +306,8 @@ WIDTH, LEFT, RIGHT, TOP, ROW, GAP = 860, 190, 20, 96, 46, 40
 MARKS = """
 .better { stroke: #009e73; fill: #009e73; } .worse { stroke: #d55e00; fill: #d55e00; }
 .open { stroke: #8a939d; fill: #8a939d; } .bar { stroke-width: 3; stroke-linecap: round; }
-.ring { fill: var(--paper); stroke-width: 2; } .task { fill: var(--text); font-size: 13px; }
+.ring { fill: var(--paper); stroke-width: 2; } .room { fill: #56b4e9; opacity: .25; }
+.task { fill: var(--text); font-size: 13px; }
 """
 
 
@@ -328,34 +328,38 @@ def draw(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> str:
     ]
     for place, task in enumerate(rows):
         middle = TOP + ROW * (place + 0.5)
-        parts.append(f'<text class="task" x="20" y="{middle + 4:.0f}">{escape(task.name)}</text>')
+        seeds = min(len(task.finals(method)) for method in shown if method in task.methods)
+        few = "" if seeds >= MIN_SEEDS else f", {seeds} seeds"
+        parts.append(f'<text class="task" x="20" y="{middle + 4:.0f}">{escape(task.name)}{few}</text>')
     for number_of, method in enumerate(shown):
         parts += _panel(rows, method, LEFT + number_of * (width + GAP), width)
     return "\n".join([*parts, "</svg>\n"])
 
 
 def _key() -> list[str]:
-    """What dots, rings and colours are."""
-    parts, x = [], 20
-    for shape, kind, text in (
-        ("dot", "open", "minus its shuffled control: is it the choice of rows?"),
-        ("ring", "open", "minus uniform replay"),
+    """What dots, rings, bands and colours are."""
+    parts, x = [], 20.0
+    for shape, text, width in (
+        ('<circle class="open" cx="{}" cy="62" r="5"/>', "minus its shuffled control", 176),
+        ('<circle class="open ring" cx="{}" cy="62" r="5"/>', "minus uniform replay", 146),
+        ('<rect class="room" x="{}" y="55" width="14" height="14"/>', "what perfect weights gain", 186),
+        ('<path class="better bar" d="M{} 62h12"/>', "better", 64),
+        ('<path class="worse bar" d="M{} 62h12"/>', "worse", 64),
+        ('<path class="open bar" d="M{} 62h12"/>', "neither, or few seeds", 150),
     ):
-        fill = ' class="open ring"' if shape == "ring" else f' class="{kind}"'
-        parts += [f'<circle{fill} cx="{x + 6}" cy="62" r="5"/>', f'<text x="{x + 18}" y="66">{text}</text>']
-        x += 320
-    for kind, text in (("better", "better"), ("worse", "worse"), ("open", "neither")):
-        parts += [f'<path class="{kind} bar" d="M{x} 62h14"/>', f'<text x="{x + 20}" y="66">{text}</text>']
-        x += 66
+        parts += [shape.format(x + 6), f'<text x="{x + 26}" y="66">{text}</text>']
+        x += width + 8
     return parts
 
 
 def _panel(tasks: Sequence[Task], method: str, left: float, width: float) -> list[str]:
     """Intervals of a method, one row for each task."""
     pairs = [(task.minus(method, SHUFFLED + method), task.minus(method, UNIFORM)) for task in tasks]
+    rooms = [task.minus(ORACLE, SHUFFLED + ORACLE) for task in tasks]
     ends = [end for pair in pairs for one in pair if one is not None for end in _ends(one)]
+    ends += [room.mean for room in rooms if room is not None]
     low, high = min([*ends, -5.0]), max([*ends, 5.0])
-    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    low, high = low - 0.04 * (high - low), high + 0.12 * (high - low)  # with room for a number
     bottom = TOP + ROW * len(tasks)
 
     def x(value: float) -> float:
@@ -366,17 +370,28 @@ def _panel(tasks: Sequence[Task], method: str, left: float, width: float) -> lis
     for tick in range(math.ceil(low / step) * step, math.floor(high) + 1, step):
         line = "zero" if tick == 0 else "grid"
         parts.append(f'<path class="{line}" d="M{x(tick)} {TOP}V{bottom}"/>')
-        parts.append(f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{number(tick, 0, sign=True)}</text>')
+        parts.append(
+            f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{number(float(tick), 0, sign=True)}</text>'
+        )
     parts.append(f'<text x="{left + width / 2:.0f}" y="{bottom + 38}" text-anchor="middle">points gained</text>')
-    for place, pair in enumerate(pairs):
+    for place, (pair, room) in enumerate(zip(pairs, rooms, strict=True)):
+        if room is not None:
+            first, last = sorted((x(0), x(room.mean)))
+            parts.append(
+                f'<rect class="room" x="{first}" y="{TOP + ROW * place + 7}" width="{last - first:.1f}" height="32"/>'
+            )
         for below, (difference, shape) in enumerate(zip(pair, ("", " ring"), strict=True)):
             if difference is None:
                 continue
             y = TOP + ROW * place + 16 + 14 * below
-            kind = ("open", "better", "worse")[difference.sign]
+            contrast = list(references(tasks[place], method))[below]
+            word = findings(tasks[place])[method, contrast][2].strip("*")
+            kind = word if word in ("better", "worse") else "open"
             first, last = _ends(difference)
             parts.append(f'<path class="{kind} bar" d="M{x(first)} {y}H{x(last)}"/>')
             parts.append(f'<circle class="{kind}{shape}" cx="{x(difference.mean)}" cy="{y}" r="5"/>')
+            text = number(difference.mean, 1, sign=True)
+            parts.append(f'<text class="name" x="{max(x(last), x(difference.mean)) + 9:.1f}" y="{y + 4}">{text}</text>')
     return parts
 
 
@@ -385,10 +400,15 @@ def _ends(difference: Difference) -> tuple[float, float]:
     return (difference.low, difference.high) if math.isfinite(difference.low) else (difference.mean, difference.mean)
 
 
-def _gains(task: Task, sampler: str) -> list[float]:
-    """What each seed gained by tuning, in points; seeds that got to the end everywhere."""
-    offline, finals = task.offline(sampler), task.finals(sampler)
-    return [finals[seed] - offline[seed] for seed in sorted(finals)]
+def _gains(tasks: Sequence[Task], *samplers: str) -> dict[str, list[list[float]]]:
+    """Of each sampler and task: what each seed gained by tuning, in points; of seeds that got to the end in all."""
+    gains: dict[str, list[list[float]]] = {name: [] for name in samplers}
+    for task in tasks:
+        seeds = sorted(set.intersection(*(set(task.finals(name)) for name in samplers)))
+        for name in samplers:
+            offline, finals = task.offline(name), task.finals(name)
+            gains[name].append([finals[seed] - offline[seed] for seed in seeds])
+    return gains
 
 
 def _mean(values: Mapping[int, float]) -> str:
@@ -405,7 +425,7 @@ def _aggregate(found: Aggregate, decimals: int = 1) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.2g}"
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
