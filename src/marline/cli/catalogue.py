@@ -15,6 +15,7 @@ from marline.envs import (
     MultiAgentMujoco,
     Pass,
     PredatorPrey,
+    RarePayoff,
     Smax,
     StarCraft,
     Swap,
@@ -135,6 +136,11 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "minus the distance to the middle, less 1.5 where agent_1's action is positive",
         "ours",
         "everything; logs of the past team by TASK/conventions",
+    ),
+    RarePayoff: TaskFacts(
+        "0.2 for a step that ends at place 0; 10 in one of 20 that end at the place across the ring",
+        "ours",
+        "everything; a test that nothing is lost where nothing changes",
     ),
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
