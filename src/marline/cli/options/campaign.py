@@ -51,8 +51,8 @@ class Train:
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     log: tuple[Tracker, ...] = ()
-    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE or
-    MLFLOW_TRACKING_URI says so."""
+    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
 @command_options
