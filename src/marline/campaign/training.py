@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
+import numpy as np
+
 from marline import tuning
 from marline.campaign import reconcile
 from marline.campaign.shift import describe_changes, shift_of
 from marline.campaign.state import CampaignState
 from marline.data.dataset import Dataset
+from marline.data.summary import returns_by_agent
 from marline.runs.driver import of_seed
 from marline.runs.events import Tuned
 from marline.runs.history import Record
@@ -59,7 +62,9 @@ def tune(
     )
     returns, records = reconcile.team_returns(logs), state.records
     # these logs show how the team before this tuning did
-    records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
+    own = returns_by_agent(logs)  # whose mean is that of episodes, where all agents were logged in the same ones
+    records[-1]["return"] = float(np.mean(list(own.values()) or returns))
+    records[-1]["returns"], records[-1]["agent_returns"] = returns.tolist(), own
     waived, stopped = [agent for agent in state.agents if agent not in logs], tuned.stopped[seed]
     record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, seed)}
     if frozen:

@@ -15,10 +15,12 @@ from marline.envs import (
     MultiAgentMujoco,
     Pass,
     PredatorPrey,
+    RarePayoff,
     Smax,
     StarCraft,
     Swap,
     Task,
+    Traffic,
 )
 from marline.samplers import OTC, SAMPLERS
 
@@ -81,7 +83,7 @@ class TaskFacts(NamedTuple):
     """What a person wants to know of a task beyond what it says itself.
 
     Attributes:
-        reward: of a step; every agent gets the same.
+        reward: of a step.
         source: where the task comes from.
         ours: what the sources leave open, and is decided here.
         needs: what must be installed beside marline.
@@ -135,6 +137,11 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "ours",
         "everything; logs of the past team by TASK/conventions",
     ),
+    RarePayoff: TaskFacts(
+        "0.2 for a step that ends at place 0; 10 in one of 20 that end at the place across the ring",
+        "ours",
+        "everything; a test that nothing is lost where nothing changes",
+    ),
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
         "de Witt et al. 2020; Gymnasium; OTC paper, Table 1, Figs. 3-5",
@@ -152,6 +159,13 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "Samvelyan et al. 2019; OTC paper, Fig. 6d",
         "a failure of the game cuts the episode; battles are not fixed by a seed, for the game takes none between them",
         "StarCraft II 4.10, SMAC_Maps, and pip install git+https://github.com/oxwhirl/smac.git",
+    ),
+    Traffic: TaskFacts(
+        "of each signal: minus the seconds waited so far by all vehicles in its lanes / 224, -4 at worst (wait_norm)",
+        "RESCO: Ault & Sharon 2021, networks and demand of TAPASCologne and InTAS",
+        "5 s a step (RESCO: 10); minutes of green and pressures in the observation, and a shortest green; logs of "
+        "today's control by TASK/fixed-time, actuated and max-pressure",
+        "pip install 'marline[traffic]'",
     ),
 }
 

@@ -10,6 +10,7 @@ from marline.samplers.best_ratio import BestRatio
 from marline.samplers.classifier_ratio import ClassifierRatio
 from marline.samplers.contrastive import Contrastive
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.draw_plan import DrawPlan, Planned, draws_by_plan
 from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
@@ -61,6 +62,7 @@ __all__ = [
     "BestRatio",
     "ClassifierRatio",
     "Contrastive",
+    "DrawPlan",
     "DynamicsRatio",
     "EmbeddingDistance",
     "FreshShare",
@@ -68,6 +70,7 @@ __all__ = [
     "Gated",
     "OnlineMatched",
     "Oracle",
+    "Planned",
     "Residual",
     "ReturnTimesRatio",
     "ReturnWeighted",
@@ -77,6 +80,7 @@ __all__ = [
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "draws_by_plan",
     "prefers_rows",
     "trains",
 ]

@@ -22,8 +22,9 @@ from marline.ops.law_ratio import ClusteredMean, clustered_mean
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.share_choice import smallest_share_that_does
 from marline.ops.value_targets import next_values
+from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.folds import NUM_FOLDS, Folds, deal_out
-from marline.samplers.fresh_share import fresh_rows
+from marline.samplers.fresh_share import fresh_plan, fresh_rows
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics, Spec, Transition
 
@@ -70,6 +71,7 @@ class AdaptiveShare:
     num_updates: int = 1000
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = False
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         shares = self.shares
@@ -117,6 +119,9 @@ class AdaptiveShare:
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch."""
         return fresh_rows(experience, state.share, self.batch_size, key=key), state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return fresh_plan(experience, state.share, self.batch_size)
 
     def _held_out_errors(
         self,

@@ -14,9 +14,10 @@ from marline.data.experience import Experience
 from marline.inputs.arguments import checked
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.weighted_rows import AliasTable, row_probabilities
+from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.two_sided import TwoSided
-from marline.samplers.weighted_offline import sample_weighted
+from marline.samplers.weighted_offline import sample_weighted, weighted_plan
 from marline.types import Critic, Metrics
 
 PURPOSE = zlib.crc32(b"kernels")  # sets the stream of the kernels apart from that of the networks
@@ -47,6 +48,7 @@ class BestRatio:
     learned: DynamicsRatio = DynamicsRatio()
     kernels: TwoSided = TwoSided()
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     @property
     def batch_size(self) -> int:
@@ -84,3 +86,6 @@ class BestRatio:
         """One batch."""
         rows = sample_weighted(state.table, experience, self.batch_size, self.learned.online_share, key=key)
         return rows, state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return weighted_plan(state.table, experience, self.learned.online_share)

@@ -32,8 +32,9 @@ from marline.ops.law_ratio import (
 )
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, uniform_table
+from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.folds import NUM_FOLDS, Folds, deal_out, is_of_fold
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
 LAWS = TODAY, LOGS = 0, 1  # P_today, and P_logs trained on for as long: what more steps alone would do
@@ -162,6 +163,7 @@ class DynamicsRatio:
     num_updates: int = 2000
     check_every: int = 100
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "offline_updates", "num_updates", "check_every"):
@@ -249,6 +251,9 @@ class DynamicsRatio:
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch."""
         return sample_weighted(state.table, experience, self.batch_size, self.online_share, key=key), state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return weighted_plan(state.table, experience, self.online_share)
 
     def log_ratio(self, logs_law: OutcomeLaw, members: OutcomeLaw, inputs: Array, outcome: Array) -> Float[Array, ""]:
         """ln P_today(y | s, a) - ln P_logs(y | s, a) of one row, as far as the members agree, clipped.

@@ -16,6 +16,7 @@ from marline.nn.batched_cond import batched_cond
 from marline.nn.outcome_law import OutcomeLaw
 from marline.samplers import dynamics_ratio
 from marline.samplers.contrastive import Contrastive
+from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.residual import Residual
 from marline.samplers.return_times_ratio import ReturnTimesRatio
@@ -48,6 +49,7 @@ class Gated:
     prefer: ReturnTimesRatio | Residual | Contrastive = ReturnTimesRatio()
     gate: DynamicsRatio = DynamicsRatio()
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     @property
     def batch_size(self) -> int:
@@ -75,6 +77,9 @@ class Gated:
         """One batch."""
         rows, _, metrics = self.gate.sample(state.gate, experience, critic, key=key)
         return rows, state, metrics
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return self.gate.plan(state.gate, experience)
 
     def _log_weights(
         self,

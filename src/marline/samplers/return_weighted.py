@@ -15,7 +15,8 @@ from marline.inputs.arguments import checked
 from marline.ops.episodes import episode_returns, standardised_over_episodes
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics
 
 
@@ -44,6 +45,7 @@ class ReturnWeighted:
     online_share: float | None = None
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_weights(self.scale, self.bound)
@@ -69,6 +71,9 @@ class ReturnWeighted:
         self, state: AliasTable, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], AliasTable, Metrics]:
         return sample_weighted(state, experience, self.batch_size, self.online_share, key=key), state, {}
+
+    def plan(self, state: AliasTable, experience: Experience) -> DrawPlan:
+        return weighted_plan(state, experience, self.online_share)
 
 
 def require_weights(scale: float, bound: float) -> None:
