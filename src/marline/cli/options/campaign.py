@@ -48,8 +48,8 @@ class Train:
     trust: bool = False
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
     log: tuple[Tracker, ...] = ()
-    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE or
-    MLFLOW_TRACKING_URI says so."""
+    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
 @dataclasses.dataclass(frozen=True)
