@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -30,6 +31,23 @@ def test_an_external_deployment_sends_policies_and_takes_logs(tmp_path: Path, ca
     printed = capsys.readouterr().out
     assert "deployment 1: ingested, rows {'left': 50, 'middle': 50, 'right': 50}" in printed
     assert (tmp_path / "came-back-1" / "left" / "000001.npz").exists()
+
+
+@pytest.mark.slow
+def test_signals_go_from_a_table_to_a_team_in_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("libsumo", "sumo_rl"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip("signals in SUMO need: pip install 'marline[traffic]'")
+    pytest.importorskip("pyarrow", reason="tables need: pip install 'marline[data]'")
+    pytest.importorskip("onnxruntime", reason="bundles need: pip install 'marline[export]'")
+    learning = {"offline_updates": 4, "updates": 4, "hidden": (4,)}
+    main = runpy.run_path(str(EXAMPLES / "traffic.py"))["main"]
+    results = main(tmp_path, days=2, deployments=1, field_days=1, evaluation_days=2, seconds=60, **learning)
+    names = ["fixed-time", "actuated", "max-pressure", "learned offline", "tuned 1 times"]
+    assert list(results) == names and all(len(days) == 2 for days in results.values())
+    printed = capsys.readouterr().out
+    assert "$ marline data check" in printed and "logs of deployment 1 are in; rows: signal_0 12" in printed
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_an_environment_of_ones_own_is_learned(tmp_path: Path, capsys) -> None:

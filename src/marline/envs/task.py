@@ -134,6 +134,15 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class Concurrent(Protocol):
+    """A running environment that computes elsewhere, so that several can step at once."""
+
+    def begin(self, actions: Actions) -> None:
+        """Set out on a step; `step` with the same actions waits for what comes of it."""
+        ...
+
+
+@runtime_checkable
 class Rendering(Protocol):
     """A running environment that shows itself."""
 

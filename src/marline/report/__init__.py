@@ -13,7 +13,14 @@ from marline.report.frame import require_parquet, write_parquet
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import require_drawable, write_figure
-from marline.report.tables import headlines, summary_table, write_csv, write_differences, write_summary
+from marline.report.tables import (
+    headlines,
+    summary_table,
+    write_agent_returns,
+    write_csv,
+    write_differences,
+    write_summary,
+)
 from marline.report.tensorboard import require_tensorboard, write_tensorboard
 from marline.report.tracking import tracked
 
@@ -52,6 +59,7 @@ __all__ = [
     "require_tensorboard",
     "summary_table",
     "tracked",
+    "write_agent_returns",
     "write_csv",
     "write_decomposition",
     "write_differences",

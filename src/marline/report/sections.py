@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from marline.report import agent_returns
 from marline.report.appearance import Look, plural, shorten
 from marline.report.chart import Chart
 from marline.report.comparison import Outcome
@@ -60,6 +61,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "remarks": remarks(run, looks),
         "groups": _groups(name, run, looks),
         "rows": rows(run, found, looks),
+        "agents": agent_returns.rows(run, looks),
         "references": list(references(run, found, looks).values()),
         "parts": pictures(run, looks),
         "deployments": run.num_deployments,
@@ -87,6 +89,8 @@ def _facts(run: Run) -> str:
         evaluated = run.settings["task"] is not None or name != "evaluation_episodes"
         if evaluated and type(value := run.settings.get(name)) is int:
             facts.append(f"{value:,} {what}")
+    if is_whose := agent_returns.whose(run):
+        facts.append(f"return: {is_whose}")
     return " · ".join(facts)
 
 
@@ -99,6 +103,9 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
     groups = {
         "": [
             returns_chart(run, looks),
+            measured(
+                "Return of each agent", agent_returns.KEY, per_agent=True, note=f"{agents}, by their own rewards."
+            ),
             last_world_chart(run, looks),
             difference_chart(run, looks),
             shuffled_chart(run, looks),

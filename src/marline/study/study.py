@@ -174,8 +174,8 @@ class Study:
         Args:
             engine: where: "local", "ray", or an `Engine`.
             address: of the Ray cluster.
-            progress: bars in a terminal or notebook, or a function that is told the number of the share of seeds,
-                what is going on in it, and how many updates were just done.
+            progress: bars in a terminal or notebook, elsewhere a line every half a minute; or a function that is told
+                the number of the share of seeds, what is going on in it, and how many updates were just done.
             log: trackers that are told what is measured, while it runs: "tensorboard", "wandb", "mlflow".
         """
         engine = make_engine(engine, address) if isinstance(engine, str) else engine

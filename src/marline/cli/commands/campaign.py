@@ -165,13 +165,20 @@ def tune(options: Tune) -> int:
         tracked(options.run, options.log),
     ):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
-        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+        record = campaign.tune(
+            agents=options.agent,
+            freeze=options.freeze,
+            changes=lambda lines: say("\n".join(lines), quiet=options.json) if lines else None,
+        )
     number = record["deployment"]
     status = _tell_who_diverged(campaign, number)
     if options.json:
         say_json({**record, "returns": campaign.returns})
         return status
-    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
+    own = campaign.records[number - 1].get("agent_returns", {})
+    each = ", ".join(f"{agent} {value:.4g}" for agent, value in own.items())
+    whose = f", the mean over agents ({each})" if own else ""
+    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode{whose}")
     for agent, measured in record["agents"].items():
         online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
         parts = [

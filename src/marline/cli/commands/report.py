@@ -48,6 +48,7 @@ def report(options: Report) -> int:
     if options.csv:
         reporting.write_csv(runs, options.csv)
         reporting.write_differences(runs, options.csv.with_name(f"{options.csv.stem}-differences.csv"))
+        reporting.write_agent_returns(runs, options.csv.with_name(f"{options.csv.stem}-agents.csv"))
     if options.summary:
         reporting.write_summary(runs, options.summary)
     if options.figure:

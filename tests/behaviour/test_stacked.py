@@ -22,7 +22,8 @@ from marline.configuration.run_config import RunConfig
 from marline.data.dataset import Dataset
 from marline.population import Stack, outlines, rearranged, stacked
 from marline.runs.creation import start_run
-from marline.samplers import OTC, Shuffled, Uniform
+from marline.runs.driver import Driver
+from marline.samplers import OTC, OnlineMatched, ReturnWeighted, Shuffled, Uniform
 from marline.study.engines import make_engine
 from marline.types import Spec
 
@@ -233,12 +234,47 @@ def test_one_program_serves_all_chunks_of_offline_training() -> None:
 
 
 EVERY_ROW, ONLINE = Uniform(batch_size=8), Uniform("online", batch_size=8)
+OF_ALL_KINDS = {
+    "uniform": EVERY_ROW,
+    "online-only": ONLINE,
+    "by-return": ReturnWeighted(batch_size=8),
+    "otc": REFRESHED,
+    "otc-shuffled": Shuffled(REFRESHED),
+    "matched": OnlineMatched(batch_size=8),
+}
+
+
+def study(folder: Path, task: str, samplers: dict[str, Any]) -> RunConfig:
+    config = RunConfig(
+        task=task,
+        algorithm=TD3BC(hidden=(4,)),
+        samplers=samplers,
+        matches={"matched": "otc"} if "matched" in samplers else {},
+        seeds=(0, 1),
+        dataset_size=200,
+        rows_per_deployment=60,
+        offline_updates=4,
+        deployments=2,
+        updates=4,
+        evaluation_episodes=3,
+    )
+    return start_run(folder, config)
+
+
+def measured(folder: Path, samplers: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = [
+        json.loads(line)
+        for seed in (0, 1)
+        for name in ("offline", *samplers)
+        for line in (folder / f"seed-{seed}" / name / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 @pytest.mark.parametrize(
     ("task", "samplers"),
     [
-        ("drifting-navigation", {"uniform": EVERY_ROW, "online-only": ONLINE, "otc": REFRESHED}),
+        ("drifting-navigation", OF_ALL_KINDS),
         ("hopper-3x1", {"uniform": EVERY_ROW}),
     ],
 )
@@ -249,34 +285,42 @@ def test_a_study_is_what_it_would_be_one_by_one(
     """A world written in JAX, and a simulator."""
     if task == "hopper-3x1":
         pytest.importorskip("mujoco")
-    config = RunConfig(
-        task=task,
-        algorithm=TD3BC(hidden=(4,)),
-        samplers=samplers,
-        seeds=(0, 1),
-        dataset_size=200,
-        rows_per_deployment=60,
-        offline_updates=4,
-        deployments=2,
-        updates=4,
-        evaluation_episodes=3,
-    )
     records, calls = [], []
     over_learners = population._over_learners
     monkeypatch.setattr(population, "_over_learners", lambda *its: calls.append(way) or over_learners(*its))
     for way in (False, True):
         folder = tmp_path / str(way)
         with stacked(way):
-            whole = start_run(folder, config)
-            make_engine("local").run(folder, whole, [list(whole.seeds)], lambda *_: None)
-        lines = [
-            json.loads(line)
-            for seed in (0, 1)
-            for name in ("offline", *config.samplers)
-            for line in (folder / f"seed-{seed}" / name / "metrics.jsonl").read_text("utf-8").splitlines()
-        ]
-        records.append([{key: value for key, value in line.items() if key != "seconds"} for line in lines])
+            make_engine("local").run(folder, study(folder, task, samplers), [[0, 1]], lambda *_: None)
+        records.append(measured(folder, samplers))
     assert set(calls) == {True}
     assert len(records[0]) == 2 * (1 + 3 * len(samplers))
     assert jax.tree.structure(records[0]) == jax.tree.structure(records[1])
     close(records[0], records[1], 2e-2)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the checkpoints of two samplers, of which one is then a deployment ahead."""
+    samplers = {"uniform": EVERY_ROW, "online-only": ONLINE, "by-return": ReturnWeighted(batch_size=8)}
+    publish, published = Driver.publish, []
+
+    def dying(driver: Driver, *given: Any, **named: Any) -> None:
+        if len(published) == 4:  # the second deployment of the first sampler is there
+            raise KeyboardInterrupt
+        publish(driver, *given, **named)
+        published.append(given[:2])
+
+    records = []
+    with stacked(True):
+        for folder in (tmp_path / "whole", tmp_path / "killed"):
+            config = study(folder, "drifting-navigation", samplers)
+            if folder.name == "killed":
+                monkeypatch.setattr(Driver, "publish", dying)
+                with pytest.raises(KeyboardInterrupt):
+                    make_engine("local").run(folder, config, [[0, 1]], lambda *_: None)
+                assert published == [(name, 1) for name in samplers] + [("uniform", 2)]
+                monkeypatch.setattr(Driver, "publish", publish)
+            make_engine("local").run(folder, config, [[0, 1]], lambda *_: None)
+            records.append(measured(folder, samplers))
+    assert records[0] == records[1]
