@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_stacked import ALGORITHM, REFRESHED, close, deploy, program, team_of
+from stacked_teams import ALGORITHM, REFRESHED, close, deploy, program, team_of
 
 from marline import population, tuning
 from marline.agent import AgentState
