@@ -13,11 +13,13 @@ from marline.envs.matrix_game import MatrixGame
 from marline.envs.mujoco import MultiAgentMujoco, Robot
 from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
+from marline.envs.rare_payoff import RarePayoff
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.swap import Swap
 from marline.envs.task import (
     Actions,
+    Concurrent,
     Conventional,
     Drifting,
     Environment,
@@ -28,6 +30,7 @@ from marline.envs.task import (
     TimeStep,
     World,
 )
+from marline.envs.traffic import NETWORKS, Traffic
 from marline.envs.two_on_ring import Meet, Pass
 from marline.errors import require, require_name
 from marline.inputs.arguments import checked_arguments
@@ -51,6 +54,7 @@ TASKS: dict[str, Task] = {
     "pass": Pass(),
     "meet": Meet(),
     "continuous-swap": ContinuousSwap(),
+    "rare-payoff": RarePayoff(),
     "smax-5m_vs_6m": Smax(),
     "smac-5m_vs_6m": StarCraft(),
     **{
@@ -58,6 +62,7 @@ TASKS: dict[str, Task] = {
         for version, suffix in ((4, ""), (5, "-v5"))
         for robot, num_agents, joints in _ROBOTS
     },
+    **{f"traffic-{network}": Traffic(network) for network in NETWORKS},
 }
 
 
@@ -128,6 +133,7 @@ def channels_of(task: Task) -> dict[AgentID, Channels]:
 __all__ = [
     "TASKS",
     "Actions",
+    "Concurrent",
     "ContinuousSwap",
     "Conventional",
     "CooperativeNavigation",
@@ -142,6 +148,7 @@ __all__ = [
     "ParallelTask",
     "Pass",
     "PredatorPrey",
+    "RarePayoff",
     "Smax",
     "StarCraft",
     "Swap",
@@ -151,6 +158,7 @@ __all__ = [
     "Simulator",
     "Task",
     "TimeStep",
+    "Traffic",
     "World",
     "channels_of",
     "make_task",

@@ -9,6 +9,7 @@ from marline.data.files import write_output
 from marline.errors import ConfigError
 from marline.inputs.arguments import checked_arguments
 from marline.report.decomposition_figure import write_decomposition
+from marline.report.frame import require_parquet, write_parquet
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import require_drawable, write_figure
@@ -21,6 +22,7 @@ from marline.report.tables import (
     write_summary,
 )
 from marline.report.tensorboard import require_tensorboard, write_tensorboard
+from marline.report.tracking import tracked
 
 
 @checked_arguments
@@ -53,13 +55,16 @@ def write_report(
 __all__ = [
     "headlines",
     "require_drawable",
+    "require_parquet",
     "require_tensorboard",
     "summary_table",
+    "tracked",
     "write_agent_returns",
     "write_csv",
     "write_decomposition",
     "write_differences",
     "write_figure",
+    "write_parquet",
     "write_report",
     "write_summary",
     "write_tensorboard",

@@ -30,6 +30,11 @@ class ShiftRecord(TypedDict, total=False):
     share_offline: float
     share_earlier: float
     share_current: float
+    gain_nats: float
+    change_nats: float
+    change_se: float
+    change_p_value: float
+    gate_open: float
 
 
 class LogsRecord(TypedDict):

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marline.campaign.regression import describe as describe_gate
-from marline.campaign.shift import LIMIT, most_moved
+from marline.campaign.shift import LIMIT, describe_changes, most_moved
 from marline.campaign.status import Status as Standing
 from marline.campaign.status import status as read_status
 from marline.cli.options.campaign import Status
@@ -54,7 +54,10 @@ def status(options: Status) -> int:
         say(f"return per episode{f', {found.return_is},' if found.return_is else ''} in deployment {deployed}")
     Console().print(_table(found))
     if found.shifts:
-        Console().print(_shift_table(found))
+        if any(shift.change_nats is None for shift in found.shifts):
+            Console().print(_shift_table(found))
+        for line in describe_changes(found.shifts):
+            say(line)
         moved = most_moved(found.shifts)
         if moved is not None and moved.growth is not None:
             say(

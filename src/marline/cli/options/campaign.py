@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
 from marline.cli.options.shown import command_options
+from marline.cli.options.study import Tracker
 
 
 @command_options
@@ -46,6 +48,11 @@ class Train:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     trust: bool = False
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
 @command_options
@@ -92,6 +99,10 @@ class Tune:
     """Agents that keep their policies; their logs are merged all the same."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline train`."""
     json: bool = False
     """Print what was measured as JSON."""
     trust: bool = False
@@ -137,3 +148,5 @@ class Verify:
     """Also train the last deployment again, of a study that of every sampler and seed, and compare what is served."""
     trust: bool = False
     """Import and run the code that the run names, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""

@@ -87,7 +87,7 @@ class Check:
 
 @command_options
 class Make:
-    """Make logs of a task: TASK/random, TASK/mixed or conventions, or TASK/medium, medium-replay and expert of a robot.
+    """Make logs of a task: random play, medium, medium-replay or expert of a robot, or what past teams of a task did.
 
     Random is uniformly random play. Medium is played by a policy that soft actor-critic had learned when it first
     reached a third of the return that D4RL takes for an expert's, expert by one that reached all of it, and
@@ -95,11 +95,13 @@ class Make:
 
     In mixed every agent acts at random with a probability that is drawn for each episode, and otherwise as in medium,
     or as a past team of the task does. In conventions every episode is of one past team, of several that agreed on
-    something else each: of particle worlds and of matrix, swap, pass, meet and continuous-swap.
+    something else each; in-turns has one past team, beside which whoever logs acts at random in half of the steps; and
+    every past team can be named, such as traffic-cologne3/fixed-time, actuated or max-pressure. Past teams have
+    traffic signals, particle worlds, and matrix, swap, pass, meet and continuous-swap.
     """
 
     name: Positional[str]
-    """What to make, such as cooperative-navigation-4/random or halfcheetah-2x3/medium."""
+    """What to make, such as cooperative-navigation-4/random, halfcheetah-2x3/medium or traffic-cologne3/fixed-time."""
     out: Path
     """Dataset folder to make."""
     size: int | None = None
@@ -114,6 +116,8 @@ class Make:
     max_steps: int = 1_000_000
     """Steps of learning after which to give up."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     trust: bool = False
     """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 

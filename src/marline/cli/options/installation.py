@@ -23,5 +23,7 @@ class List:
 class Doctor:
     """Check the installation: versions, devices, caches, and a training step."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print as JSON."""

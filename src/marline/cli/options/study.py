@@ -9,6 +9,8 @@ from tyro.conf import Positional, arg
 
 from marline.cli.options.shown import command_options
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @command_options
 class Demo:
@@ -19,6 +21,8 @@ class Demo:
 
     run: Path = Path("runs/demo")
     """Where the run directory goes."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
 @command_options
@@ -29,8 +33,11 @@ class Run:
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
+    tasks: tuple[str, ...] = ()
+    """Several of them instead, each in a run directory below --run that has its name. On a GPU one learns while another
+    plays."""
     trust: bool = False
-    """Import and run the code that --task, --algorithm and --sampler name, as MODULE:NAME."""
+    """Import and run the code that --task, --tasks, --algorithm and --sampler name, as MODULE:NAME."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
@@ -70,6 +77,11 @@ class Run:
     """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
     address: str | None = None
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, while it runs, to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else
+    unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -92,6 +104,10 @@ class Resume:
     """HOST:PORT of the Ray cluster, as for `marline run`."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline run`."""
     json: bool = False
     """Print the summary as JSON."""
 
@@ -116,6 +132,8 @@ class Play:
     """How many episodes."""
     video: Path | None = None
     """Record them in this .gif, .webp or .png, all of which can move."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print as JSON."""
 
@@ -137,6 +155,11 @@ class Report:
     """Also write the figure of returns, as SVG."""
     decomposition: Path | None = None
     """Also draw how much of each difference to uniform replay is correction, diversity and freshness, as SVG."""
+    pandas: Path | None = None
+    """Also write all that was measured as a Parquet table for pandas.read_parquet: a row per sampler, seed, deployment,
+    agent and quantity."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what was measured to these, as `marline run --log` does while it runs."""
     tensorboard: Path | None = None
     """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
