@@ -7,10 +7,11 @@ A page says where a text comes from in comments that readers do not see:
 
     it gains <!-- from FILE.csv: difference otc-value uniform -->+3.3 [+0.2, +6.3]<!-- end -->
 
-FILE.csv lies in results/ and was written by `marline report --csv` or `experiments/parity.py`. What can stand behind
-it: `summary` and `standings` (what `marline report --summary` writes), `difference A B`, `finding A B` (that and what
-it allows to be said), `mean-difference A B` (of the mean over deployments), `equal A B`, `refresh` (a table of
-`experiments/refresh.py`), `parity return` and `parity mean_q1` (those of `experiments/parity_table.py`). Within a
+FILE.csv lies in results/ and was written by `marline report --csv`, `experiments/parity.py` or
+`experiments/correction.py`. What can stand behind it: `summary` and `standings` (what `marline report --summary`
+writes), `difference A B`, `finding A B` (that and what it allows to be said), `mean-difference A B` (of the mean over
+deployments), `equal A B`, `refresh` (a table of `experiments/refresh.py`), `parity return` and `parity mean_q1` (those
+of `experiments/parity_table.py`), `correction` and the name of a table of `experiments/correction_table.py`. Within a
 sentence a mark never begins a line, where Markdown would take it for a block.
 """
 
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import correction_table
 import parity_table
 import refresh
 
@@ -87,6 +89,8 @@ def derive(path: Path, what: str) -> str:
     kind, *names = what.split()
     if kind == "parity":
         return "\n" + "\n".join(parity_table.table(path, names[0])) + "\n"
+    if kind == "correction":
+        return "\n" + "\n".join(correction_table.table(path, " ".join(names))) + "\n"
     run = read_table(path)
     if kind in ("difference", "finding"):
         deployment = last_deployment(run, *names)
@@ -126,6 +130,7 @@ def renewed(root: Path) -> dict[Path, str]:
     for figure, (table, samplers) in FIGURES.items():
         run = read_table(results / table)
         found[results / figure] = draw([only(run, samplers) if samplers else run])
+    found[results / "correction.svg"] = correction_table.draw(correction_table.read(results / "correction.csv"))
     return found
 
 

@@ -7,8 +7,13 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from marline.envs import Finite, make_task
+from marline.envs.finite import team_return
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -24,7 +29,7 @@ def script(name: str) -> ModuleType:
 
 def test_every_experiment_is_run_by_a_test() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    elsewhere = {"verdicts": "test_verdicts.py", "kill_campaign": "campaign/test_faults.py"}
+    elsewhere = {"verdicts": "test_experiments_verdicts.py", "kill_campaign": "behaviour/test_campaign_faults.py"}
     assert {path.stem for path in EXPERIMENTS.glob("*.py")} <= here | elsewhere.keys()
     for name, file in elsewhere.items():
         assert name in (Path(__file__).parent / file).read_text("utf-8")
@@ -37,6 +42,71 @@ def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert results == [f"cooperative-navigation-4-small-moving{end}" for end in (".csv", ".md", ".svg")]
     table = (tmp_path / "results" / results[0]).read_text("utf-8")
     assert "otc-value" in table and "uniform" in table
+
+
+def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    module = script("correction")
+    for name, value in {"METHODS": ("two-sided",), "SHARES": (0.25,), "REFERENCES": ()}.items():
+        monkeypatch.setattr(module, name, value)
+    places = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    module.main(["matrix", "--leave-out", "two-sided", *places])
+    before = (tmp_path / "results" / "correction.csv").read_text("utf-8")
+    module.main(["matrix", *places])
+    after = (tmp_path / "results" / "correction.csv").read_text("utf-8")
+    assert set(before.splitlines()) < set(after.splitlines()) and "shuffled-two-sided" not in before
+    assert (tmp_path / "results" / "correction.svg").read_text("utf-8").count("<circle") > 2
+    printed = capsys.readouterr().out
+    assert "| matrix | CQL | 2 | " in printed and "| `two-sided` | 1 | " in printed
+
+
+def test_scores_of_correction_are_0_for_random_play_and_1_for_the_best_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where worlds can be solved: team_return of random choices, and the value of choosing together."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    for case in script("correction").CASES.values():
+        task = make_task(case.task)
+        if not isinstance(task, Finite):
+            continue
+        model = task.model()
+        num_states, *choices, _ = model.transition.shape
+        random = team_return(model, *(np.full((num_states, num), 1 / num) for num in choices))
+        values = np.zeros(num_states)
+        for _ in range(model.horizon):
+            values = (model.reward + model.transition @ values).reshape(num_states, -1).max(axis=1)
+        assert (case.random, case.best) == pytest.approx((random, model.start @ values), abs=1e-3)
+
+
+def table_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_name: str = "correction_table") -> tuple[Any, Any]:
+    """Two seeds' worth of numbers by hand, ten times: uniform gains nothing, the method 1 of 10, its control -1."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    module = script(module_name)
+    lines = ["task,algorithm,random,best,sampler,seed,deployment,return,corrects"]
+    for sampler, gain in (("uniform", 0.0), ("two-sided", 1.0), ("shuffled-two-sided", -1.0), ("fresh-0.5", 0.5)):
+        for seed in range(10):
+            noise = 0.01 * seed
+            lines += [f"world,CQL,0,10,{sampler},{seed},0,{5 + noise},"]
+            lines += [
+                f"world,CQL,0,10,{sampler},{seed},1,{5 + noise + gain + 0.001 * seed},{'1.0' if gain == 1 else ''}"
+            ]
+    (tmp_path / "correction.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    return module, module.read(tmp_path / "correction.csv")
+
+
+def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, (world,) = table_of(tmp_path, monkeypatch)
+    assert world.methods == ["two-sided"] and world.best_share == "fresh-0.5" and world.last == 1
+    assert world.minus("two-sided", "shuffled-two-sided").mean == pytest.approx(20)
+    assert world.minus("two-sided", "uniform").mean == pytest.approx(10)
+    assert world.minus("two-sided", None) is None and world.minus("two-sided", "oracle") is None
+    assert world.margin == pytest.approx(0.02 * 50.45)
+    assert [word for _, _, word in module.findings(world).values()] == ["**better**"] * 3
+    few = world._replace(points={name: {0: its[0], 1: its[1]} for name, its in world.points.items()})
+    assert [word for _, _, word in module.findings(few).values()] == ["a direction, up"] * 3
+    text = "\n".join(module.tables([world, few]))
+    assert "| `two-sided` | 60.5 | 100 % | +20.0 in every seed, **better**" in text
+    assert "better on 1, worse on 0 of 2" in text
+    assert module.draw([world]).count("<circle") == 4
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Offline rows by weights that are given."""
+"""Offline rows by weights that are told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import scipy.stats
 from readable_rows import CRITIC, joined, many, random_rows
 
 from marline.errors import ConfigError
-from marline.samplers import Oracle, Shuffled
+from marline.ops.weighted_rows import row_probabilities
+from marline.samplers import Oracle, Shuffled, Uniform
+from marline.samplers.oracle import informed, oracle_in
 from marline.testing import check_sampler
 
 KEY = jax.random.key(0)
@@ -19,16 +21,33 @@ SAMPLER = Oracle(batch_size=8)
 
 def test_prescribed_weights_are_drawn_by_and_online_rows_keep_their_share() -> None:
     experience = joined(random_rows(6, 0), random_rows(2, 1))
-    weights = np.array([0.0, 1.0, 2.0, 3.0, 0.0, 6.0])
-    state = SAMPLER.prescribe(SAMPLER.init(experience, key=KEY), jnp.asarray(weights, jnp.float32))
+    weights = np.array([1e-6, 1.0, 2.0, 3.0, 1e-6, 6.0])
+    state = SAMPLER.prescribe(SAMPLER.init(experience, key=KEY), jnp.log(jnp.asarray(weights, jnp.float32)))
     state, metrics = SAMPLER.begin_deployment(state, experience, CRITIC, key=KEY)
     assert float(metrics["effective_sample_size"]) == pytest.approx(12**2 / 50, rel=1e-3)
     drawn = many(lambda key: SAMPLER.sample(state, experience, CRITIC, key=key)[0], 4000)
     counts = np.bincount(drawn.ravel(), minlength=8)
     assert counts[6:].sum() / counts.sum() == pytest.approx(0.25, abs=0.01)
     assert not counts[[0, 4]].any()
-    expected = weights[weights > 0] / 12 * counts[:6].sum()
-    assert scipy.stats.chisquare(counts[:6][weights > 0], expected).pvalue > 1e-3
+    expected = weights[weights > 0.5] / 12 * counts[:6].sum()
+    assert scipy.stats.chisquare(counts[:6][weights > 0.5], expected).pvalue > 1e-3
+
+
+def test_weights_keep_a_share_of_the_rows() -> None:
+    """One row of a hundred fits today's partners, and is worth one row; tempered, it is worth twenty."""
+    log_ratio = jnp.log(jnp.where(jnp.arange(100) == 7, 100.0, 1e-6))
+    state = Oracle(least_effective_share=0.0).prescribe(SAMPLER.init(joined(random_rows(100, 0)), key=KEY), log_ratio)
+    assert float(row_probabilities(state)[7]) == pytest.approx(1.0, abs=1e-3)
+    state = Oracle(least_effective_share=0.2).prescribe(state, log_ratio)
+    assert 1 / float(jnp.sum(jnp.square(row_probabilities(state)))) == pytest.approx(20, rel=1e-2)
+
+
+def test_its_control_is_told_too() -> None:
+    experience, control = joined(random_rows(6, 0)), Shuffled(SAMPLER)
+    assert oracle_in(control) == SAMPLER and oracle_in(Uniform()) is None
+    memory = informed(control, control.init(experience, key=KEY), jnp.array([-14.0, 0.0, -14.0, -14.0, -14.0, -14.0]))
+    rows = many(lambda key: control.sample(memory, experience, CRITIC, key=key)[0], 20)
+    assert (rows == memory.stand_in[1]).all()
 
 
 def test_it_keeps_the_rules_of_samplers() -> None:
@@ -36,6 +55,14 @@ def test_it_keeps_the_rules_of_samplers() -> None:
     check_sampler(Shuffled(SAMPLER))
 
 
-def test_impossible_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="batch_size is 0"):
-        Oracle(batch_size=0)
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"tolerance": 0.0}, "tolerance is 0.0, but must be positive"),
+        ({"least_effective_share": 1.0}, r"must lie in \[0, 1\)"),
+    ],
+)
+def test_impossible_options_are_refused(option: dict[str, float], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Oracle(**option)  # pyright: ignore[reportArgumentType]

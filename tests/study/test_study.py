@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from marline.algorithms import TD3BC
+from marline.algorithms import CQL, TD3BC
 from marline.cli import main
+from marline.configuration.planning import plan_campaign, plan_study
 from marline.configuration.run_config import RunConfig
 from marline.configuration.selection import select_samplers
+from marline.envs import make_task
 from marline.errors import ConfigError, CorruptionError
+from marline.rollouts.collection import collect_random
 from marline.runs.creation import plan_run, start_run
 from marline.runs.driver import place_data
 from marline.runs.integrity import require_measured
@@ -92,6 +96,32 @@ def test_seeds_that_a_run_gains_undo_nothing_that_others_have(tmp_path: Path) ->
     assert {path: path.stat().st_ino for path in folder.glob("seed-0/**/*")} == before
     assert [len(records(folder, seed, "uniform")) for seed in grown.seeds] == [3, 3, 3]
     assert verify(folder).problems == ()
+
+
+def test_an_oracle_and_its_control_are_told_what_partners_do(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    wanted = config("oracle", "shuffled", task="swap", algorithm=CQL(hidden=HIDDEN), deployments=1)
+    finish(folder, wanted)
+    worth = [
+        {agent: its["effective_sample_size"] for agent, its in records(folder, 0, name)[1]["agents"].items()}
+        for name in ("oracle", "shuffled-oracle")
+    ]
+    assert worth[0] == worth[1], "both tune the same team"
+    assert all(10 <= rows < 150 for rows in worth[0].values()), worth  # of 200; not all alike
+    again = study.replay(folder, wanted, prepare_data(folder, wanted), 0, "shuffled-oracle")
+    assert again == {"agent_0": True, "agent_1": True}
+
+
+def test_an_oracle_without_partners_is_refused() -> None:
+    with pytest.raises(ConfigError, match="oracle knows what partners did and would do today, and agent_0 has none"):
+        plan_study(task="drifting-navigation", samplers=["oracle"], dataset_size=200, offline_updates=1)
+    logs = collect_random(make_task("swap"), 40, seed=0)
+    log = logs["agent_1"]
+    longer = dataclasses.replace(log, timeouts=np.arange(40) % 10 == 9)
+    with pytest.raises(ConfigError, match="'agent_0' and 'agent_1' do not end the same episodes at row 9"):
+        plan_study(task="swap", samplers=["uniform", "oracle"], algorithm="cql", logs={**logs, "agent_1": longer})
+    with pytest.raises(ConfigError, match="oracle is told what all agents logged and would do"):
+        plan_campaign(sampler="oracle", algorithm="cql", logs=logs)
 
 
 def test_a_run_of_an_earlier_marline_may_grow_after_it_went_on(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from marline.algorithms import ALGORITHMS, BREMEN
-from marline.configuration.selection import CONTROLS
+from marline.configuration.selection import CONTROLS, GROUPS
 from marline.envs import (
     ContinuousSwap,
     CooperativeNavigation,
@@ -15,6 +15,7 @@ from marline.envs import (
     MultiAgentMujoco,
     Pass,
     PredatorPrey,
+    RarePayoff,
     Smax,
     StarCraft,
     Swap,
@@ -61,14 +62,21 @@ SAMPLER_LINES = {
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
     "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
+    "ratio-and-return": "product of the weights of dynamics-ratio and return-weighted, gated as the former (ours)",
+    "residual": "offline rows by how well a model of today foretells them, under the gate of dynamics-ratio (ours)",
+    "contrastive": "offline rows by IGDF's score (Wen et al. 2024), under the gate of dynamics-ratio",
     "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
+    "best-ratio": "dynamics-ratio or two-sided: whichever foretells held-out episodes of today better (ours)",
     "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
+    "oracle": "reference: offline rows by what partners truly did and would do today, which no agent can know (ours)",
     "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
     "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
+    "five-shares": "fresh-share with 0.05, 0.1, 0.25, 0.5 and 0.75: what the best share in hindsight is among (ours)",
+    "adaptive-share": "the smallest share of rows logged online that held-out TD errors ask for, per agent (ours)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
     "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }
-assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS}
+assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS, *GROUPS}
 
 
 class TaskFacts(NamedTuple):
@@ -128,6 +136,11 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "minus the distance to the middle, less 1.5 where agent_1's action is positive",
         "ours",
         "everything; logs of the past team by TASK/conventions",
+    ),
+    RarePayoff: TaskFacts(
+        "0.2 for a step that ends at place 0; 10 in one of 20 that end at the place across the ring",
+        "ours",
+        "everything; a test that nothing is lost where nothing changes",
     ),
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",

@@ -14,7 +14,7 @@ from marline import tuning
 from marline.algorithms import Algorithm, Informed
 from marline.algorithms.algorithm import default_updates, hidden_widths, least_offline_updates
 from marline.configuration.run_config import BUILT_IN, RunConfig, require_recordable
-from marline.configuration.selection import CONTROLS, MATCHED, SHUFFLED, select_algorithm, select_samplers
+from marline.configuration.selection import CONTROLS, GROUPS, MATCHED, SHUFFLED, select_algorithm, select_samplers
 from marline.data.dataset import Dataset, digest
 from marline.data.experience import Experience
 from marline.envs import Drifting, Simulator, Task, World, make_task, name_of, name_task
@@ -23,7 +23,9 @@ from marline.errors import require, require_name
 from marline.inputs.arguments import checked_arguments
 from marline.inputs.options import option_names, with_options
 from marline.rollouts import simulation
+from marline.rollouts.partners import require_joint_logs, require_partners
 from marline.samplers import SAMPLERS, Sampler, trains
+from marline.samplers.oracle import oracle_in
 from marline.tuning import Algorithms
 from marline.types import AgentID, Spec
 
@@ -107,6 +109,11 @@ def plan_study(
     if isinstance(task, Drifting) and "frozen" not in named:
         named = {**named, "frozen": "frozen"} if isinstance(named, Mapping) else (*named, "frozen")
     selected = select_samplers(named, options=sampler_options, hidden=widths(members))
+    for known, sampler in selected.samplers.items():
+        if oracle_in(sampler) is not None:
+            require_partners(task.specs, known)
+            if logs is not None:
+                require_joint_logs(logs, known)
     episodes = 10 if isinstance(task, Simulator) else 1000  # where many cost next to nothing
     config = RunConfig(
         task=name,
@@ -168,9 +175,18 @@ def plan_campaign(
         sampler not in CONTROLS,
         f"{sampler} is the control of another sampler, and a real team is tuned by one; choose another",
     )
+    require(
+        not isinstance(sampler, str) or sampler not in GROUPS,
+        f"{sampler} stands for several samplers, and a real team is tuned by one; choose another",
+    )
     chosen = (sampler,) if isinstance(sampler, str) else {_own_name(sampler): sampler}
     selected = select_samplers(chosen, options=sampler_options, hidden=widths(members))
     (only,) = selected.samplers.values()
+    require(
+        oracle_in(only) is None,
+        f"{sampler} is told what all agents logged and would do, which no agent may know in the real world: it is a "
+        "reference for studies; choose another",
+    )
     require(trains(only), f"{sampler} trains nobody: it is a reference for studies; choose another")
     num_rows = min(map(len, logs.values())) if logs else 0
     require(num_rows > 0 or rows_per_deployment is not None, "there are no logs; say rows_per_deployment")

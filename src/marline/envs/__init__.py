@@ -13,6 +13,7 @@ from marline.envs.matrix_game import MatrixGame
 from marline.envs.mujoco import MultiAgentMujoco, Robot
 from marline.envs.parallel import ParallelTask
 from marline.envs.predator_prey import PredatorPrey
+from marline.envs.rare_payoff import RarePayoff
 from marline.envs.smax import Smax
 from marline.envs.starcraft import StarCraft
 from marline.envs.swap import Swap
@@ -53,6 +54,7 @@ TASKS: dict[str, Task] = {
     "pass": Pass(),
     "meet": Meet(),
     "continuous-swap": ContinuousSwap(),
+    "rare-payoff": RarePayoff(),
     "smax-5m_vs_6m": Smax(),
     "smac-5m_vs_6m": StarCraft(),
     **{
@@ -146,6 +148,7 @@ __all__ = [
     "ParallelTask",
     "Pass",
     "PredatorPrey",
+    "RarePayoff",
     "Smax",
     "StarCraft",
     "Swap",

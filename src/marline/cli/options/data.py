@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Import:
     """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
 
@@ -24,8 +25,8 @@ class Import:
     out: Path | None = None
     """Dataset folder to make; without it, nothing is imported."""
     mapping: Path | None = None
-    """Mapping file that says how to read a table, or a dataset folder that keeps one; written if it is not there, as
-    import.toml unless given."""
+    """Mapping file that says how to read a table, or a dataset folder or a run that keeps one; written if it is not
+    there, as import.toml unless given."""
     yes: bool = False
     """Accept what would be shown of a table, and import it."""
     align: bool = False
@@ -43,6 +44,8 @@ class Import:
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks, timestamps and policy. Beside a mapping file, these win."""
+    rewards: Literal["per-agent", "shared"] | None = None
+    """Whose the rewards are: each agent's own, or one that all agents share; kept with the logs."""
     clip_actions: bool = False
     """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
     where it would change most of them."""
@@ -50,7 +53,7 @@ class Import:
     """Replace a dataset that is there already."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Export:
     """Write a dataset folder in another format, one Minari dataset or Parquet table per agent."""
 
@@ -62,12 +65,14 @@ class Export:
     """Folder to make. Minari finds it as the namespace NAME if it is $MINARI_DATASETS_PATH/NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Check:
     """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
 
     folder: Positional[Path]
-    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
+    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys, or a table."""
+    mapping: Path | None = None
+    """How to read a table: a mapping file, or a dataset folder or a run that keeps one."""
     task: str | None = None
     """Also check agents and sizes against this task."""
     trust: bool = False
@@ -80,7 +85,7 @@ class Check:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Make:
     """Make logs of a task: random play, medium, medium-replay or expert of a robot, or what past teams of a task did.
 
@@ -111,11 +116,13 @@ class Make:
     max_steps: int = 1_000_000
     """Steps of learning after which to give up."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     trust: bool = False
     """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Data:
     """Bring logs in and out, check them, or make some."""
 
