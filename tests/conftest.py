@@ -1,8 +1,10 @@
 """Settings that every test runs under."""
 
 import functools
+import gc
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,13 @@ import hypothesis
 import jax
 import pytest
 
+LARGE = 2 << 30  # bytes
+
 # (n,) against (n, 1) broadcasts to (n, n) without a word; a test that does so is wrong.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Traced programs are heaps of objects that live on: to look through them all the time costs a seventh of the tests.
+gc.set_threshold(100_000, 50, 100)
 
 # No deadline, because a first call compiles; the same examples every time, because a change is judged by them.
 hypothesis.settings.register_profile("marline", deadline=None, derandomize=True)
@@ -37,6 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
         # and for the programs that tests start
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(seconds)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Let go of compiled programs when they take gigabytes, for there is a process of tests on every core."""
+    yield
+    from marline.runtime import release_memory  # only here: what is imported now is not checked by jaxtyping
+
+    pages = Path("/proc/self/statm")
+    if pages.exists() and int(pages.read_text().split()[1]) * resource.getpagesize() > LARGE:
+        jax.clear_caches()
+        release_memory()
 
 
 @pytest.fixture

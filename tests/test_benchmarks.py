@@ -17,6 +17,7 @@ QUICK = {
     "checkpoints.py": ([], "| deployment | "),
     "dataset.py": ([], "| check three | "),
     "stacked.py": (["td3-bc-64"], "| td3-bc-64 | uniform | 3 | "),
+    "stacked_studies.py": ([], "| hopper-3x1 | td3-bc | "),
     "many_machines.py": ([], "| local, 2 processes | "),
     "memory.py": ([], "| kernel's high-water mark | "),
     "refresh.py": ([], "| otc-value-refresh | "),
@@ -25,6 +26,7 @@ QUICK = {
     "startup.py": ([], "| full cache, after 250 updates | "),
 }
 MORE_THAN_TEN_SECONDS = {
+    "stacked_studies.py",
     "as_the_paper.py",
     "checkpoints.py",
     "many_machines.py",
@@ -33,7 +35,7 @@ MORE_THAN_TEN_SECONDS = {
     "samplers.py",
     "startup.py",
 }
-PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco"}
+PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco", "stacked_studies.py": "mujoco"}
 
 
 def test_every_benchmark_is_run_here() -> None:

@@ -50,3 +50,21 @@ def test_the_architecture_names_every_module_and_its_purpose() -> None:
     page = runpy.run_path(str(written))["page"]()
     there = (DOCS / "architecture.md").read_text("utf-8")
     assert without_sizes(there) == without_sizes(page), f"run python {written.relative_to(DOCS.parent)}"
+
+
+def test_tests_stand_where_what_they_test_stands() -> None:
+    """test_<module>[_<aspect>].py is in the folder of the module; what many do together is in `behaviour`."""
+    tests, sources = Path(__file__).parent, DOCS.parent / "src" / "marline"
+    strangers = []
+    for test in tests.rglob("test_*.py"):
+        folder, name = test.parent.relative_to(tests), test.stem.removeprefix("test_")
+        if folder.parts and folder.parts[0] != "behaviour":
+            known = {path.stem for path in (sources / folder).glob("[!_]*.py")} | {folder.name}
+        elif not folder.parts:
+            known = {path.stem for path in [*sources.glob("[!_]*.py"), *tests.glob("*.py"), *DOCS.parent.iterdir()]}
+            known = known - {test.stem} | {"documentation", "public"}
+        else:
+            continue
+        if not any(name == module or name.startswith(f"{module}_") for module in known):
+            strangers.append(str(test.relative_to(tests)))
+    assert not strangers, "no module has such a name"

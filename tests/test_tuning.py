@@ -164,8 +164,14 @@ def test_learners_are_carried_from_one_deployment_to_the_next() -> None:
     first, second = run(team, [1, 2], fleet=fleet)
     assert (first.number, second.number) == (1, 2)
 
-    # one call at a time gives the same
-    alone = run(team, [1])[0]
+    # one call at a time gives the same; what samplers measured is told before anybody learns
+    told: list[tuple[int, Any]] = []
+
+    def adapted(number: int, measured: Any) -> None:
+        told.append((number, {who: dict(its) for who, its in measured.items()}))
+
+    alone = next(tuning.run(team, Fleet(), ALGORITHM, UNIFORM, num_updates=5, deployments=[1], adapted=adapted))
+    assert told == [(1, dict.fromkeys(team, {}))]
     assert same(alone.team, first.team)
     assert same(run(alone.team, [2])[0].team, second.team)
     # starting over from the offline team does not, though its rows be merged just the same

@@ -33,6 +33,10 @@ class AgentState(NamedTuple):
     sampler: Any  # the sampler's memory
     experience: Experience
 
+    def with_memory(self, memory: Any) -> AgentState:
+        """The same with another memory of the sampler."""
+        return self._replace(sampler=memory)
+
 
 class Tuned(NamedTuple):
     """What came out of some updates of one agent.

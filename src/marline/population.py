@@ -26,6 +26,7 @@ from marline.nn.batched_cond import Varying
 from marline.runtime import release_memory
 
 K = TypeVar("K", bound=Hashable)
+N = TypeVar("N", bound=Hashable)
 Static = Mapping[str, Hashable]
 Leaf = Array | np.ndarray | np.generic
 Grid = tuple[tuple[K, ...], ...]  # learners in rows of one length: the seeds of an agent, say
@@ -97,6 +98,20 @@ class Group(NamedTuple):
     def learners(self) -> list[Any]:
         return [learner for row in self.grid for learner in row]
 
+    def part(self, wanted: Collection[Any]) -> Group:
+        """The columns of some learners."""
+        columns = np.array([j for j, learner in enumerate(self.grid[0]) if learner in wanted], np.int32)
+        if len(columns) == len(self.grid[0]):
+            return self
+        grid = tuple(tuple(row[j] for j in columns) for row in self.grid)
+        leaves, structure = jax.tree.flatten(self.stacked.tree)
+        of_learners = [leaf for leaf, held in zip(leaves, self.stacked.axes, strict=True) if held == LEARNER]
+        taken = iter(_columns(of_learners, columns))
+        leaves = [
+            next(taken) if held == LEARNER else leaf for leaf, held in zip(leaves, self.stacked.axes, strict=True)
+        ]
+        return Group(grid, Stacked(jax.tree.unflatten(structure, leaves), self.stacked.axes))
+
 
 @jax.tree_util.register_pytree_node_class
 class Stack(Mapping[K, Any], Generic[K]):
@@ -145,6 +160,11 @@ class Stack(Mapping[K, Any], Generic[K]):
             return values
         groups = [Group(group.grid, _stack_in(group.grid, values)) for group in self.groups]
         return Stack(self.learners, groups)
+
+    def part(self, wanted: Collection[K]) -> Stack[K]:
+        """Some of the learners: whole columns of the grids, copied unless all are wanted. What rows share is not."""
+        groups = [group.part(wanted) for group in self.groups if any(map(wanted.__contains__, group.learners))]
+        return Stack([learner for learner in self.learners if learner in wanted], groups)
 
     def with_trees(self, trees: Sequence[Stacked]) -> Stack[K]:
         """The same learners with something else, given by group."""
@@ -210,6 +230,40 @@ def map_learners(
 def together(values: Mapping[K, PyTree], kind: Callable[[K], Hashable]) -> Mapping[K, PyTree]:
     """What several learners have, stacked where learners are; those of one kind may be stacked together."""
     return values if isinstance(values, Stack) or not stacks() or len(values) < 2 else Stack.of(values, kind)
+
+
+def part(values: Mapping[K, PyTree], wanted: Collection[K]) -> Mapping[K, PyTree]:
+    """What some of the learners have."""
+    if isinstance(values, Stack):
+        return values.part(wanted)
+    return {learner: value for learner, value in values.items() if learner in wanted}
+
+
+def renamed(values: Mapping[K, PyTree], name: Callable[[K], N]) -> Mapping[N, PyTree]:
+    """The same under other names."""
+    if not isinstance(values, Stack):
+        return {name(learner): value for learner, value in values.items()}
+    groups = [Group(tuple(tuple(map(name, row)) for row in its.grid), its.stacked) for its in values.groups]
+    return Stack(list(map(name, values.learners)), groups)
+
+
+def side_by_side(
+    parts: Sequence[Mapping[K, PyTree]], shared: Callable[[PyTree], PyTree] = lambda tree: ()
+) -> Mapping[K, PyTree]:
+    """What several sets of learners have, which are alike, as one stack: their grids beside each other.
+
+    Args:
+        parts: with groups of the same forms in the same order, or none of them stacked.
+        shared: the part of a tree that stays held once where it is the same object in all of them; all else gets an
+            axis of learners, so that what is soon another for each has the same form from the beginning.
+    """
+    stacks = [its for its in parts if isinstance(its, Stack)]
+    if len(stacks) < len(parts):
+        return {learner: value for its in parts for learner, value in its.items()}
+    if len(stacks) == 1:
+        return stacks[0]
+    groups = [_beside(groups, shared) for groups in zip(*(its.groups for its in stacks), strict=True)]
+    return Stack([learner for its in stacks for learner in its.learners], groups)
 
 
 def rearranged(function: Callable[..., PyTree], *values: Mapping[K, PyTree]) -> Mapping[K, PyTree]:
@@ -390,6 +444,76 @@ def _is_whole(leaf: Leaf) -> bool:
 
 def _form(leaf: Any) -> tuple[tuple[int, ...], str]:
     return leaf.shape, str(leaf.dtype)
+
+
+def _beside(groups: Sequence[Group], shared: Callable[[PyTree], PyTree]) -> Group:
+    """Grids with as many rows side by side."""
+    once = {*map(id, jax.tree.leaves(shared(groups[0].stacked.tree)))}
+    structure = jax.tree.structure(groups[0].stacked.tree)
+    columns = [
+        list(zip(its, held, strict=True))
+        for its, held in zip(
+            zip(*(jax.tree.leaves(group.stacked.tree) for group in groups), strict=True),
+            zip(*(group.stacked.axes for group in groups), strict=True),
+            strict=True,
+        )
+    ]
+    is_once = [id(column[0][0]) in once and all(leaf is column[0][0] for leaf, _ in column) for column in columns]
+    grids, width = [group.grid for group in groups], len(groups[0].grid[0])
+    # a single row of learners that share nothing, each of which has something in common with one of each other set
+    is_turned = len(grids[0]) == 1 < width and any(
+        one and column[0][1] == LEARNER for one, column in zip(is_once, columns, strict=True)
+    )
+    if is_turned:
+        grids = [tuple((learner,) for learner in grid[0]) for grid in grids]
+        columns = [
+            [_turned(*its[0], is_once=True)] * len(its) if one else [_turned(*it, is_once=False) for it in its]
+            for one, its in zip(is_once, columns, strict=True)
+        ]
+    leaves: list[Any] = [None] * len(columns)
+    axes, apart = [LEARNER] * len(columns), []
+    for number, (one, column) in enumerate(zip(is_once, columns, strict=True)):
+        first, held = column[0]
+        is_common = {of_part for _, of_part in column} == {EVERYBODY} and _is_whole(first)
+        if (one and held != LEARNER) or (is_common and _are_equal([leaf for leaf, _ in column])):
+            leaves[number], axes[number] = first, held
+        else:
+            apart.append(number)
+    sizes = tuple((len(grid), len(grid[0])) for grid in grids)
+    its = [[leaf for leaf, _ in columns[number]] for number in apart]
+    held = tuple(tuple(of_part for _, of_part in columns[number]) for number in apart)
+    for number, leaf in zip(apart, _concatenated(its, held=held, sizes=sizes), strict=True):
+        leaves[number] = leaf
+    grid = tuple(tuple(learner for row in rows for learner in row) for rows in zip(*grids, strict=True))
+    return Group(grid, Stacked(jax.tree.unflatten(structure, leaves), tuple(axes)))
+
+
+def _turned(leaf: Any, held: int, is_once: bool) -> tuple[Any, int]:
+    """Of the learners of a single row, as of rows of one learner each; what is held once is held by row."""
+    if held == LEARNER:
+        return (leaf[0], ROW) if is_once else (jnp.swapaxes(leaf, 0, 1), LEARNER)
+    return (leaf[0], EVERYBODY) if held == ROW else (leaf, EVERYBODY)
+
+
+@functools.partial(jax.jit, static_argnames=("held", "sizes"))
+def _concatenated(
+    columns: list[list[Array]], *, held: tuple[tuple[int, ...], ...], sizes: tuple[tuple[int, int], ...]
+) -> list[Array]:
+    """Leaves of several grids, of these sizes, side by side; with an axis of learners, however they are held."""
+
+    def whole(leaf: Array, held: int, size: tuple[int, int]) -> Array:
+        shape = leaf.shape[held:]
+        return jnp.broadcast_to(leaf.reshape(*leaf.shape[:held], *(1,) * (LEARNER - held), *shape), (*size, *shape))
+
+    return [
+        jnp.concatenate([whole(*it) for it in zip(leaves, of_leaves, sizes, strict=True)], axis=1)
+        for leaves, of_leaves in zip(columns, held, strict=True)
+    ]
+
+
+@jax.jit
+def _columns(leaves: list[Array], columns: Array | np.ndarray) -> list[Array]:
+    return [leaf[:, columns] for leaf in leaves]
 
 
 @jax.jit

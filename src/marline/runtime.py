@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from marline.errors import require
+
 
 def set_up_jax() -> None:
     """Keep compiled programs in the user's cache folder; multiply matrices at full precision, on an accelerator too."""
@@ -28,6 +30,39 @@ def set_up_jax() -> None:
 def physical_memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def choose_device(name: str | None) -> None:
+    """Let JAX compute on the CPU or on a GPU, as `--device` says; on what it finds best unless that is given.
+
+    Raises:
+        ConfigError: there is no GPU that JAX could use.
+    """
+    if name is None:
+        return
+    if name == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"  # for workers, and for JAX if it is not imported yet
+    elif os.environ.get("JAX_PLATFORMS") == "cpu":
+        del os.environ["JAX_PLATFORMS"]
+    if "jax" in sys.modules or name != "cpu":
+        import jax
+
+        jax.config.update("jax_platforms", "cpu" if name == "cpu" else os.environ.get("JAX_PLATFORMS"))
+        if name != "cpu":
+            found = jax.default_backend()
+            require(found != "cpu", f"--device {name}: {no_accelerator()}; leave it out to compute on the CPU")
+
+
+def no_accelerator() -> str:
+    """Why JAX sees none, as far as one can tell, and what to do about it."""
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "there is an NVIDIA GPU, but this JAX cannot use it: pip install 'jax[cuda12]'"
+    return "JAX sees no GPU on this machine"
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def release_memory() -> None:

@@ -30,6 +30,7 @@ from marline.errors import MarlineError
 from marline.inputs.arguments import checked_arguments
 from marline.rollouts.collection import collect_random
 from marline.samplers import Sampler, trains
+from marline.samplers.draw_plan import draw_by_plan, draws_by_plan
 from marline.types import Critic, Spec, Transition
 
 NUM_OFFLINE, NUM_ONLINE, NUM_DEPLOYMENTS = 60, 12, 3
@@ -42,7 +43,7 @@ def check_sampler(sampler: Sampler[Any], *, critic: Critic | None = None) -> Non
 
     A run can record it; its memory is a pytree of arrays that keeps its form; it draws rows that are there; it draws
     the same ones under the same key, alone or beside others, compiled or not; it looks at no row that is not logged
-    yet; and its memory survives a checkpoint.
+    yet; and its memory survives a checkpoint. If it says that it draws by a plan, it does.
 
     Args:
         sampler: an instance.
@@ -91,6 +92,11 @@ def check_sampler(sampler: Sampler[Any], *, critic: Critic | None = None) -> Non
             assert np.array_equal(rows, sample(memory, garbage, its)[0]), (
                 f"{what}.sample draws other rows when those that are not logged yet hold something else"
             )
+            if draws_by_plan(sampler):
+                planned = draw_by_plan(sampler.plan(memory, experience), batch_size, key=its)
+                assert np.array_equal(rows, planned), f"{what}.sample draws other rows than {what}.plan says"
+                assert not metrics, f"{what}.sample measures something, which one that draws by a plan cannot"
+                assert _equal(memory, after), f"{what}.sample changes the memory, which a plan is made of once"
             memory = after
     eager, _, _ = sampler.sample(memory, experience, critic, key=key)
     assert np.array_equal(eager, sample(memory, experience, key)[0]), f"{what}.sample draws other rows when compiled"

@@ -1,7 +1,7 @@
 """Algorithm 1 of the OTC paper: offline training, then K times deploy, merge, adapt, tune.
 
-A learner is one agent under one seed; a team is a mapping of learners. Every step below treats
-each learner by itself, so teams of several seeds can be tuned side by side.
+A learner is one agent under one seed, and under one sampler where several are tuned together; a team is a mapping of
+learners. Every step below treats each learner by itself, so teams of several seeds can be tuned side by side.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from marline.samplers import Sampler, Uniform
 from marline.trial import is_theirs, require_algorithm, require_sampler, trying
 from marline.types import AgentID, Policy
 
-LearnerID = tuple[int, AgentID]
+LearnerID = tuple[Any, ...]  # seed and agent; and the name of its sampler, where several are tuned together
 Team = Mapping[LearnerID, AgentState]
 Logs = Mapping[LearnerID, Dataset]
 Deploy = Callable[[int, Mapping[LearnerID, Policy]], Logs]
-Inform = Callable[[int, Mapping[LearnerID, Policy], Team], Team]  # tells memories what no agent could know
+Adapted = Callable[[int, "Summary"], None]  # told what samplers measured of a deployment, before anybody is tuned on it
 Summary = dict[LearnerID, dict[str, Any]]  # numbers by name, and lists of them
 Diverged = Mapping[LearnerID, Divergence]
 Algorithms = Algorithm[Any] | Mapping[AgentID, Algorithm[Any]]  # one for all agents, or one for each
@@ -166,7 +166,7 @@ def pretrain(
     team = together(team, _kinds(algorithm))
     while done < num_updates:
         length = min(chunk, num_updates - done)
-        team, metrics, diverged = _tune(
+        team, metrics, diverged = tune_team(
             team, algorithm, OFFLINE_SAMPLER, length, phase="offline", first_update=done, still=stopped
         )
         stopped |= diverged.keys()
@@ -191,7 +191,7 @@ def run(
     num_updates: int,
     deployments: Iterable[int],
     frozen: Collection[LearnerID] = (),
-    inform: Inform | None = None,
+    adapted: Adapted | None = None,
 ) -> Iterator[Deployment]:
     """The campaign: deploy, merge, adapt, tune; yields after every deployment.
 
@@ -204,18 +204,14 @@ def run(
         num_updates: L, per deployment.
         deployments: their numbers, 1..K, or what is left of them.
         frozen: see `tune_on`.
-        inform: given a deployment's number, the policies that were deployed and the team with its logs merged, tells
-            the memories of a reference that knows more than an agent can; everybody else does without.
+        adapted: see `tune_on`.
     """
     for number in deployments:
-        deployed = policies(team, algorithm)
-        logs = deploy(number, deployed)
+        logs = deploy(number, policies(team, algorithm))
         team = merge(team, logs, number, algorithm)
-        if inform is not None:
-            team = inform(number, deployed, team)
         everyone = logs.keys() >= team.keys()  # who need not be taken apart
         there = team if everyone else {learner: state for learner, state in team.items() if learner in logs}
-        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen)
+        result = tune_on(there, number, algorithm, sampler, num_updates=num_updates, frozen=frozen, adapted=adapted)
         team = result.team if everyone else {**team, **result.team}
         yield result._replace(team=team)
 
@@ -285,19 +281,23 @@ def tune_on(
     *,
     num_updates: int,
     frozen: Collection[LearnerID] = (),
+    adapted: Adapted | None = None,
 ) -> Deployment:
     """Adapt the sampler to the rows just merged, then tune every learner on B^k that is not frozen.
 
     The memory of a sampler follows the rows, whether its learner learns from them or not. A learner that diverges
-    stays as it was, with the memory of its sampler adapted; the others go on.
+    stays as it was, with the memory of its sampler adapted; the others go on. `adapted` is told what samplers measured
+    before the first update.
     """
     team, metrics = adapt(team, number, algorithm, sampler)
-    team, measured, diverged = _tune(team, algorithm, sampler, num_updates, phase=str(number), still=frozen)
+    if adapted is not None:
+        adapted(number, metrics)
+    team, measured, diverged = tune_team(team, algorithm, sampler, num_updates, phase=str(number), still=frozen)
     metrics |= {learner: metrics[learner] | its for learner, its in measured.items()}
     return Deployment(number, team, metrics, diverged)
 
 
-def _tune(
+def tune_team(
     team: Team,
     algorithm: Algorithms,
     sampler: Sampler[Any],
@@ -306,10 +306,22 @@ def _tune(
     phase: str,
     first_update: int = 0,
     still: Collection[LearnerID] = (),
+    require_rows: bool | None = None,
 ) -> tuple[Team, Summary, Diverged]:
-    """The team afterwards, what was measured, up to where a learner diverged, and who did.
+    """Some updates of every learner, whose sampler has taken in the rows.
 
-    Who is to stay still does, and is not measured.
+    Args:
+        team: who learns.
+        algorithm: what learns.
+        sampler: what draws, by the memories in the team.
+        num_updates: how many.
+        phase: names the streams: "offline", or the number of a deployment.
+        first_update: number of the first.
+        still: who is to stay still, and is not measured.
+        require_rows: look whether the rows that were drawn are there; as for a sampler of the user's own, unless given.
+
+    Returns:
+        The team afterwards, what was measured, up to where a learner diverged, and who did: they stay as they were.
     """
     # those who are stacked move along; what becomes of them is thrown away
     moving = team if isinstance(team, Stack) else {who: state for who, state in team.items() if who not in still}
@@ -323,7 +335,7 @@ def _tune(
         static=_by_learner(algorithm, sampler=sampler, num_updates=num_updates),
     )
     rows = rearranged(lambda result: result.rows, results)
-    if is_theirs(sampler):
+    if is_theirs(sampler) if require_rows is None else require_rows:
         drawn = on_host(rows)
         for learner in results:
             _require_logged(drawn[learner], team[learner].experience, sampler, learner)
@@ -372,8 +384,8 @@ def _kinds(algorithms: Algorithms) -> Callable[[LearnerID], Hashable]:
 def _streams(team: Mapping[LearnerID, Any], purpose: str) -> Mapping[LearnerID, Any]:
     """Each learner's random stream for a purpose; of many learners, all in one go."""
     if not isinstance(team, Stack):
-        return {learner: stream(*learner, purpose) for learner in team}
-    words = team.beside({learner: stream_words(*learner, purpose) for learner in team})
+        return {learner: stream(learner[0], learner[1], purpose) for learner in team}
+    words = team.beside({learner: stream_words(learner[0], learner[1], purpose) for learner in team})
     return map_learners(stream_of, words, static={})
 
 

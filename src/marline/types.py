@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.inputs.arguments import checked
 
 AgentID = str
+RewardScope = Literal["per-agent", "shared"]  # whose a reward is: each agent's own, or one of all agents
+REWARD_SCOPES: tuple[RewardScope, ...] = get_args(RewardScope)
 Metrics = Mapping[str, Array]
 ActionMask = Bool[Array, " num_actions"]  # the actions allowed
 

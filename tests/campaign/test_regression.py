@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marline.campaign.regression import compare_returns, describe, rollback_commands
-from marline.campaign.shift import most_moved, shifts
+from marline.campaign.shift import describe_changes, most_moved, shifts
 from marline.runs.events import (
     Change,
     Content,
@@ -109,6 +109,31 @@ def test_a_rollback_withdraws_what_went_out_before_it() -> None:
     assert exported_policies(events, 2) == {"arm": {"c"}}
     events.append(exported(2, arm="c", cart="b"))
     assert exported_policies(events, 2) == {"arm": {"c"}, "cart": {"b"}}
+
+
+def test_it_is_told_whose_world_changed_and_whether_it_matters() -> None:
+    def measured(nats: float, p: float, *, corrects: bool) -> ShiftRecord:
+        return ShiftRecord(change_nats=nats, change_se=0.02, change_p_value=p, gate_open=float(corrects))
+
+    first = {agent: measured(0.0, 0.5, corrects=False) for agent in ("arm", "cart", "lift", "grip")}
+    second = {
+        "arm": measured(0.004, 0.0001, corrects=True),
+        "cart": measured(0.21, 0.004, corrects=True),
+        "lift": measured(0.03, 0.2, corrects=False),
+    }
+    tuned = [event(i, Tuned(agents=its, frozen=(), waived=())) for i, its in enumerate((first, second), start=1)]
+    found = shifts(tuned)
+    assert [shift.agent for shift in found if shift.matters] == ["cart"]
+    assert describe_changes(found) == [
+        "cart, deployment 2: changed: partners or the world no longer answer cart as in its logs "
+        "(0.210 +- 0.020 nats a row, p 0.004); rows that fit today are preferred",
+        "lift, deployment 2: no change shown (0.030 +- 0.020 nats a row, p 0.2); all its logged rows count alike",
+        "arm, deployment 2: changed, but hardly (below 0.01 nats) (0.004 +- 0.020 nats a row, p below 0.001); "
+        "rows that fit today are preferred",
+        "grip, deployment 1: no change shown (0.000 +- 0.020 nats a row, p 0.5); all its logged rows count alike",
+    ]
+    distances: dict[str, ShiftRecord] = {"arm": {"estimated_distance": 1.0}}
+    assert describe_changes(shifts([event(1, Tuned(agents=distances, frozen=(), waived=()))])) == []
 
 
 def test_the_agent_is_named_whose_distance_grew_most() -> None:

@@ -18,6 +18,7 @@ from marline.cli.options.study import Run
 from marline.data.locking import locked
 from marline.envs import TASKS
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR
+from marline.population import stacked
 from marline.runs.creation import start_run
 
 
@@ -241,7 +242,34 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stop:
         cli.main(["doctor", "--json"])
     assert stop.value.code == 0
-    assert json.loads(capsys.readouterr().out)["a compiled product"] == "ok"
+    found = json.loads(capsys.readouterr().out)
+    assert found["a compiled product"] == "ok"
+    assert "one learner after another, a process for each of" in found["device"]
+    with stacked(True):
+        assert "stacked" in installation.devices()["device"]
+
+
+def test_a_device_is_chosen_or_said_not_to_be_there() -> None:
+    script = "import sys; from marline import cli; cli.main(['doctor', '--json', '--device', sys.argv[1]])"
+    done = finished([sys.executable, "-c", script, "cpu"])
+    assert done.returncode == 0 and json.loads(done.stdout)["device"].startswith("cpu")
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        done = finished([sys.executable, "-c", script, "gpu"])
+        assert done.returncode == 2 and "--device gpu: JAX sees no GPU on this machine" in done.stderr
+
+
+def test_each_of_several_tasks_has_a_run_directory_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    from marline.cli.commands.study import _of_each_task
+
+    options = Run(run=Path("runs"), tasks=("matrix", "mine.tasks:make"))
+    its = _of_each_task(options)
+    assert [(one.task, one.tasks, one.run) for one in its] == [
+        ("matrix", (), Path("runs/matrix")),
+        ("mine.tasks:make", (), Path("runs/mine.tasks-make")),
+    ]
+    assert _of_each_task(Run(run=Path("a"))) == [Run(run=Path("a"))]
+    assert "names matrix twice" in refuse(capsys, "run", "--run", "runs", "--tasks", "matrix", "matrix")
+    assert "logs of one task" in refuse(capsys, "run", "--run", "runs", "--tasks", "matrix", "--data", "logs")
 
 
 def test_a_closed_terminal_stops_a_command_as_a_signal_does() -> None:

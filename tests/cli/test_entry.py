@@ -47,3 +47,5 @@ def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str], name: st
     status, said, _ = run(capsys, *name.split(), "--help")
     assert status == 0
     assert f"usage: marline {name}" in said
+    for unreadable in ("{None}", "[INT [INT", "[STR [STR", "(default: )", "(default: None)", "--no-"):
+        assert unreadable not in said

@@ -12,6 +12,7 @@ from marline.samplers import (
     SAMPLERS,
     BalancedReplay,
     EmbeddingDistance,
+    FreshShare,
     OnlineMatched,
     Sampler,
     Shuffled,
@@ -178,4 +179,15 @@ def test_what_prefers_rows_has_controls() -> None:
         "online-matched",
         "fresh-share",
         "half-and-half",
+        "adaptive-share",
     ]
+
+
+def test_five_shares_are_five_samplers() -> None:
+    chosen = select_samplers(("uniform", "five-shares"), options={"batch_size": 16}).samplers
+    shares = [0.05, 0.1, 0.25, 0.5, 0.75]
+    assert list(chosen) == ["uniform", *(f"fresh-share-{share}" for share in shares)]
+    assert list(chosen.values())[1:] == [FreshShare(share, batch_size=16) for share in shares]
+    for wrong in ("x=five-shares", "five-shares(share=1)"):
+        with pytest.raises(ConfigError, match="stands for several samplers; write five-shares alone, or one of fresh"):
+            select_samplers((wrong,))

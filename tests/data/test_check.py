@@ -237,9 +237,18 @@ def test_agents_out_of_step() -> None:
 def test_a_shared_reward_that_differs() -> None:
     made = logs()
     assert check({"a": made, "b": other(rewards=with_value(made.rewards, 4, 0.5))}) == [
-        'logs of agent "b" and logs of agent "a" differ in rewards from row 4 on (1 rows); '
-        "a team that shares its reward logs the same for everyone"
+        'logs of agent "b" and logs of agent "a" differ in rewards from row 4 on (1 rows); if each has its own, say so '
+        "with --rewards per-agent when importing; a team that shares its reward logs the same for everyone"
     ]
+
+
+def test_whose_rewards_are_is_declared() -> None:
+    made = logs()
+    team = {"a": made, "b": other(rewards=with_value(made.rewards, 4, 0.5))}
+    own = {agent: dataclasses.replace(log, reward_scope="per-agent") for agent, log in team.items()}
+    assert check(own) == []
+    shared = {agent: dataclasses.replace(log, reward_scope="shared") for agent, log in team.items()}
+    assert "(1 rows); they are declared shared" in check(shared)[0]
 
 
 def test_notes_of_reading_are_passed_on() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from marline.ops.distance_bins import EDGES, NUM_BINS
 from marline.report import write_report
-from marline.report.appearance import COLORS, INK, looks, number, shorten
+from marline.report.appearance import COLORS, INK, looks, number, shorten, three_figures
+from marline.report.histograms import distance_charts
 from marline.report.records import read_run
 
 WriteRun = Callable[..., Path]
@@ -34,6 +35,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.scripts: list[tuple[dict[str, str | None], str]] = []
@@ -81,14 +83,13 @@ def test_the_distances_of_every_agent_are_drawn(
             change_line(run, seed, "otc-value", deployment, agents=agents)
     page = page_of(tmp_path, run)
     assert "Distances of agent_0" in page.text and "Distances of agent_1" in page.text
-    figures = [one for one in page.data["figures"].values() if one["layout"]["xaxis"].get("type") == "log"]
-    for figure in figures:  # what is malformed is left out, and the other seed is there
-        assert [trace["name"] for trace in figure["data"]] == [f"OTC (value), deployment {k}" for k in (1, 2, 3)]
-        assert [trace["meta"]["role"] for trace in figure["data"]] == ["dotted", "agent", "mean"]
-        for k, trace in enumerate(figure["data"], start=1):
-            drawn = [(x, y) for x, y in zip(trace["x"], trace["y"], strict=True) if y]
+    first, second = distance_charts(read_run(run), looks([read_run(run)]))
+    for chart in (first, second):  # what is malformed is left out, and the other seed is there
+        assert [mark.detail for mark in chart.marks] == [f"deployment {k}" for k in (1, 2, 3)]
+        assert [mark.role for mark in chart.marks] == ["dotted", "agent", "mean"]
+        for k, mark in enumerate(chart.marks, start=1):
+            drawn = [(x, y) for x, y in zip(mark.x, mark.y, strict=False) if y]
             np.testing.assert_allclose(drawn, [(EDGES[19 + k], 75.0), (EDGES[24], 25.0)], rtol=1e-5)
-    assert len(figures) == 2
 
 
 def write_hostile(write_run: WriteRun, path: Path) -> Path:
@@ -133,9 +134,8 @@ def test_hostile_names_stay_text(write_run: WriteRun, tmp_path: Path) -> None:
     assert sum(tag == "script" for tag, _ in page.elements) == 3
     assert '"><img src=x onerror=alert(1)> &amp;%{y…' in page.text
     assert "z" * 100 not in page.text and "k" * 100 not in page.text and "‮" not in page.text
-    for panel in page.data["figures"].values():
-        for trace in panel["data"]:
-            assert "<" not in trace["name"] and "%{" not in trace["name"] and len(trace["name"]) < 200
+    names = [row["name"] for told in page.data.values() for row in told["rows"]]  # which the script sets as text
+    assert names and all(len(name) < 200 and "\n" not in name for name in names)
 
 
 def test_numbers_that_are_not_finite_are_no_json(
@@ -167,8 +167,8 @@ def test_numbers_that_are_not_finite_are_no_json(
 def test_every_shape_of_run_has_a_page(write_run: WriteRun, tmp_path: Path, options: dict[str, Any]) -> None:
     page = page_of(tmp_path, write_run(tmp_path / "run", **{"seeds": (0, 1, 2), "deployments": 3} | options))
     assert "How to read this" in page.text
-    drawn = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
-    assert drawn == set(page.data["figures"])
+    assert {a["data-figure"] for _, a in page.elements if "data-figure" in a} == set(page.data)
+    assert len(page.source) < 1_500_000
 
 
 def test_the_table_holds_the_standings(write_run: WriteRun, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_the_table_holds_the_standings(write_run: WriteRun, tmp_path: Path) -> N
         "difference to its matched control",
     ):
         assert expected in page.text
-    assert len(page.data["figures"]) == 12
+    assert len(page.data) == 12
 
 
 def test_several_runs_share_one_page_and_their_colours(write_run: WriteRun, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_several_runs_share_one_page_and_their_colours(write_run: WriteRun, tmp_
     assert sum("data-toggle" in a for _, a in page.elements) == 4
 
 
-def test_a_sampler_keeps_its_colour_and_its_control_is_dashed(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_sampler_keeps_its_colour_and_its_control_has_a_shade_of_it(write_run: WriteRun, tmp_path: Path) -> None:
     uniform = {"type": "Uniform"}
     first = read_run(write_run(tmp_path / "a", seeds=(0,), deployments=1))
     others = {"mine": OTC, "c": {"type": "OnlineMatched", "matches": "mine"}, "otc-value": OTC, "uniform": uniform}
@@ -201,8 +201,10 @@ def test_a_sampler_keeps_its_colour_and_its_control_is_dashed(write_run: WriteRu
         assert (shown["otc-value"].light, shown["otc-value"].dark) == COLORS["blue"]
         assert (shown["uniform"].light, shown["uniform"].dark) == INK
     mine, control = looks([second])["mine"], looks([second])["c"]
-    assert control.light == mine.light != COLORS["blue"][0]
-    assert control.is_control and not mine.is_control
+    assert len({mine.light, control.light, COLORS["blue"][0]}) == 3 and mine.dark != control.dark
+    assert control.dash == "dot" and not mine.is_control
+    channels = [[int(look.light[at : at + 2], 16) for at in (1, 3, 5)] for look in (mine, control)]
+    assert [round(0.58 * one) for one in channels[0]] == channels[1]  # the same hue, darker
     assert control.order == mine.order + 1
 
 
@@ -232,28 +234,36 @@ def test_names_and_numbers_for_people() -> None:
     assert number(-0.001, 1, sign=True) == "0.0"
     assert number(12345.6, 0, sign=True) == "+12,346"
     assert number(float("nan"), 1) == "–"
+    numbers = (0.0, 0.012345, -1.2345, 123.45, 1234.5, 2.5e-7, float("nan"))
+    assert [three_figures(one) for one in numbers] == ["0.00", "0.0123", "−1.23", "123", "1,234", "2.50e−07", "–"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_browser_shows_every_figure_without_an_error(write_run: WriteRun, tmp_path: Path) -> None:
     page = write_report([write_hostile(write_run, tmp_path / "run")], tmp_path / "report.html")
     source = html.escape(page.read_text("utf-8"))
     # as narrow as a phone, where something too wide would show, and as wide as a screen
     frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{source}"></iframe>' for width in (390, 1280))
     # after the load event, by which the frames have run their scripts; and until all is drawn, or for 10 s
+    # after the load event, by which the frames have run their scripts: how wide a page needs to be, how many charts it
+    # has, and what is told below the pointer and drawn once a sampler is hidden
     measure = """addEventListener("load", () => {
-        const frames = [...document.querySelectorAll("iframe")];
-        const plots = (frame) => [...frame.contentDocument.querySelectorAll("[data-figure]")];
-        const drawn = (frame) => plots(frame).filter((plot) => plot.querySelector(".trace path")).length;
-        for (const frame of frames) frame.contentWindow.dispatchEvent(new Event("beforeprint"));
-        let left = 100;
-        const timer = setInterval(() => {
-            if (--left && frames.some((frame) => drawn(frame) < plots(frame).length)) return;
-            clearInterval(timer);
-            const needed = (frame) => frame.contentDocument.documentElement.scrollWidth;
-            const found = frames.map((frame) => [frame.clientWidth, needed(frame), plots(frame).length, drawn(frame)]);
-            document.body.textContent = JSON.stringify(found);
-        }, 100);
+        const measured = [...document.querySelectorAll("iframe")].map((frame) => {
+            const page = frame.contentDocument;
+            const charts = [...page.querySelectorAll("[data-figure]")];
+            const on = charts[0].getBoundingClientRect();
+            const at = { clientX: on.left + on.width / 2, clientY: on.top + on.height / 2 };
+            charts[0].dispatchEvent(new frame.contentWindow.PointerEvent("pointermove", at));
+            const told = page.querySelectorAll(".tip p").length;
+            const levels = charts[0].querySelector(".levels").innerHTML;
+            const button = page.querySelector("[data-toggle]");
+            button.click();
+            const left = charts[0].querySelectorAll("[data-sampler]:not([hidden])").length;
+            button.click();
+            const restored = levels === charts[0].querySelector(".levels").innerHTML;
+            return [page.documentElement.scrollWidth, charts.length, told, left, restored];
+        });
+        document.body.textContent = JSON.stringify(measured);
     })"""
     harness, requests = tmp_path / "harness.html", tmp_path / "requests.json"
     harness.write_text(f"<!doctype html><body>{frames}<img src={CONTROL}><script>{measure}</script></body>", "utf-8")
@@ -281,9 +291,9 @@ def test_a_browser_draws_every_figure_without_an_error(write_run: WriteRun, tmp_
     )
     found = re.search(r"<body>(\[.*\])</body>", done.stdout)
     assert found is not None, done.stderr[-2000:]
-    for expected, (width, needed, plots, drawn) in zip((390, 1280), json.loads(found[1]), strict=True):
-        assert (width, plots, drawn) == (expected, 12, 12)
+    for width, (needed, charts, told, left, restored) in zip((390, 1280), json.loads(found[1]), strict=True):
         assert needed <= width
+        assert charts == 12 and told == 1 + 3 and left > 0 and restored
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line and CONTROL not in line]
     assert not complaints
     # of what was asked for on behalf of a page, and not by the browser itself

@@ -78,7 +78,7 @@ def test_exactly_as_many_rows_as_asked_for(num_rows: int) -> None:
 @pytest.mark.parametrize("num_teams", [2, 3])
 def test_teams_log_what_each_would_alone(num_teams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit, also where the teams are more than are played at once."""
-    monkeypatch.setattr(collection, "TEAMS_AT_ONCE", 2)
+    monkeypatch.setattr(collection, "PLAYED_AT_ONCE", 2 * collection.bytes_played(TASK))
     teams = {
         number: {
             agent: Learned(DeterministicActor.create(spec, (64, 64), key=jax.random.fold_in(jax.random.key(number), i)))

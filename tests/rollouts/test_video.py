@@ -15,7 +15,18 @@ from marline.envs import Actions, CooperativeNavigation, TimeStep
 from marline.errors import ConfigError
 from marline.policy import RandomPolicy
 from marline.rollouts.collection import rollout
-from marline.rollouts.video import COLOURS, LANDMARK, SIZE, paint, record, save
+from marline.rollouts.video import (
+    BACKGROUND,
+    CAPTION,
+    COLOURS,
+    FAINT,
+    INK,
+    MARGIN,
+    SIZE,
+    paint,
+    record,
+    save,
+)
 from marline.types import Spec
 
 pillow = pytest.importorskip("PIL.Image", reason="moving pictures need: pip install 'marline[video]'")
@@ -28,11 +39,30 @@ def test_points_are_painted_where_they_are() -> None:
     landmarks = np.array([[[0.5, 0.0]]] * 2)
     first, second = paint({"agents": agents, "landmarks": landmarks})
     assert first.shape == (SIZE, SIZE, 3) and first.dtype == np.uint8
-    assert tuple(first[MIDDLE, MIDDLE]) == COLOURS[0]
-    assert tuple(first[16, 16]) == tuple(second[16, 16]) == COLOURS[1]  # up is up; whole within the margin
-    right = MIDDLE + (MIDDLE - 16) // 2
-    assert tuple(first[MIDDLE, right]) == LANDMARK and tuple(second[MIDDLE, right]) == COLOURS[0]
-    assert second[MIDDLE, MIDDLE].min() > 240
+    beside = 5  # the number of an agent
+    assert is_colour(first[MIDDLE, MIDDLE + beside], COLOURS[0])
+    corner = first[MARGIN, MARGIN + beside], second[MARGIN, MARGIN + beside]
+    assert all(is_colour(pixel, COLOURS[1]) for pixel in corner)  # up is up; whole within the margin
+    right = MIDDLE + (MIDDLE - MARGIN) // 2
+    assert FAINT[0] - 6 < first[MIDDLE, right].max() < 200 and is_colour(second[MIDDLE, right + beside], COLOURS[0])
+    trail = second[MIDDLE, MIDDLE + 30].astype(int)  # paler than the agent that left it
+    assert COLOURS[0][0] < trail[0] < 250 and trail[2] > trail[0]
+
+
+def is_colour(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    return bool(np.abs(pixel.astype(int) - colour).max() <= 6)
+
+
+def test_what_else_is_painted_has_its_own_shape() -> None:
+    nan = np.full((1, 1, 2), np.nan)
+    agents = np.array([[[-0.5, 0.0]]])
+    drawing = {"agents": agents, "others": np.array([[[0.5, 0.0]]]), "goals": np.zeros((1, 1, 2))}
+    (frame,) = paint(drawing | {"fallen": nan})
+    left, right = (MIDDLE + sign * (MIDDLE - MARGIN) // 2 for sign in (-1, 1))
+    assert is_colour(frame[MIDDLE, right], INK) and is_colour(frame[MIDDLE, left + 5], COLOURS[0])
+    assert is_colour(frame[MIDDLE, MIDDLE + 8], COLOURS[0]) and is_colour(frame[MIDDLE, MIDDLE], BACKGROUND)  # a ring
+    (fallen,) = paint(drawing | {"fallen": agents})
+    assert is_colour(fallen[MIDDLE - 5, left + 3], BACKGROUND)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -53,7 +83,11 @@ def test_a_video_of_a_world_is_the_episode_that_is_rolled_out() -> None:
     shown = record(task, team, key=KEY, episode=3)
     played = rollout(task, team, 1, key=KEY, first_episode=3)
     assert shown.total == played.returns[0] and len(shown.frames) == 4
-    np.testing.assert_array_equal(np.stack(shown.frames), np.stack(paint(played.drawing)))
+    assert all(frame.shape == (SIZE + CAPTION, SIZE, 3) for frame in shown.frames)
+    pictures = np.stack([frame[:SIZE] for frame in shown.frames])
+    np.testing.assert_array_equal(pictures, np.stack(paint(played.drawing)))
+    captions = {frame[SIZE:].tobytes() for frame in shown.frames}
+    assert len(captions) == 4  # the step, and the return so far
 
 
 class Counter:

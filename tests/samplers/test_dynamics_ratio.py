@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from known_laws import NUM_OFFLINE, World, case, experience_of
 from readable_rows import CRITIC
 
 from marline.data.experience import Experience
@@ -21,38 +22,12 @@ from marline.testing import check_sampler
 from marline.types import Spec, Transition
 
 KEY = jax.random.key(0)
-SPEC = Spec(1, 1)
-NUM_OFFLINE, NUM_ONLINE = 3000, 800
 SAMPLER = DynamicsRatio(
     hidden=(32,), learning_rate=5e-3, law_batch_size=128, offline_updates=800, num_updates=200, check_every=20
 )
 SMALL = DynamicsRatio(
     batch_size=16, hidden=(4,), law_batch_size=8, offline_updates=20, num_updates=10, check_every=5, confidence=0.0
 )
-
-
-class World(NamedTuple):
-    """s ~ N(place, .5^2), a ~ U(-1, 1), s' - s = sin(2 s) + push a + .5 e, and the reward is noise."""
-
-    push: float
-    place: float = 0.0
-
-    def rows(self, num: int, key: jax.Array) -> Transition:
-        keys = jax.random.split(key, 4)
-        seen = self.place + 0.5 * jax.random.normal(keys[0], (num, 1))
-        action = jax.random.uniform(keys[1], (num, 1), minval=-1.0, maxval=1.0)
-        after = seen + jnp.sin(2 * seen) + self.push * action + 0.5 * jax.random.normal(keys[2], (num, 1))
-        return Transition(seen, action, jax.random.normal(keys[3], (num,)), jnp.ones(num), after)
-
-
-def experience_of(offline: Transition, online: Transition, spec: Spec = SPEC) -> Experience:
-    num = len(online.reward)
-    return Experience.create(offline, spec, num_deployments=2, rows_per_deployment=num).merge(online, 1)
-
-
-def case(logs: World, today: World, seed: int) -> Experience:
-    keys = jax.random.split(jax.random.key(seed))
-    return experience_of(logs.rows(NUM_OFFLINE, keys[0]), today.rows(NUM_ONLINE, keys[1]))
 
 
 @jax.jit
@@ -185,7 +160,7 @@ def test_rows_of_which_nobody_knows_what_came_after_weigh_1(spec: Spec) -> None:
     state, metrics = small_run(SMALL, offline, online, spec)
     assert all_finite((state, metrics))
     members = jax.tree.map(lambda leaf: jnp.stack([leaf + 0.1, leaf + 0.1]), state.logs_law)
-    weights = SMALL._log_weights(jnp.zeros(100), state, members, experience_of(offline, online, spec))
+    weights = SMALL.log_ratios(jnp.zeros(100), state, members, experience_of(offline, online, spec))
     np.testing.assert_array_equal(np.asarray(weights) == 0, np.arange(100) % 10 == 9)
 
 

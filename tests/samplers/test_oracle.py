@@ -12,7 +12,7 @@ from readable_rows import CRITIC, joined, many, random_rows
 from marline.errors import ConfigError
 from marline.ops.weighted_rows import row_probabilities
 from marline.samplers import Oracle, Shuffled, Uniform
-from marline.samplers.oracle import oracle_in, prescribed
+from marline.samplers.oracle import informed, oracle_in
 from marline.testing import check_sampler
 
 KEY = jax.random.key(0)
@@ -45,7 +45,7 @@ def test_weights_keep_a_share_of_the_rows() -> None:
 def test_its_control_is_told_too() -> None:
     experience, control = joined(random_rows(6, 0)), Shuffled(SAMPLER)
     assert oracle_in(control) == SAMPLER and oracle_in(Uniform()) is None
-    memory = prescribed(control, control.init(experience, key=KEY), jnp.array([-14.0, 0.0, -14.0, -14.0, -14.0, -14.0]))
+    memory = informed(control, control.init(experience, key=KEY), jnp.array([-14.0, 0.0, -14.0, -14.0, -14.0, -14.0]))
     rows = many(lambda key: control.sample(memory, experience, CRITIC, key=key)[0], 20)
     assert (rows == memory.stand_in[1]).all()
 

@@ -40,9 +40,9 @@ def counts(sampler: Sampler[Any], num: int = 4000) -> np.ndarray:
 
 
 def test_weights_are_those_of_the_formula() -> None:
-    weights = ReturnWeighted().weights(REWARDS, jnp.asarray(ENDS))
+    weights = jnp.exp(ReturnWeighted().log_weights(REWARDS, jnp.asarray(ENDS)))
     np.testing.assert_allclose(weights, np.exp(1.5 * Z), rtol=1e-5)
-    clipped = ReturnWeighted(bound=0.5).weights(REWARDS, jnp.asarray(ENDS))
+    clipped = jnp.exp(ReturnWeighted(bound=0.5).log_weights(REWARDS, jnp.asarray(ENDS)))
     np.testing.assert_allclose(clipped, np.exp(np.clip(1.5 * Z, -0.5, 0.5)), rtol=1e-5)
 
 

@@ -209,7 +209,16 @@ def test_stacked_learners_draw_as_one_alone_would() -> None:
 
 
 def test_which_samplers_prefer_rows() -> None:
-    indifferent = {"uniform", "offline-only", "online-only", "frozen", "online-matched", "fresh-share", "half-and-half"}
+    indifferent = {
+        "uniform",
+        "offline-only",
+        "online-only",
+        "frozen",
+        "online-matched",
+        "fresh-share",
+        "half-and-half",
+        "adaptive-share",
+    }
     assert {name for name, sampler in SAMPLERS.items() if not prefers_rows(sampler)} == indifferent
     assert not prefers_rows(OTC(alpha=0.0))  # rank to the power 0
     assert not prefers_rows(Shuffled(OTC()))

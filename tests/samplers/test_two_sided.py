@@ -57,7 +57,7 @@ def test_rows_of_the_matrix_game_weigh_what_the_partners_choice_is_worth() -> No
     today_one = Choosing(lambda observation: jnp.array([0.1, 0.9]), 2)
     logs, today = past_and_today(MatrixGame(), "rare", today_one, 3000, 300)
     state, metrics, _ = begun(logs["agent_0"], today["agent_0"])
-    assert metrics["gain"] > 1
+    assert metrics["change_nats"] > 1
     chose_one, weight = logs["agent_1"].actions == 1, weights(state)
     # truth: 9 and 1/9, in units of a mean of 1
     assert weight[chose_one].mean() == pytest.approx(9, rel=0.2)
@@ -69,7 +69,7 @@ def test_rows_whose_step_was_turned_around_weigh_more_when_all_steps_are() -> No
     turning = Choosing(lambda observation: jnp.int32(0), 2)
     logs, today = past_and_today(Swap(), "plain", turning, 4000, 400)
     state, metrics, _ = begun(logs["agent_0"], today["agent_0"])
-    assert metrics["gain"] > 0.3
+    assert metrics["change_nats"] > 0.3
     own, is_plain, weight = logs["agent_0"].actions, logs["agent_1"].actions == 1, weights(state)
     steps = own != 1
     assert weight[steps & ~is_plain].mean() > 8 * weight[steps & is_plain].mean()
@@ -80,7 +80,7 @@ def test_the_sign_of_a_gain_is_seen() -> None:
     negative = Moving(lambda observation: -jnp.ones(1), 1)
     logs, today = past_and_today(ContinuousSwap(), "plain", negative, 4000, 400)
     state, metrics, _ = begun(logs["agent_0"], today["agent_0"])
-    assert metrics["gain"] > 0.3
+    assert metrics["change_nats"] > 0.3
     is_plain, weight = logs["agent_1"].actions[:, 0] > 0, weights(state)
     assert weight[~is_plain].mean() > 5 * weight[is_plain].mean()
 
@@ -89,7 +89,7 @@ def test_where_nothing_changed_rows_are_not_told_apart() -> None:
     world = Swap()
     logs, today = past_and_today(world, "plain", world.conventions()["plain"]["agent_1"], 4000, 400)
     state, metrics, _ = begun(logs["agent_0"], today["agent_0"])
-    assert abs(metrics["gain"]) < 3 * metrics["gain_error"] and not metrics["corrects"]
+    assert abs(metrics["change_nats"]) < 3 * metrics["change_se"] and not metrics["gate_open"]
     np.testing.assert_allclose(weights(state), 1, rtol=1e-4)
 
 
@@ -117,7 +117,7 @@ def test_rows_of_which_nobody_knows_what_came_after_weigh_as_any() -> None:
         today["agent_0"].transition(), 1, ends=today["agent_0"].terminals | today["agent_0"].timeouts
     )
     state, metrics = SMALL.begin_deployment(SMALL.init(experience, key=KEY), experience, CRITIC, key=KEY)
-    assert metrics["gain"] > 0.1
+    assert metrics["change_nats"] > 0.1
     found = weights(state)
     np.testing.assert_allclose(found[unknown], found[unknown][0], rtol=1e-4)
     assert np.ptp(found[~unknown]) > 1

@@ -112,7 +112,7 @@ class TD3BC:
         """Fresh networks, and the normalizer of B^0."""
         spec = experience.spec
         if spec.discrete:
-            raise ConfigError("TD3+BC needs continuous actions; this agent's are discrete. Choose another algorithm.")
+            raise ConfigError('TD3+BC needs continuous actions; this agent\'s are discrete. Choose "cql" instead.')
         actor_key, critic_key = jax.random.split(key)
         actor = DeterministicActor.create(spec, self.hidden, key=actor_key)
         critic = TwinQ.create(spec, self.hidden, key=critic_key)

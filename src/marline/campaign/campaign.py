@@ -317,7 +317,12 @@ class Campaign:
 
     @checked_arguments
     def tune(
-        self, logs: Logs | None = None, *, agents: Collection[AgentID] = (), freeze: Collection[AgentID] = ()
+        self,
+        logs: Logs | None = None,
+        *,
+        agents: Collection[AgentID] = (),
+        freeze: Collection[AgentID] = (),
+        changes: Callable[[list[str]], None] | None = None,
     ) -> Record:
         """Merge the logs of a deployment, tune every agent, and return what was measured.
 
@@ -328,6 +333,8 @@ class Campaign:
             logs: one entry per agent, arrays on the scale of the offline logs. None takes the logs that were ingested.
             agents: tune only these, as if all others were frozen.
             freeze: do not tune these.
+            changes: is told, in sentences, whose partners or world changed and whether it matters, before anybody is
+                tuned; nothing unless the sampler asks.
 
         Raises:
             DataError: an agent's logs are missing, strange or malformed; nothing is merged.
@@ -349,7 +356,7 @@ class Campaign:
                 bring = command("ingest", self.folder, "LOGS")
                 raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
             frozen = [agent for agent in self.agents if agent in freeze or (agents and agent not in agents)]
-            record = training.tune(state, saved, frozen)
+            record = training.tune(state, saved, frozen, changes)
         self._warn_of_divergence(number)
         return record
 

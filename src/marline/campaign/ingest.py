@@ -50,7 +50,11 @@ class Intake:
         """See `Campaign.ingest`; writes all that came or nothing."""
         channels = self.awaited.channels
         require_fitting(received.logs, self.awaited)
-        known = {agent: dataclasses.replace(log, channels=channels[agent]) for agent, log in received.logs.items()}
+        scope = self.awaited.reward_scope
+        known = {
+            agent: dataclasses.replace(log, channels=channels[agent], reward_scope=scope)
+            for agent, log in received.logs.items()
+        }
         received = dataclasses.replace(received, logs=known)  # some tell less of their columns than is known
         described, waiting = describe(received.logs, received.stamps), self._waiting()
         before = self._found(described)
@@ -94,7 +98,8 @@ class Intake:
         require(
             unstamped or not plain,
             f"{received.source} does not tell which policy acted for {', '.join(plain)}; log with run_policy.py of the "
-            f"bundle, or, if you are sure that it was the one for deployment {number}, pass --unstamped",
+            "bundle or add a column policy_sha256, name the bundles that acted with --policy-of BUNDLES, or, if you "
+            f"are sure that they were those for deployment {number}, pass --unstamped",
         )
         replaced = [agent for agent in fresh if agent in waiting and not is_open(waiting, agent)]
         require(

@@ -277,9 +277,12 @@ def _imported(
         specs = {agent: spec for agent, spec in specs.items() if agent in agents}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "logs"
-        imported = import_log(log, target, specs=specs, channels=channels, clip_actions=clip_actions)
+        scope = (said.rewards if said is not None else "") or None
+        imported = import_log(
+            log, target, specs=specs, channels=channels, clip_actions=clip_actions, reward_scope=scope
+        )
         logs = dataset.load(target)
-    logs = {agent: dataclasses.replace(rows, source=str(path), notes=()) for agent, rows in logs.items()}
+    logs = {agent: dataclasses.replace(rows, source=str(log.source), notes=()) for agent, rows in logs.items()}
     stamps = _named_policies(log, logs, deployment)
     return Received(logs, stamps, tuple(grouped(imported.notes)), str(path), log.mapping or None)
 

@@ -13,7 +13,7 @@ from marline.data.layout import logs_of
 from marline.errors import DataError, require
 from marline.runs.events import Event, Exported, of_kind
 from marline.runs.lineage import exported_policies
-from marline.types import AgentID, Spec
+from marline.types import AgentID, RewardScope, Spec
 
 
 class Ingested(NamedTuple):
@@ -45,12 +45,14 @@ class Awaited(NamedTuple):
         channels: names, units and ranges of each agent's columns, as its offline logs have them.
         rows_per_deployment: the most rows of an agent.
         deployments: how many there will be at most.
+        reward_scope: whose the rewards are, as was said of the offline logs.
     """
 
     specs: Mapping[AgentID, Spec]
     channels: Mapping[AgentID, Channels]
     rows_per_deployment: int
     deployments: int
+    reward_scope: RewardScope | None = None
 
 
 def require_budget(number: int, awaited: Awaited) -> None:

@@ -1,4 +1,4 @@
-"""How the world of each agent moved from deployment to deployment, as OTC measured it."""
+"""How the world of each agent moved from deployment to deployment, as its sampler measured it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from marline.runs.events import Event, Tuned, of_kind
 
 if TYPE_CHECKING:  # it would import JAX, for which `marline status` does not wait
+    from marline.runs.records import ShiftRecord
     from marline.types import AgentID
 
 LIMIT = (
@@ -15,6 +16,9 @@ LIMIT = (
     "partners act otherwise, and also when the agent itself comes to places that its logs do not cover, or logs fewer "
     "than half as many rows as at first"
 )
+
+
+LEAST_NATS = 0.01  # per row: below, a change hardly matters whatever its p-value
 
 
 class Shift(NamedTuple):
@@ -27,6 +31,11 @@ class Shift(NamedTuple):
         growth: of that distance since the first deployment that it was measured in; 1 is no change.
         effective_sample_size: of the ranks; how many candidates the draws are worth.
         online_share: of the drawn rows, those from any deployment; None if it was frozen.
+        change_nats: by how much today's law of what follows its actions foretells a held-out row of the deployment
+            better than the law of its logs, where the logs have been.
+        change_se: standard error of that, over episodes.
+        change_p_value: one-sided, of nothing having changed.
+        corrects: whether logged rows are preferred for it.
     """
 
     agent: AgentID
@@ -37,6 +46,15 @@ class Shift(NamedTuple):
     growth: float | None
     effective_sample_size: float | None
     online_share: float | None
+    change_nats: float | None = None
+    change_se: float | None = None
+    change_p_value: float | None = None
+    corrects: bool | None = None
+
+    @property
+    def matters(self) -> bool:
+        """Whether a change was shown that is large enough to be worth correcting."""
+        return bool(self.corrects) and (self.change_nats or 0.0) >= LEAST_NATS
 
 
 def shifts(events: Iterable[Event]) -> list[Shift]:
@@ -49,20 +67,50 @@ def shifts(events: Iterable[Event]) -> list[Shift]:
             distance = measured.get("estimated_distance")
             if distance is not None:
                 first.setdefault(agent, distance)
-            earlier, current = measured.get("share_earlier"), measured.get("share_current")
-            found.append(
-                Shift(
-                    agent,
-                    number,
-                    measured.get("alpha"),
-                    distance,
-                    tuple(measured["distance_histogram"]) if "distance_histogram" in measured else None,
-                    distance / first[agent] if distance is not None and first[agent] > 0 else None,
-                    measured.get("effective_sample_size"),
-                    None if earlier is None or current is None else earlier + current,
-                )
-            )
+            found.append(shift_of(agent, number, measured, first.get(agent)))
     return found
+
+
+def shift_of(agent: AgentID, number: int, measured: ShiftRecord, first_distance: float | None = None) -> Shift:
+    """What was measured of an agent at a deployment; `first_distance` is that of the first one that measured it."""
+    distance = measured.get("estimated_distance")
+    earlier, current = measured.get("share_earlier"), measured.get("share_current")
+    return Shift(
+        agent,
+        number,
+        measured.get("alpha"),
+        distance,
+        tuple(measured["distance_histogram"]) if "distance_histogram" in measured else None,
+        distance / first_distance if distance is not None and first_distance else None,
+        measured.get("effective_sample_size"),
+        None if earlier is None or current is None else earlier + current,
+        measured.get("change_nats"),
+        measured.get("change_se"),
+        measured.get("change_p_value"),
+        None if "gate_open" not in measured else measured["gate_open"] > 0,
+    )
+
+
+def describe_changes(found: Iterable[Shift]) -> list[str]:
+    """Whose partners, or world, changed by its last deployment, and whether it matters, most changed first."""
+    last = {shift.agent: shift for shift in found if shift.change_nats is not None}
+    shown = sorted(last.values(), key=lambda shift: (not shift.matters, -(shift.change_nats or 0.0)))
+    return [_change(shift) for shift in shown]
+
+
+def _change(shift: Shift) -> str:
+    nats = f"{shift.change_nats:.3f} +- {shift.change_se or 0.0:.3f} nats a row"
+    if shift.change_p_value is not None:
+        nats += f", p {shift.change_p_value:.2g}" if shift.change_p_value >= 0.001 else ", p below 0.001"
+    if shift.matters:
+        told = f"changed: partners or the world no longer answer {shift.agent} as in its logs"
+        done = "rows that fit today are preferred"
+    elif shift.corrects:
+        told = f"changed, but hardly (below {LEAST_NATS} nats)"
+        done = "rows that fit today are preferred"
+    else:
+        told, done = "no change shown", "all its logged rows count alike"
+    return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"
 
 
 def most_moved(found: Iterable[Shift]) -> Shift | None:

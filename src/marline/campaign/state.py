@@ -56,6 +56,7 @@ class CampaignState:
             {agent: log.channels for agent, log in data.items()},
             config.rows_per_deployment,
             config.deployments,
+            next(iter(data.values())).reward_scope,
         )
         run = RunDirectory(folder)
         self.ledger = Ledger(folder)

@@ -42,12 +42,14 @@ class AgentStatus(NamedTuple):
         policies: hashes of those that went out for the next deployment.
         rows: logged in the next deployment, if its logs are in or waiting.
         online_rows: merged so far.
+        returns: mean return per episode by its own rewards, by deployed team; none where all agents share a reward.
     """
 
     tuned_on: int
     policies: tuple[str, ...]
     rows: int | None
     online_rows: int
+    returns: dict[int, float]
 
 
 class Status(NamedTuple):
@@ -60,7 +62,9 @@ class Status(NamedTuple):
         deployments: K.
         rows_per_deployment: M, per agent.
         updates_done, offline_updates: of the offline training.
-        returns: by deployed team, as far as known; the offline team is 0.
+        returns: mean return per episode by deployed team, as far as known; the offline team is 0.
+        return_is: whose it is: "mean over agents" if each has a reward of its own, "one reward for all agents"; None
+            where it is not known yet.
         agents: by name.
         waiting_for: agents whose logs, or more of whose logs, are to come while others wait.
         out_since: when the last bundles went out, if any for the next deployment.
@@ -80,6 +84,7 @@ class Status(NamedTuple):
     updates_done: int
     offline_updates: int
     returns: dict[int, float]
+    return_is: str | None
     agents: dict[AgentID, AgentStatus]
     waiting_for: tuple[AgentID, ...]
     out_since: str | None
@@ -142,8 +147,19 @@ def status(folder: Path) -> Status:
         updates_done=_last_step(offline),
         offline_updates=offline_updates,
         returns={record["deployment"]: record["return"] for record in records if "return" in record},
+        return_is=_return_is(records) if len(rows) > 1 else None,
         agents={
-            agent: AgentStatus(tuned_on[agent], tuple(sorted(out.get(agent, ()))), there.get(agent), rows[agent])
+            agent: AgentStatus(
+                tuned_on[agent],
+                tuple(sorted(out.get(agent, ()))),
+                there.get(agent),
+                rows[agent],
+                {
+                    record["deployment"]: its[agent]
+                    for record in records
+                    if agent in (its := record.get("agent_returns", {}))
+                },
+            )
             for agent in rows
         },
         waiting_for=(
@@ -157,6 +173,13 @@ def status(folder: Path) -> Status:
         gate=_gate(events, done + 1),
         next=_next(stage, folder),
     )
+
+
+def _return_is(records: list[Record]) -> str | None:
+    told = [record["agent_returns"] for record in records if "agent_returns" in record]
+    if not told:
+        return None
+    return "mean over agents" if any(told) else "one reward for all agents"
 
 
 def _stage(trained: bool, done: bool, ingested: bool, some_arrived: bool, out: bool) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import cast
 
+import numpy as np
+
+from marline import tuning
 from marline.campaign import reconcile
+from marline.campaign.shift import describe_changes, shift_of
 from marline.campaign.state import CampaignState
 from marline.data.dataset import Dataset
+from marline.data.summary import returns_by_agent
 from marline.runs.driver import of_seed
 from marline.runs.events import Tuned
 from marline.runs.history import Record
+from marline.runs.records import ShiftRecord
 from marline.runs.replay import is_same, train_again, tune_again
 from marline.types import AgentID
 
@@ -28,20 +35,36 @@ def train(state: CampaignState, progress: Callable[[int], None] | None) -> None:
     state.team = state.driver.begin(state.sampler, training.team)
 
 
-def tune(state: CampaignState, logs: Mapping[AgentID, Dataset], frozen: Collection[AgentID]) -> Record:
+def tune(
+    state: CampaignState,
+    logs: Mapping[AgentID, Dataset],
+    frozen: Collection[AgentID],
+    changes: Callable[[list[str]], None] | None = None,
+) -> Record:
     """Tune on the next deployment, whose logs these are; returns what was measured.
 
-    Agents without logs are waived. Frozen ones learn nothing from theirs, which are merged all the same.
+    Agents without logs are waived. Frozen ones learn nothing from theirs, which are merged all the same. `changes` is
+    told whose partners or world changed, in sentences, before anybody is tuned.
     """
     number, team, seed = state.number + 1, state.trained(), state.seed
     before = state.told(Tuned, number)
     if before:  # its checkpoint was lost, and is made again
         frozen = before[-1].frozen
     deployed = {(seed, agent): log for agent, log in logs.items()}
-    (tuned,) = state.driver.tune(state.sampler, team, lambda *_: deployed, [number], frozen=state.learners(frozen))
+
+    def adapted(number: int, measured: tuning.Summary) -> None:
+        if changes is not None:
+            moved = [shift_of(agent, number, cast(ShiftRecord, its)) for agent, its in of_seed(measured, seed).items()]
+            changes(describe_changes(moved))
+
+    (tuned,) = state.driver.tune(
+        state.sampler, team, lambda *_: deployed, [number], frozen=state.learners(frozen), adapted=adapted
+    )
     returns, records = reconcile.team_returns(logs), state.records
     # these logs show how the team before this tuning did
-    records[-1]["return"], records[-1]["returns"] = float(returns.mean()), returns.tolist()
+    own = returns_by_agent(logs)  # whose mean is that of episodes, where all agents were logged in the same ones
+    records[-1]["return"] = float(np.mean(list(own.values()) or returns))
+    records[-1]["returns"], records[-1]["agent_returns"] = returns.tolist(), own
     waived, stopped = [agent for agent in state.agents if agent not in logs], tuned.stopped[seed]
     record: Record = {"deployment": number, "agents": of_seed(tuned.metrics, seed)}
     if frozen:

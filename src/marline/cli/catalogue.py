@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from marline.algorithms import ALGORITHMS, BREMEN
-from marline.configuration.selection import CONTROLS
+from marline.configuration.selection import CONTROLS, GROUPS
 from marline.envs import (
     ContinuousSwap,
     CooperativeNavigation,
@@ -20,6 +20,7 @@ from marline.envs import (
     StarCraft,
     Swap,
     Task,
+    Traffic,
 )
 from marline.samplers import OTC, SAMPLERS
 
@@ -61,22 +62,28 @@ SAMPLER_LINES = {
     "balanced": "Balanced Replay: rows near the current policy's first (Lee et al. 2021; OTC paper, Figs. 5 and 8)",
     "classifier-ratio": "in proportion to estimated P_online(s'|s,a) / P_offline (DARC's ratio as a sampler; ours)",
     "dynamics-ratio": "offline rows by learned P_today(s', r|s, a) / P_logs, where a test finds that it changed (ours)",
+    "ratio-and-return": "product of the weights of dynamics-ratio and return-weighted, gated as the former (ours)",
+    "residual": "offline rows by how well a model of today foretells them, under the gate of dynamics-ratio (ours)",
+    "contrastive": "offline rows by IGDF's score (Wen et al. 2024), under the gate of dynamics-ratio",
     "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
+    "best-ratio": "dynamics-ratio or two-sided: whichever foretells held-out episodes of today better (ours)",
     "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",
     "oracle": "reference: offline rows by what partners truly did and would do today, which no agent can know (ours)",
     "fresh-share": "a quarter of each batch, or another share, of rows logged online (ours)",
     "half-and-half": "half of each batch of rows logged online (RLPD, Ball et al. 2023)",
+    "five-shares": "fresh-share with 0.05, 0.1, 0.25, 0.5 and 0.75: what the best share in hindsight is among (ours)",
+    "adaptive-share": "the smallest share of rows logged online that held-out TD errors ask for, per agent (ours)",
     "shuffled": "control of every sampler that prefers rows: draws as it does, but random rows of each source (ours)",
     "online-matched": "control for freshness alone: as many fresh rows, all of a source equally likely (ours)",
 }
-assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS}
+assert SAMPLER_LINES.keys() == {*SAMPLERS, *CONTROLS, *GROUPS}
 
 
 class TaskFacts(NamedTuple):
     """What a person wants to know of a task beyond what it says itself.
 
     Attributes:
-        reward: of a step; every agent gets the same.
+        reward: of a step.
         source: where the task comes from.
         ours: what the sources leave open, and is decided here.
         needs: what must be installed beside marline.
@@ -152,6 +159,13 @@ _FACTS: dict[type[Any], TaskFacts] = {
         "Samvelyan et al. 2019; OTC paper, Fig. 6d",
         "a failure of the game cuts the episode; battles are not fixed by a seed, for the game takes none between them",
         "StarCraft II 4.10, SMAC_Maps, and pip install git+https://github.com/oxwhirl/smac.git",
+    ),
+    Traffic: TaskFacts(
+        "of each signal: minus the seconds waited so far by all vehicles in its lanes / 224, -4 at worst (wait_norm)",
+        "RESCO: Ault & Sharon 2021, networks and demand of TAPASCologne and InTAS",
+        "5 s a step (RESCO: 10); minutes of green and pressures in the observation, and a shortest green; logs of "
+        "today's control by TASK/fixed-time, actuated and max-pressure",
+        "pip install 'marline[traffic]'",
     ),
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import OmitSubcommandPrefixes, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, subcommand
 
 import marline
 from marline.cli.options.campaign import Ingest, Rollback, Status, Train, Tune, Verify
@@ -24,7 +24,8 @@ from marline.cli.options.installation import Doctor, List
 from marline.cli.options.study import Demo, Export, Play, Report, Resume, Run
 from marline.display.streams import lasting_streams
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, MarlineError, require_name
-from marline.study.forking import begin_importing
+from marline.forking import begin_importing
+from marline.runtime import choose_device
 
 MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
 # what a command can be told, and the function in cli/commands that carries it out
@@ -84,8 +85,10 @@ def _run(arguments: list[str] | None) -> int:
             prog="marline",
             description=marline.__doc__,
             args=[*given, "--help"] if given in ([], ["data"]) else given,
+            config=(FlagCreatePairsOff,),
         )
         options = command.command if isinstance(command, Data) else command
+        choose_device(getattr(options, "device", None))
         _trust(options)
         return _function(options)(options)
     except MarlineError as error:

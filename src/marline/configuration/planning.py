@@ -14,7 +14,7 @@ from marline import tuning
 from marline.algorithms import Algorithm, Informed
 from marline.algorithms.algorithm import default_updates, hidden_widths, least_offline_updates
 from marline.configuration.run_config import BUILT_IN, RunConfig, require_recordable
-from marline.configuration.selection import CONTROLS, MATCHED, SHUFFLED, select_algorithm, select_samplers
+from marline.configuration.selection import CONTROLS, GROUPS, MATCHED, SHUFFLED, select_algorithm, select_samplers
 from marline.data.dataset import Dataset, digest
 from marline.data.experience import Experience
 from marline.envs import Drifting, Simulator, Task, World, make_task, name_of, name_task
@@ -174,6 +174,10 @@ def plan_campaign(
     require(
         sampler not in CONTROLS,
         f"{sampler} is the control of another sampler, and a real team is tuned by one; choose another",
+    )
+    require(
+        not isinstance(sampler, str) or sampler not in GROUPS,
+        f"{sampler} stands for several samplers, and a real team is tuned by one; choose another",
     )
     chosen = (sampler,) if isinstance(sampler, str) else {_own_name(sampler): sampler}
     selected = select_samplers(chosen, options=sampler_options, hidden=widths(members))

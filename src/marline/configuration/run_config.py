@@ -20,6 +20,7 @@ from marline.errors import ConfigError, CorruptionError, MarlineError, NewerErro
 from marline.inputs.arguments import checked
 from marline.samplers import SAMPLERS, Sampler, Shuffled
 from marline.samplers.distances import DISTANCES
+from marline.samplers.gated import PREFERENCES
 from marline.tuning import Algorithms
 
 # the types that every configuration may name; for others somebody has to say so, see `plugins`
@@ -29,6 +30,7 @@ BUILT_IN: dict[str, type[Any]] = {
         *ALGORITHMS.values(),
         *(type(sampler) for sampler in SAMPLERS.values()),
         Shuffled,
+        *PREFERENCES,
         *(type(distance) for distance in DISTANCES.values()),
         *(type(task) for task in TASKS.values()),
     )

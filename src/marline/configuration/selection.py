@@ -20,6 +20,9 @@ from marline.types import AgentID
 
 SHUFFLED, MATCHED = "shuffled", "online-matched"
 CONTROLS = (SHUFFLED, MATCHED)  # in the order in which they follow what they are the controls of
+GROUPS = {  # names that stand for several samplers
+    "five-shares": tuple(f"fresh-share-{share}=fresh-share(share={share})" for share in (0.05, 0.1, 0.25, 0.5, 0.75))
+}
 
 
 def select_algorithm(texts: Sequence[str], agents: Sequence[AgentID]) -> Algorithms:
@@ -98,7 +101,7 @@ def select_samplers(
     """Samplers as they are written: NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...); or such, and objects, by name.
 
     `shuffled` and `online-matched` stand for a control of every sampler that prefers rows; `shuffled(VARIANT)` is
-    the control of one.
+    the control of one. `five-shares` stands for `fresh-share` with five shares.
 
     Args:
         chosen: each a sampler.
@@ -113,7 +116,10 @@ def select_samplers(
     options = dict(options or {})
     controls: dict[str, set[str] | None] = {}  # by kind, of which samplers; None stands for all that prefer rows
     samplers: dict[str, Sampler[Any]] = {}
-    named = chosen.items() if isinstance(chosen, Mapping) else [(None, text) for text in dict.fromkeys(chosen)]
+    if isinstance(chosen, Mapping):
+        named = list(chosen.items())
+    else:
+        named = [(None, text) for item in dict.fromkeys(chosen) for text in GROUPS.get(item, (item,))]
     for given, item in named:
         if not isinstance(item, str):
             assert given is not None
@@ -135,6 +141,11 @@ def select_samplers(
             continue
         require(
             written.name is None or given in (None, written.name), f"sampler {given!r} is {item!r}: one name is enough"
+        )
+        require(
+            kind not in GROUPS,
+            f"--sampler {item!r} stands for several samplers; write {kind} alone, or one of "
+            + ", ".join(GROUPS.get(kind, ())),
         )
         name = written.name or given or _default_name(kind, written.options)
         require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={item}")
@@ -251,9 +262,11 @@ def write_sampler(name: str, sampler: Sampler[Any], hidden: tuple[int, ...]) -> 
 
 
 def _flat(value: Any) -> dict[str, Any]:
-    """Options of a sampler and of the distance that it is made of."""
+    """Options of a sampler and of what it is made of."""
     options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, OTC):
         distance = options.pop("distance")
         options |= _flat(DISTANCES[distance] if isinstance(distance, str) else distance)
+    for name in [name for name, part in options.items() if dataclasses.is_dataclass(part)]:
+        options = _flat(options.pop(name)) | options
     return options

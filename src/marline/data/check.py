@@ -85,7 +85,16 @@ def lint(datasets: Mapping[AgentID, Dataset | MarlineError], *, clip_actions: bo
             continue
         where = logs_of(agent, dataset.source)
         channels = dataset.channels
-        logs = _Logs(agent, dataset.source, where, dataset.columns(), dataset.spec, clip_actions, channels=channels)
+        logs = _Logs(
+            agent,
+            dataset.source,
+            where,
+            dataset.columns(),
+            dataset.spec,
+            clip_actions,
+            channels=channels,
+            reward_scope=dataset.reward_scope,
+        )
         try:
             require_shapes(logs.where, logs.columns, logs.spec)
             channels.require_fit(logs.where, logs.spec)
@@ -135,6 +144,7 @@ class _Logs:
     first: int = 0
     is_part: bool = False
     channels: Channels = Channels()
+    reward_scope: str | None = None
 
     def __len__(self) -> int:
         return len(self.columns["rewards"])
@@ -169,7 +179,9 @@ def _values(logs: _Logs) -> Iterator[Finding]:
             text = f"all rewards are {low[0]:.6g}, so there is nothing to improve"
             yield logs.warning("constant-reward", None, text)
         elif key in ("observations", "actions") and constant.size:
-            shown = ", ".join(map(str, constant[:8])) + (", ..." if constant.size > 8 else "")
+            names = logs.channels.observation_names if key == "observations" else logs.channels.action_names
+            named = [f"{place} ({names[place]!r})" if names else str(place) for place in constant[:8].tolist()]
+            shown = ", ".join(named) + (", ..." if constant.size > 8 else "")
             text = f"{key} never change in column {shown}; they carry no information"
             yield logs.warning("dead-feature", None, text)
 
@@ -473,9 +485,14 @@ def _same_rewards(logs: _Logs, other: _Logs) -> Iterator[Finding]:
             text = f" hold the rewards of {early.where} one row later: they are a step behind; export them aligned"
             yield late.error("misaligned", row, text)
             return
-    text = (
-        f"{logs.where} and {other.where} differ in rewards from row {row} on ({int(differs.sum())} rows); "
-        "a team that shares its reward logs the same for everyone"
+    if logs.reward_scope == "per-agent":
+        return
+    is_said = logs.reward_scope == "shared"
+    text = f"{logs.where} and {other.where} differ in rewards from row {row} on ({int(differs.sum())} rows); " + (
+        "they are declared shared, and a team that shares its reward logs the same for everyone"
+        if is_said
+        else "if each has its own, say so with --rewards per-agent when importing; a team that shares its reward logs "
+        "the same for everyone"
     )
     yield Finding("warning", "reward-mismatch", logs.agent, logs.source, row, text)
 

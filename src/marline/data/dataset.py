@@ -32,7 +32,7 @@ from marline.data.migrations import DATASET
 from marline.display.notebook import html_table
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, require
 from marline.inputs.arguments import checked, checked_arguments
-from marline.types import AgentID, Spec, Transition
+from marline.types import REWARD_SCOPES, AgentID, RewardScope, Spec, Transition
 
 MANIFEST = "dataset.json"
 _WITHOUT_CHANNELS = 1  # what a version reads that knows no scales, and would forget one
@@ -60,6 +60,8 @@ class Dataset:
         source: the file it came from, for messages.
         notes: what was changed on the way in, for the user to read.
         channels: names, units and ranges of the columns, as far as they are known.
+        reward_scope: "per-agent" if each agent of the team has a reward of its own, "shared" if they have one
+            together; None where nobody said.
     """
 
     observations: np.ndarray
@@ -75,6 +77,7 @@ class Dataset:
     source: str = ""
     notes: tuple[str, ...] = ()
     channels: Channels = Channels()
+    reward_scope: RewardScope | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -152,6 +155,7 @@ def from_arrays(
     low: Bound | None = None,
     high: Bound | None = None,
     channels: Channels | None = None,
+    reward_scope: RewardScope | None = None,
 ) -> Dataset:
     """Logs from arrays under D4RL's keys; other keys are left alone.
 
@@ -166,6 +170,7 @@ def from_arrays(
         low, high: the range of the actions in `arrays`, one bound for all numbers of an action or one for each:
             what becomes -1 and 1, and what policies answer in. [-1, 1] if not given.
         channels: names and units too, and the range where `low` and `high` are not given.
+        reward_scope: whose the rewards are, see `Dataset`.
 
     Raises:
         DataError: a key is missing, or a column is no array of numbers, misshapen or of another length.
@@ -187,7 +192,9 @@ def from_arrays(
         columns = layout.rows_to_transitions(columns)
         dropped = before - len(columns["rewards"])
         notes.append(layout.rows_were_completed(where, dropped))
-    return Dataset(**columns, spec=spec, source=source, notes=tuple(notes), channels=channels)
+    return Dataset(
+        **columns, spec=spec, source=source, notes=tuple(notes), channels=channels, reward_scope=reward_scope
+    )
 
 
 def on_unit_scale(where: str, actions: np.ndarray, channels: Channels) -> np.ndarray:
@@ -227,6 +234,7 @@ def save(
     _require_saveable(datasets)
     num_bytes = sum(column.nbytes for dataset in datasets.values() for column in dataset.columns().values())
     with writing(directory, provenance or {}, replace=replace, num_bytes=num_bytes) as writer:
+        writer.reward_scope = common_reward_scope(datasets)
         for agent, dataset in datasets.items():
             writer.append(agent, dataset.spec, dataset.columns())
             writer.describe(agent, dataset.channels)
@@ -259,13 +267,20 @@ def writing(
         yield writer
         agents, files = writer.result()
         schema = DATASET.newest if any("channels" in agent for agent in agents) else _WITHOUT_CHANNELS
-        write_sealed(folder / MANIFEST, DATASET.kind, schema, {"agents": agents, "provenance": dict(provenance)}, files)
+        team = {"rewards": writer.reward_scope} if writer.reward_scope else {}
+        told = {"agents": agents, **team, "provenance": dict(provenance)}
+        write_sealed(folder / MANIFEST, DATASET.kind, schema, told, files)
 
 
 class Writer:
-    """Takes the rows of each agent of a dataset folder; see `writing`."""
+    """Takes the rows of each agent of a dataset folder; see `writing`.
+
+    Attributes:
+        reward_scope: whose the rewards are, see `Dataset`; may be set until the end.
+    """
 
     def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self.reward_scope: RewardScope | None = None
         self._folder, self._pool = folder, pool
         self._open: dict[AgentID, ArrayWriter] = {}
         self._records: dict[str, Future[FileRecord]] = {}
@@ -366,12 +381,14 @@ def load_each(
     datasets: dict[AgentID, Dataset | MarlineError] = {}
     if os.path.lexists(directory / MANIFEST):
         manifest = describe(directory)
+        scope = _reward_scope(manifest)
         with ThreadPoolExecutor(num_threads()) as pool:
             checks = start_verification(directory, manifest, manifest["files"], pool)
             for listed in _listed_agents(directory, manifest):
                 try:
                     checks[f"{listed.agent}.h5"].result()
-                    datasets[listed.agent] = _load_saved(directory / f"{listed.agent}.h5", listed)
+                    its = _load_saved(directory / f"{listed.agent}.h5", listed)
+                    datasets[listed.agent] = dataclasses.replace(its, reward_scope=scope)
                 except MarlineError as error:
                     datasets[listed.agent] = error
         return datasets
@@ -395,6 +412,8 @@ def agents_of(directory: Path | str) -> list[AgentID]:
 
 def describe(directory: Path | str) -> Manifest:
     """What `dataset.json` says: `agents` (name, spec, num_transitions, channels), `provenance`, `files` (sha256, size).
+
+    Also `rewards`, where it was said whose they are: "per-agent" or "shared".
 
     Raises:
         CorruptionError: it is missing or altered.
@@ -420,6 +439,22 @@ def mapping_of(directory: Path | str) -> dict[str, Any] | None:
         return None
     mapping = describe(directory).get("provenance", {}).get("mapping")
     return mapping if isinstance(mapping, dict) else None
+
+
+def common_reward_scope(datasets: Mapping[AgentID, Dataset]) -> RewardScope | None:
+    """Whose the rewards of a team are; None where nobody said, or not the same of all agents."""
+    every: list[RewardScope | None] = [dataset.reward_scope for dataset in datasets.values()]
+    return every[0] if all(scope == every[0] for scope in every) else None
+
+
+def reward_scope_of(directory: Path | str) -> RewardScope | None:
+    """Whose the rewards of the logs in a folder are, see `Dataset`; None where nobody said, or it is no such folder."""
+    return _reward_scope(describe(directory)) if os.path.lexists(Path(directory) / MANIFEST) else None
+
+
+def _reward_scope(manifest: Manifest) -> RewardScope | None:
+    found = manifest.get("rewards")
+    return next((scope for scope in REWARD_SCOPES if scope == found), None)
 
 
 def channels_of(directory: Path | str) -> dict[AgentID, Channels]:

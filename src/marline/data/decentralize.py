@@ -20,7 +20,7 @@ from marline.data.formats.log import joined
 from marline.data.manifest import require_file_name
 from marline.data.split import Share, contiguous_blocks
 from marline.errors import ConfigError, DataError
-from marline.types import AgentID, Spec
+from marline.types import AgentID, RewardScope, Spec
 
 
 class Imported(NamedTuple):
@@ -39,6 +39,7 @@ def import_log(
     channels: Mapping[AgentID, Channels] | None = None,
     clip_actions: bool = False,
     replace: bool = False,
+    reward_scope: RewardScope | None = None,
 ) -> Imported:
     """Write a log as a dataset folder, without ever holding more than a few blocks of rows.
 
@@ -50,6 +51,7 @@ def import_log(
         channels: names, units and ranges by agent, for what `split` does not tell; before what the source says.
         clip_actions: cut continuous actions to their range instead of refusing others.
         replace: whether a dataset that is there already is replaced.
+        reward_scope: whose the rewards are, see `Dataset`.
 
     Raises:
         DataError: the log breaks a rule, in which case nothing is written.
@@ -60,6 +62,7 @@ def import_log(
     agents: dict[AgentID, _Agent] = {}
     expected = list(split or specs or [])
     with ThreadPoolExecutor(1) as pool, dataset.writing(directory, provenance, replace=replace) as writer:
+        writer.reward_scope = reward_scope
         digest = pool.submit(sha256_file, log.source) if log.source.is_file() else None
         for block in log.blocks():
             if block.agent is None and split is None:

@@ -21,7 +21,7 @@ from marline.data.files import read_regular
 from marline.data.manifest import require_file_name
 from marline.data.split import SPEC_KEYS, Share, require_own_actions, share_of
 from marline.errors import ConfigError, CorruptionError, require, require_name
-from marline.types import AgentID
+from marline.types import REWARD_SCOPES, AgentID, RewardScope
 
 FILE = "import.toml"
 VERSION = 1
@@ -107,6 +107,7 @@ class ImportMapping:
         columns: names or patterns of the columns of each key, in their order, where they are not the usual ones.
         values: what is known of columns, by name or pattern.
         agents: the team, where it is given.
+        rewards: "per-agent" if each agent has one of its own, "shared" if they have one together; "" if nobody said.
         separator, decimal, encoding: of CSV.
         time_format: of times written as text, as `strptime` takes it; ISO 8601 unless given.
         nothing: words that stand where there is no number, beside blanks, NaN, None and the like.
@@ -122,6 +123,7 @@ class ImportMapping:
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     values: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     agents: Mapping[AgentID, AgentMapping] = dataclasses.field(default_factory=dict)
+    rewards: RewardScope | Literal[""] = ""
     separator: str = ","
     decimal: str = "."
     encoding: str = "utf-8"
@@ -185,7 +187,7 @@ class ImportMapping:
 
     def to_document(self) -> dict[str, Any]:
         """What is said, as plain values by key; the inverse of `from_document`."""
-        document: dict[str, Any] = {"version": VERSION}
+        document: dict[str, Any] = {"version": VERSION, **({"rewards": self.rewards} if self.rewards else {})}
         parts: dict[str, Any] = {
             "table": self.table(),
             "rows": self.rows(),
@@ -219,9 +221,15 @@ def from_document(document: Any, where: str) -> ImportMapping:
     Raises:
         ConfigError: they describe none; the message begins with `where` and names the key.
     """
-    _require_table(document, where, ("version", "table", "rows", "columns", "values", "agents"))
+    _require_table(document, where, ("version", "rewards", "table", "rows", "columns", "values", "agents"))
     version = document.get("version", VERSION)
     require(version == VERSION, f"{where}: version is {str(version)[:40]!r}; this marline reads {VERSION}")
+    rewards = document.get("rewards", "")
+    require(
+        rewards in ("", *REWARD_SCOPES),
+        f"{where}: rewards is {_short(rewards)}; choose {' or '.join(map(repr, REWARD_SCOPES))}, or, for the column "
+        "that holds them, say rewards in [columns]",
+    )
     columns = _columns(document.get("columns", {}), f"{where}: columns", KEYS)
     values = _values(document.get("values", {}), f"{where}: values")
     agents = document.get("agents", {})
@@ -239,6 +247,7 @@ def from_document(document: Any, where: str) -> ImportMapping:
         columns=columns,
         values=values,
         agents=team,
+        rewards=rewards,
         **_table(document.get("table", {}), f"{where}: table"),
         **_rows(document.get("rows", {}), f"{where}: rows"),
     )

@@ -9,12 +9,35 @@ from collections.abc import Iterable
 _OF_AGENT = re.compile(
     r'(?P<before>.*?)logs of agent (?P<agent>"(?:[^"\\]|\\.)*")(?P<after>(?: \([^)]*\))?): (?P<text>.*)', re.S
 )
+_OF_COLUMN = {  # notes on a column, and what goes between several
+    re.compile(r"(?P<before>.*: )(?P<column>[a-z_]+)(?P<after> came as .*)", re.S): ", ",
+    re.compile(r"(?P<before>.*: no column for )(?P<column>the [a-z]+, so [^;]*)(?P<after>)", re.S): "; none for ",
+}
 _NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
 _MOST_NAMED = 6
 
 
 def grouped(notes: Iterable[str]) -> list[str]:
-    """The notes in their order, those that differ in nothing but the agent, its file, and in numbers, as one."""
+    """The notes in their order, those that differ in nothing but the agent, its file, and in numbers, as one.
+
+    So are those on several columns of which the same is told.
+    """
+    return _of_columns(_of_agents(dict.fromkeys(notes)))
+
+
+def _of_columns(notes: Iterable[str]) -> list[str]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for note in notes:
+        matches = ((pattern.fullmatch(note), between) for pattern, between in _OF_COLUMN.items())
+        match, between = next((one for one in matches if one[0]), (None, ""))
+        if match is None:
+            found.setdefault((note, "", ""), []).append("")
+        else:
+            found.setdefault((match["before"], between, match["after"]), []).append(match["column"])
+    return [f"{before}{between.join(columns)}{after}" for (before, between, after), columns in found.items()]
+
+
+def _of_agents(notes: Iterable[str]) -> list[str]:
     found: dict[str, list[tuple[str, str, str]]] = {}
     for note in notes:
         match = _OF_AGENT.fullmatch(note)

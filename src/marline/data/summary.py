@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from marline.data.check import SATURATED
-from marline.data.dataset import Dataset
+from marline.data.dataset import Dataset, common_reward_scope
+from marline.types import AgentID
 
 
 class Episodes(NamedTuple):
@@ -44,6 +46,17 @@ def episodes(dataset: Dataset) -> Episodes:
     starts = starts[starts < len(dataset)]
     lengths = np.diff(starts, append=len(dataset))
     return Episodes(lengths, np.add.reduceat(dataset.rewards.astype(np.float64), starts))
+
+
+def returns_by_agent(logs: Mapping[AgentID, Dataset]) -> dict[AgentID, float]:
+    """Mean return per episode of each agent; of none where all share a reward, as was said or equal rewards show."""
+    scope, (first, *others) = common_reward_scope(logs), logs.values()
+    is_shared = (
+        all(np.array_equal(log.rewards, first.rewards) for log in others) if scope is None else scope == "shared"
+    )
+    return (
+        {} if is_shared or not others else {agent: float(episodes(log).returns.mean()) for agent, log in logs.items()}
+    )
 
 
 def summarise(dataset: Dataset) -> Summary:

@@ -19,6 +19,7 @@ from marline.envs.starcraft import StarCraft
 from marline.envs.swap import Swap
 from marline.envs.task import (
     Actions,
+    Concurrent,
     Conventional,
     Drifting,
     Environment,
@@ -29,6 +30,7 @@ from marline.envs.task import (
     TimeStep,
     World,
 )
+from marline.envs.traffic import NETWORKS, Traffic
 from marline.envs.two_on_ring import Meet, Pass
 from marline.errors import require, require_name
 from marline.inputs.arguments import checked_arguments
@@ -60,6 +62,7 @@ TASKS: dict[str, Task] = {
         for version, suffix in ((4, ""), (5, "-v5"))
         for robot, num_agents, joints in _ROBOTS
     },
+    **{f"traffic-{network}": Traffic(network) for network in NETWORKS},
 }
 
 
@@ -130,6 +133,7 @@ def channels_of(task: Task) -> dict[AgentID, Channels]:
 __all__ = [
     "TASKS",
     "Actions",
+    "Concurrent",
     "ContinuousSwap",
     "Conventional",
     "CooperativeNavigation",
@@ -154,6 +158,7 @@ __all__ = [
     "Simulator",
     "Task",
     "TimeStep",
+    "Traffic",
     "World",
     "channels_of",
     "make_task",

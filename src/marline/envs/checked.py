@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from marline.data.check import LARGEST
 from marline.data.manifest import require_file_name
-from marline.envs.task import Actions, Environment, Simulator, Task, TimeStep
+from marline.envs.task import Actions, Concurrent, Environment, Simulator, Task, TimeStep
 from marline.errors import ConfigError, MarlineError, require
 from marline.inputs.users_code import require_theirs, told, users_code
 from marline.types import AgentID, Spec
@@ -74,6 +74,7 @@ class Checked:
 
     def __init__(self, environment: Environment, name: str, specs: Mapping[AgentID, Spec]) -> None:
         self.environment, self.present = environment, ()
+        self._begin = environment.begin if isinstance(environment, Concurrent) else None
         self._name, self._specs, self._agents = name, specs, tuple(specs)
         self._shapes = [(spec.observation_size,) for spec in specs.values()]
         self._nothing = {agent: np.zeros(spec.observation_size, np.float32) for agent, spec in specs.items()}
@@ -98,6 +99,20 @@ class Checked:
         if not self.present:
             self._refuse("nobody is there: observations is empty; return one for every agent that takes part")
         return Moment(self._observations(seen), {}, (), (), self._masks(shown.action_masks, ()))
+
+    def begin(self, actions: Actions) -> None:
+        """Let an environment that computes elsewhere set out on the step that is asked for next.
+
+        Raises:
+            ConfigError: as of `reset`.
+        """
+        if self._begin is None:
+            return
+        try:
+            self._begin(actions)
+        except (Exception, SystemExit) as error:
+            self._time += 1
+            self._failed("begin", error)
 
     def step(self, actions: Actions) -> Moment:
         """One step of all who are present.

@@ -136,5 +136,4 @@ class PredatorPrey:
         return Moving(rule, 2, NOISE)
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
-        """The prey is drawn as a landmark: where it is at the end."""
-        return {"agents": state.predators, "landmarks": state.prey[None, :]}
+        return {"agents": state.predators, "others": state.prey[None, :]}

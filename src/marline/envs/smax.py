@@ -88,9 +88,10 @@ class Smax:
         return {agent: allowed[f"ally_{i}"].astype(bool) for i, agent in enumerate(self.agents)}
 
     def drawing(self, state: Any) -> Mapping[str, Float[Array, "n 2"]]:
-        """Enemies are drawn as landmarks; the dead stay where they fell."""
+        """Both teams; the dead stay where they fell."""
         places = state.state.unit_positions / (MAP_SIZE / 2) - 1.0
-        return {"agents": places[: self.num_allies], "landmarks": places[self.num_allies :]}
+        fallen = jnp.where(state.state.unit_alive[:, None], jnp.nan, places)
+        return {"agents": places[: self.num_allies], "others": places[self.num_allies :], "fallen": fallen}
 
 
 @functools.cache

@@ -60,7 +60,11 @@ class World(Task, Protocol):
         ...
 
     def drawing(self, state: Any) -> Mapping[str, Float[Array, "n 2"]]:
-        """Points of the plane that show the state to a person: "agents" and, where there are any, "landmarks"."""
+        """Points of the square [-1, 1]^2 that show the state to a person, by what they are.
+
+        "agents" and, where there are any: "landmarks", which stay; "goals", one of each agent in their order; "others",
+        which move and do not learn; "fallen", places of those that are out. A row is NaN while it is not to be seen.
+        """
         ...
 
 
@@ -127,6 +131,15 @@ class Environment(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A running environment that computes elsewhere, so that several can step at once."""
+
+    def begin(self, actions: Actions) -> None:
+        """Set out on a step; `step` with the same actions waits for what comes of it."""
+        ...
 
 
 @runtime_checkable

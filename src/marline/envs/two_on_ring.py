@@ -81,11 +81,11 @@ class _TwoOnRing(abc.ABC):
     def action_masks(self, state: State) -> Mapping[AgentID, ActionMask]:
         return dict.fromkeys(AGENTS, jnp.ones(NUM_MOVES, bool))
 
-    def _drawn(self, state: State, landmarks: tuple[int, ...]) -> Mapping[str, Float[Array, "n 2"]]:
+    def _drawn(self, state: State, what: str, places: tuple[int, ...]) -> Mapping[str, Float[Array, "n 2"]]:
         """Agents on the ring, the second a little inside, over the places that matter."""
         points = jax.vmap(lambda place: on_circle(place, self.num_places))
         agents = jnp.array([[0.85], [0.7]]) * points(state.places)
-        return {"agents": agents, "landmarks": 0.8 * points(jnp.array(landmarks))}
+        return {"agents": agents, what: 0.8 * points(jnp.array(places))}
 
     def _member(self, rule: Callable[[Array], Array]) -> Policy:
         """Of a past team: a rule from the own place to a move, and some noise."""
@@ -138,7 +138,7 @@ class Pass(_TwoOnRing):
         return first[:, None] + second[None, :] - self.collision * np.eye(self.num_places)
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
-        return self._drawn(state, self.goals)
+        return self._drawn(state, "goals", self.goals)
 
     def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
         """Everyone goes on, or everyone goes back, until it is there."""
@@ -173,7 +173,7 @@ class Meet(_TwoOnRing):
         return np.diag(np.isin(np.arange(self.num_places), self.points).astype(np.float64))
 
     def drawing(self, state: State) -> Mapping[str, Float[Array, "n 2"]]:
-        return self._drawn(state, self.points)
+        return self._drawn(state, "landmarks", self.points)
 
     def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
         """Everyone goes to the same meeting point, by the short way."""

@@ -9,11 +9,20 @@ from marline.data.files import write_output
 from marline.errors import ConfigError
 from marline.inputs.arguments import checked_arguments
 from marline.report.decomposition_figure import write_decomposition
+from marline.report.frame import require_parquet, write_parquet
 from marline.report.page import Moment, render
 from marline.report.records import read_run
 from marline.report.svg import require_drawable, write_figure
-from marline.report.tables import headlines, summary_table, write_csv, write_differences, write_summary
+from marline.report.tables import (
+    headlines,
+    summary_table,
+    write_agent_returns,
+    write_csv,
+    write_differences,
+    write_summary,
+)
 from marline.report.tensorboard import require_tensorboard, write_tensorboard
+from marline.report.tracking import tracked
 
 
 @checked_arguments
@@ -46,12 +55,16 @@ def write_report(
 __all__ = [
     "headlines",
     "require_drawable",
+    "require_parquet",
     "require_tensorboard",
     "summary_table",
+    "tracked",
+    "write_agent_returns",
     "write_csv",
     "write_decomposition",
     "write_differences",
     "write_figure",
+    "write_parquet",
     "write_report",
     "write_summary",
     "write_tensorboard",

@@ -31,11 +31,16 @@ FAVOURITES = {
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star")
 MINUS = "\N{MINUS SIGN}"
 DASHES: dict[str, Literal["dash", "dot"]] = {"shuffled": "dash", "matched": "dot"}
+# a control has the hue of what it matches, with so much of another colour in it, on light and on dark: shuffled ones,
+# dashed, are nearer to the paper, matched ones, dotted, farther from it
+SHADES = {
+    "shuffled": (("#ffffff", 0.45), ("#12171d", 0.42)),
+    "matched": (("#000000", 0.42), ("#ffffff", 0.5)),
+}
 
 
 class Look(NamedTuple):
-    """What a sampler looks like in every figure: controls in the colour of what they match, shuffled ones dashed,
-    matched ones dotted."""
+    """What a sampler looks like in every figure; controls have a shade of what they match, see `SHADES`."""
 
     order: int
     label: str
@@ -61,7 +66,9 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
         if sampler.matches in assigned:
             matched = assigned[sampler.matches]
             its = f"{sampler.kind} control of {matched.label}"
-            look = matched._replace(order=order, label=its, dash=DASHES[sampler.kind])
+            colors = zip((matched.light, matched.dark), SHADES[sampler.kind], strict=True)
+            light, dark = (_mixed(color, *shade) for color, shade in colors)
+            look = matched._replace(order=order, label=its, light=light, dark=dark, dash=DASHES[sampler.kind])
         elif sampler.kind == "uniform":
             look = Look(order, label(sampler), *INK, "circle", "solid")
         else:
@@ -88,6 +95,11 @@ def _in_order(samplers: list[SamplerRecord]) -> list[SamplerRecord]:
         return places.get(sampler.matches or sampler.name, last), rank
 
     return sorted(samplers, key=key)
+
+
+def _mixed(color: str, other: str, share: float) -> str:
+    pairs = [(int(color[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{round(own + share * (its - own)):02x}" for own, its in pairs)
 
 
 def label(sampler: SamplerRecord) -> str:
@@ -121,6 +133,14 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
         return "–"
     value = round(value, decimals) + 0.0  # + 0.0: no negative zero
     return f"{value:{'+' if sign and value else ''},.{decimals}f}".replace("-", MINUS)
+
+
+def three_figures(value: float) -> str:
+    """A number that stands by itself: 0.0123, 1.23, 123, 1,234."""
+    size = abs(value)
+    if math.isfinite(value) and 0 < size < 1e-4:
+        return f"{value:.2e}".replace("-", MINUS)
+    return number(value, 2 if size == 0 or not math.isfinite(value) else max(0, 2 - math.floor(math.log10(size))))
 
 
 def plural(count: int, noun: str) -> str:

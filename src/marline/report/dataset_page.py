@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -16,8 +15,11 @@ from marline.data.dataset import Dataset
 from marline.data.files import write_output
 from marline.data.summary import episodes, summarise
 from marline.errors import MarlineError
-from marline.report.appearance import number, plural, shorten
-from marline.report.page import content_security_policy, embedded_json, packaged, template
+from marline.report.appearance import MINUS, number, plural, shorten
+from marline.report.chart import Axis, Cells, Chart, Mark
+from marline.report.chart_svg import figure
+from marline.report.figures import FROM_ZERO, SHARE
+from marline.report.page import content_security_policy, embedded_json, packaged, style, template
 from marline.types import AgentID
 
 BINS = 60
@@ -26,8 +28,10 @@ SAMPLE = 20_000  # rows that coverage is drawn from
 MAX_ACTIONS = 12  # lines in one figure
 MAX_COLUMNS = 200  # rows of a table
 MAX_FINDINGS = 500
+SPARKS = 28  # bins of a column
+TITLES = ("rows", "episodes", "mean length", "mean return", "terminal", "observation", "action", "at bounds")
+TITLES += ("errors", "warnings")
 
-Figure = dict[str, Any]
 Logs = Mapping[AgentID, Dataset | MarlineError]
 
 
@@ -40,22 +44,25 @@ def write_dataset_page(output: Path, name: str, logs: Logs, findings: Sequence[F
         logs: as `dataset.load_each` gives them.
         findings: as `check.lint` gives them.
     """
-    scripts = [packaged("plotly", "package_data/plotly.min.js"), packaged("marline", "templates/dataset.js")]
-    sections, figures = [], {}
+    scripts = [packaged("marline", "templates/charts.js")]
+    sections = []
     for place, (agent, log) in enumerate(logs.items()):
-        drawn = _figures(log) if isinstance(log, Dataset) and len(log) else {}
-        panels = [(f"agent-{place}-{key}", figure) for key, figure in drawn.items()]
-        figures |= {key: {"data": figure["data"], "layout": figure["layout"]} for key, figure in panels}
+        drawn = _charts(log) if isinstance(log, Dataset) and len(log) else {}
+        figures = [
+            figure(f"agent-{place}-{key}", chart, f"{chart.title} of {shorten(agent)}. {chart.note}")
+            for key, chart in drawn.items()
+        ]
         columns = _columns(log) if drawn and isinstance(log, Dataset) else []
-        sections.append({"agent": shorten(agent), "panels": panels, "columns": columns})
+        sections.append({"agent": shorten(agent), "figures": figures, "columns": columns})
     ordered = sorted(findings, key=lambda finding: finding.severity != "error")
     page = template("dataset.html").render(
         policy=content_security_policy(scripts),
-        style=Markup(packaged("marline", "templates/report.css")),
+        style=style(),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(embedded_json({"figures": figures})),
+        data=Markup(embedded_json({one.key: one.told for section in sections for one in section["figures"]})),
         name=shorten(name, 80),
         headline=_headline(findings),
+        titles=TITLES,
         rows=[_row(agent, log, findings) for agent, log in logs.items()],
         findings=[(f.severity, f.rule, shorten(f.agent) if f.agent else "-", f.row, f.message) for f in ordered][
             :MAX_FINDINGS
@@ -90,105 +97,149 @@ def _row(agent: AgentID, log: Dataset | MarlineError, findings: Sequence[Finding
         number(its.mean_return, 2),
         f"{number(100 * its.share_terminal, 0)} %",
         str(its.observation_size),
-        f"{its.action_size} {'choices' if its.discrete else 'numbers'}",
+        plural(its.action_size, "choice" if its.discrete else "number"),
         "–" if its.discrete else f"{number(100 * its.share_saturated, 1)} %",
         *counts,
     ]
 
 
-def _figures(log: Dataset) -> dict[str, Figure]:
+def _charts(log: Dataset) -> dict[str, Chart]:
     lengths, returns = episodes(log)
-    figures = {
+    charts = {
         **({"actions": _choices(log)} if log.spec.discrete else _actions(log)),
         "rewards": _histogram("Rewards", "", log.rewards, "reward"),
         "returns": _histogram("Returns of episodes", "Sums of rewards, not discounted.", returns, "return"),
         "lengths": _histogram("Lengths of episodes", "", lengths, "steps"),
         "coverage": _coverage(log),
     }
-    return {key: figure for key, figure in figures.items() if figure is not None}
+    return {key: chart for key, chart in charts.items() if chart is not None}
 
 
-def _columns(log: Dataset) -> list[list[str]]:
-    """Name, unit, range and what was seen of every column, where more is known than numbers."""
-    channels = log.channels
-    if not channels.to_json():
-        return []
-    rows = []
-    for place in range(min(log.spec.observation_size, MAX_COLUMNS)):
-        seen = log.observations[:, place]
-        rows.append([*_called("observation", place, channels), "–", f"{seen.min():.6g} to {seen.max():.6g}"])
-    low, high = channels.bounds(log.spec.action_size)
+class Column(NamedTuple):
+    """What is known of a column, and what was logged in it, on the field's scale."""
+
+    name: str
+    unit: str
+    span: str
+    logged: str
+    mean: str
+    spread: Markup
+
+
+def _columns(log: Dataset) -> list[Column]:
+    """A row for every number that an agent sees or chooses, and for every choice where actions are choices."""
+    channels, size = log.channels, log.spec.action_size
+    rows = [
+        _column("observation", place, channels, log.observations[:, place], "–")
+        for place in range(min(log.spec.observation_size, MAX_COLUMNS))
+    ]
+    if log.spec.discrete:
+        counts = np.bincount(log.actions, minlength=size)
+        return rows + [
+            Column(*_called("action", place, channels), "a choice", f"{counts[place]:,} times", "", Markup())
+            for place in range(min(size, MAX_COLUMNS))
+        ]
+    low, high = channels.bounds(size)
     actions = log.field_actions()
-    for place in range(min(log.spec.action_size, MAX_COLUMNS)):
-        if log.spec.discrete:
-            rows.append([*_called("action", place, channels), "–", f"{np.count_nonzero(actions == place):,} times"])
-            continue
-        seen = actions[:, place]
-        span, seen = f"{low[place]:.6g} to {high[place]:.6g}", f"{seen.min():.6g} to {seen.max():.6g}"
-        rows.append([*_called("action", place, channels), span, seen])
-    return rows
+    return rows + [
+        _column("action", place, channels, actions[:, place], _span(low[place], high[place]))
+        for place in range(min(size, MAX_COLUMNS))
+    ]
 
 
-def _called(part: str, place: int, channels: Channels) -> list[str]:
+def _column(part: str, place: int, channels: Channels, values: np.ndarray, span: str) -> Column:
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not len(finite):
+        return Column(*_called(part, place, channels), span, "nothing finite", "", Markup())
+    low, high, mean = (f"{one:.4g}".replace("-", MINUS) for one in (finite.min(), finite.max(), finite.mean()))
+    logged = f"{low} to {high}" if finite.min() < finite.max() else f"always {low}"
+    return Column(*_called(part, place, channels), span, logged, mean, _sparkline(finite))
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.6g} to {high:.6g}".replace("-", MINUS)
+
+
+def _sparkline(values: np.ndarray) -> Markup:
+    """How values are spread between the least and the largest, without an axis."""
+    if values.min() == values.max():
+        return Markup()
+    counts = np.histogram(values, SPARKS)[0] / len(values)
+    heights = np.sqrt(counts / counts.max())  # so that what is rare is seen beside what is common
+    bars = "".join(f"M{x} 20V{20 - 20 * height:.1f}h1V20z" for x, height in enumerate(heights) if height)
+    box = f"0 0 {SPARKS} 20"
+    return Markup(
+        f'<svg class="spark" viewBox="{box}" preserveAspectRatio="none" aria-hidden="true"><path d="{bars}"/></svg>'
+    )
+
+
+def _called(part: str, place: int, channels: Channels) -> tuple[str, str]:
     names, units = getattr(channels, f"{part}_names"), getattr(channels, f"{part}_units")
     unit = None if units is None else units[place]
-    return [f"{part} {place}", "–" if names is None else names[place], "–" if unit is None else unit]
+    return f"{part} {place}" if names is None else names[place], "–" if unit is None else unit
 
 
-def _actions(log: Dataset) -> dict[str, Figure]:
-    """A figure for the actions of each range and unit."""
+def _actions(log: Dataset) -> dict[str, Chart]:
+    """A chart for the actions of each range and unit."""
     size, channels = log.spec.action_size, log.channels
     low, high = channels.bounds(size)
     units = channels.action_units or (None,) * size
     together: dict[Any, list[int]] = {}
     for column in range(min(size, MAX_ACTIONS)):
         together.setdefault((low[column], high[column], units[column]), []).append(column)
-    note = "Share of rows, %, a line per number of the action; a tower at either end are actions at their bounds."
-    figures = {}
+    note = "Share of rows, a line per number of the action; a tower at either end are actions at their bounds."
+    charts = {}
     for place, ((least, most, unit), columns) in enumerate(together.items()):
         edges = np.linspace(-1, 1, BINS + 1)
-        middles = (least + most) / 2 + (most - least) / 2 * (edges[1:] + edges[:-1]) / 2
-        traces = []
-        for column in columns:
+        ends = ((least + most) / 2 + (most - least) / 2 * edges).tolist()
+        if least == most:  # a number that nobody can choose
+            continue
+        marks = []
+        for series, column in enumerate(columns):
             values = np.clip(log.actions[:, column], -1, 1)
             share = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
-            line = {"x": middles.tolist(), "y": (100 * share).tolist(), "line": {"shape": "hvh"}}
             name = f"action {column}" if channels.action_names is None else channels.action_names[column]
-            traces.append({"type": "scatter", "mode": "lines", "name": name, **line})
+            marks.append(Mark(ends, (100 * share).tolist(), "steps", name=shorten(name), series=series))
         title = "Actions" if len(together) == 1 else f"Actions in [{least:.6g}, {most:.6g}]"
-        axis = html.escape("action" if unit is None else f"action, {unit}")
-        figures[f"actions-{place}" if place else "actions"] = _figure(title, note, traces, axis, "%")
-    return figures
+        axis = Axis("action" if unit is None else f"action, {unit}")
+        charts[f"actions-{place}" if place else "actions"] = Chart(title, note, marks, axis, SHARE)
+    return charts
 
 
-def _choices(log: Dataset) -> Figure:
+def _choices(log: Dataset) -> Chart:
     taken = np.bincount(np.clip(log.actions, 0, log.spec.action_size - 1), minlength=log.spec.action_size)
-    names = log.channels.action_names
-    places = list(range(len(taken))) if names is None else [html.escape(name) for name in names]
-    trace = {"type": "bar", "x": places, "y": (100 * taken / len(log)).tolist(), "name": "taken"}
-    traces = [trace]
+    given = log.channels.action_names
+    names = [shorten(name) for name in given or map(str, range(len(taken)))]
+    places = [float(place) for place in range(len(taken))]
+    marks = [Mark(places, (100 * taken / len(log)).tolist(), "bars", name="taken")]
+    note = "Share of rows in which each was taken."
     if log.action_masks is not None:
         allowed = 100 * log.action_masks.mean(axis=0)
-        traces.append({"type": "scatter", "mode": "markers", "x": trace["x"], "y": allowed.tolist(), "name": "allowed"})
-    return _figure("Actions", "Share of rows in which each was taken and, as dots, allowed, %.", traces, "action", "%")
+        marks.append(Mark(places, allowed.tolist(), "dots", name="allowed", series=1))
+        note = "Share of rows in which each was taken and, as dots, allowed."
+    return Chart("Actions", note, marks, Axis("action", names=names), SHARE)
 
 
-def _histogram(title: str, note: str, values: np.ndarray, axis: str) -> Figure | None:
+def _histogram(title: str, note: str, values: np.ndarray, axis: str) -> Chart | None:
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
         return None
     low, high = np.quantile(values, [0.001, 0.999])
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    counts, edges = np.histogram(np.clip(values, low, high), BINS, (low, high))
+    is_whole = bool((values == np.round(values)).all() and high - low < BINS)
+    if is_whole or low == high:  # a bar for each number
+        low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
+    num_bins = round(high - low) if is_whole else BINS
+    counts, edges = np.histogram(np.clip(values, low, high), num_bins, (low, high))
     middles = (edges[1:] + edges[:-1]) / 2
-    bars = {"x": middles.tolist(), "y": counts.tolist(), "width": float(edges[1] - edges[0])}
+    what = "rows" if axis == "reward" else "episodes"
+    texts = [f"{count:,}" for count in counts.tolist()]
+    bars = Mark(middles.tolist(), counts.astype(np.float64).tolist(), "bars", name=what, texts=texts)
     outside = " The outermost 0.1 % are counted at the edges." if values.min() < low or values.max() > high else ""
-    return _figure(title, (note + outside).strip(), [{"type": "bar", "name": title, **bars}], axis, "count")
+    return Chart(title, (note + outside).strip(), [bars], Axis(axis, whole=is_whole), FROM_ZERO)
 
 
-def _coverage(log: Dataset) -> Figure | None:
+def _coverage(log: Dataset) -> Chart | None:
     """How many rows lie where, in the plane in which observations vary most."""
     rows = np.linspace(0, len(log) - 1, min(len(log), SAMPLE)).astype(int)
     observations = log.observations[rows].astype(np.float64)
@@ -201,23 +252,12 @@ def _coverage(log: Dataset) -> Figure | None:
     variances, directions = np.linalg.eigh(np.cov(standard, rowvar=False))
     plane = standard @ directions[:, [-1, -2]]
     counts, x, y = np.histogram2d(plane[:, 0], plane[:, 1], GRID)
-    shown = np.where(counts > 0, np.log10(np.maximum(counts, 1)), np.nan).T
-    trace = {
-        "type": "heatmap",
-        "x": ((x[1:] + x[:-1]) / 2).tolist(),
-        "y": ((y[1:] + y[:-1]) / 2).tolist(),
-        "z": [[None if np.isnan(value) else float(value) for value in line] for line in shown],
-        "name": "rows",
-    }
+    often = np.log1p(counts) / np.log1p(counts.max())
+    shares = [[float(one) if one else None for one in line] for line in often.T]
     share = 100 * (variances[-1] + variances[-2]) / variances.sum()
     note = (
         f"{plural(len(observations), 'row')} in the first two principal components of standardised observations, which "
         f"hold {share:.0f} % of their variance; dark is often (logarithm of counts), empty is never."
     )
-    return _figure("What the observations cover", note, [trace], "first component", "second component")
-
-
-def _figure(title: str, note: str, traces: list[dict[str, Any]], x: str, y: str) -> Figure:
-    layout = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}, "rangemode": "tozero"}}
-    traces = [trace | {"name": html.escape(trace["name"])} for trace in traces]
-    return {"title": title, "note": note, "data": traces, "layout": layout}
+    cells = Cells(x.tolist(), y.tolist(), shares)
+    return Chart("What the observations cover", note, [], Axis("first component"), Axis(), cells)

@@ -8,25 +8,29 @@ import numpy as np
 
 from marline.ops.distance_bins import EDGES, NUM_BINS
 from marline.report.appearance import Look, shorten
-from marline.report.figures import Panel, Trace, safe_name
+from marline.report.chart import Axis, Chart, Mark, Role
+from marline.report.figures import SHARE
 from marline.report.records import Run
 
 KEY = "distance_histogram"
 MOST_AGENTS = 8
-STARTS = np.concatenate([[EDGES[0] / np.sqrt(2)], EDGES])  # of the bins, for the axis; the first begins at 0
+# of the bins, for the axis: the first begins at 0, and the last has no end
+ENDS = np.concatenate([[EDGES[0] / np.sqrt(2)], EDGES, [EDGES[-1] * np.sqrt(2)]])
 
 
-def distance_panels(run: Run, looks: Mapping[str, Look]) -> list[Panel]:
+def distance_charts(run: Run, looks: Mapping[str, Look]) -> list[Chart]:
     """A figure per agent: shares of rows by distance, a line per sampler and deployment, added up over seeds."""
     counts = _counts(run, looks)
     agents = sorted({agent for agent, *_ in counts})
-    note = "Dotted is the first deployment, bold the last; further right, fewer logged rows have a match."
+    several = len({number for *_, number in counts}) > 1
+    note = "Dotted is the first deployment, bold the last; further right" if several else "Further right"
+    note += ", fewer logged rows have a match."
     if len(agents) > MOST_AGENTS:
         note += f" {len(agents) - MOST_AGENTS} more agents are left out."
     return [
-        Panel(f"Distances of {shorten(agent)}", note, traces, _layout())
+        Chart(f"Distances of {shorten(agent)}", note, marks, Axis("distance", log=True), SHARE)
         for agent in agents[:MOST_AGENTS]
-        if (traces := list(_traces(agent, counts, looks)))
+        if (marks := list(_marks(agent, counts, looks)))
     ]
 
 
@@ -49,32 +53,16 @@ def _is_histogram(counts: object) -> bool:
     return isinstance(counts, list) and len(counts) == NUM_BINS and all(type(one) is int for one in counts)
 
 
-def _traces(
-    agent: str, counts: Mapping[tuple[str, str, int], np.ndarray], looks: Mapping[str, Look]
-) -> Iterator[Trace]:
+def _marks(agent: str, counts: Mapping[tuple[str, str, int], np.ndarray], looks: Mapping[str, Look]) -> Iterator[Mark]:
     mine = {place: one for place, one in counts.items() if place[0] == agent and one.sum() > 0}
     if not mine:
         return
     (used,) = np.nonzero(np.sum([*mine.values()], axis=0))
-    shown = slice(max(0, used[0] - 1), used[-1] + 2)
+    first, last = max(0, used[0] - 1), min(used[-1] + 2, NUM_BINS)
     for name, look in looks.items():
         numbers = sorted(number for _, sampler, number in mine if sampler == name)
         for number in numbers:
-            role = "mean" if number == numbers[-1] else "dotted" if number == numbers[0] else "agent"
+            role: Role = "mean" if number == numbers[-1] else "dotted" if number == numbers[0] else "agent"
             share = 100 * mine[agent, name, number] / mine[agent, name, number].sum()
-            yield {
-                "x": STARTS[shown].tolist(),
-                "y": share[shown].tolist(),
-                "name": f"{safe_name(look.label)}, deployment {number}",
-                "mode": "lines",
-                "meta": {"sampler": look.order, "role": role},
-                "line": {"shape": "hv", "dash": "dot" if role == "dotted" else "solid"},
-                "hovertemplate": "%{y:.0f} % from distance %{x:.2g}",
-            }
-
-
-def _layout() -> dict[str, object]:
-    ticks = [0.001, 0.01, 0.1, 1, 10, 100, 1000]
-    title = {"text": "distance", "standoff": 6, "font": {"size": 12}}
-    axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks], "title": title}
-    return {"xaxis": axis, "yaxis": {"rangemode": "tozero", "ticksuffix": " %"}, "hovermode": "closest"}
+            edges, heights = ENDS[first : last + 1].tolist(), share[first:last].tolist()
+            yield Mark(edges, heights, "steps", role, look, look.label, f"deployment {number}")

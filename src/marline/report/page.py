@@ -1,4 +1,4 @@
-"""The page: one file that loads nothing from outside, and runs no script but its own two."""
+"""The page: one file that loads nothing from outside, and runs no script but its own two, which it can do without."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import jinja2
 from markupsafe import Markup
 
 from marline.report.appearance import looks, number
+from marline.report.chart_svg import SHAPES, Figure, figure
 from marline.report.comparison import outcomes
 from marline.report.records import Run
-from marline.report.sections import section
+from marline.report.sections import Group, section
 from marline.report.statements import overview
 
 
@@ -44,26 +45,34 @@ def render(runs: Sequence[Run], timelines: Mapping[Path, Sequence[Moment]]) -> s
         {**section(f"run-{place}", run, mine, shown), "timeline": timelines.get(run.path, ())}
         for place, (run, mine) in enumerate(found)
     ]
-    scripts = [packaged("plotly", "package_data/plotly.min.js"), packaged("marline", "templates/report.js")]
-    figures = {
-        name: {"data": panel.traces, "layout": panel.layout}
-        for one in sections
-        for group in one["groups"]
-        for name, panel in group.panels
-    }
+    for one in sections:
+        one["groups"] = [(group.title, figures_of(group)) for group in one["groups"]]
+    told = {one.key: one.told for its in sections for _, figures in its["groups"] for one in figures if one.told}
+    scripts = [packaged("marline", f"templates/{name}.js") for name in ("charts", "report")]
     return template("report.html").render(
         policy=content_security_policy(scripts),
-        style=Markup(packaged("marline", "templates/report.css")),
+        style=style(),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(
-            embedded_json({"figures": figures, "colors": [[look.light, look.dark] for look in shown.values()]})
-        ),
+        data=Markup(embedded_json(told)),
         looks=list(shown.values()),
         names=shown,
         sections=sections,
         overview=overview(found, shown),
         number=number,
     )
+
+
+def figures_of(group: Group) -> list[Figure]:
+    """The charts of a group as the page shows them; those that come first are larger."""
+    return [
+        figure(key, chart, f"{chart.title}, by {chart.x.title}. {chart.note}", large=not group.title)
+        for key, chart in group.charts
+    ]
+
+
+def style() -> Markup:
+    """What all pages look like."""
+    return Markup(packaged("marline", "templates/report.css") + SHAPES)
 
 
 def template(name: str) -> jinja2.Template:

@@ -149,7 +149,9 @@ class Run:
         """One measured quantity: by deployment, then by agent; what is absent is left out."""
         found = {}
         for deployment, line in self.lines.get((sampler, seed), {}).items():
-            agents = line.get(name) if name == "mean_abs_action" else _column(line.get("agents"), name)
+            agents = (
+                line.get(name) if name in ("mean_abs_action", "agent_returns") else _column(line.get("agents"), name)
+            )
             if isinstance(agents, dict) and (values := {a: float(v) for a, v in agents.items() if _is_number(v)}):
                 found[deployment] = values
         return found

@@ -6,23 +6,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from marline.report import agent_returns
 from marline.report.appearance import Look, plural, shorten
+from marline.report.chart import Chart
 from marline.report.comparison import Outcome
 from marline.report.coverage import notes, remarks
 from marline.report.curves import mean_shares
 from marline.report.decomposition_figure import pictures
 from marline.report.figures import (
-    Panel,
-    diagnostic_panel,
-    difference_panel,
+    FROM_ZERO,
+    WITH_ZERO,
+    diagnostic_chart,
+    difference_chart,
     distance_axis,
-    fresh_share_panel,
-    last_world_panel,
-    matched_panel,
-    returns_panel,
-    shuffled_panel,
+    fresh_share_chart,
+    last_world_chart,
+    matched_chart,
+    returns_chart,
+    shuffled_chart,
 )
-from marline.report.histograms import distance_panels
+from marline.report.histograms import distance_charts
 from marline.report.records import Run, file_hashes
 from marline.report.reproduction import command
 from marline.report.standings import references, rows
@@ -37,7 +40,7 @@ class Group(NamedTuple):
     """Figures that belong together, each with a name that is unique on the page."""
 
     title: str
-    panels: list[tuple[str, Panel]]
+    charts: list[tuple[str, Chart]]
 
 
 def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "task": shorten(run.task, 60),
         "algorithm": shorten(run.algorithm, 24),
         "seeds": run.seeds_text,
+        "has_seeds": len(run.seeds) > 1,
         "facts": _facts(run),
         "headline": headline(run, found, looks),
         "caution": caution(found),
@@ -57,6 +61,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "remarks": remarks(run, looks),
         "groups": _groups(name, run, looks),
         "rows": rows(run, found, looks),
+        "agents": agent_returns.rows(run, looks),
         "references": list(references(run, found, looks).values()),
         "parts": pictures(run, looks),
         "deployments": run.num_deployments,
@@ -84,23 +89,28 @@ def _facts(run: Run) -> str:
         evaluated = run.settings["task"] is not None or name != "evaluation_episodes"
         if evaluated and type(value := run.settings.get(name)) is int:
             facts.append(f"{value:,} {what}")
+    if is_whose := agent_returns.whose(run):
+        facts.append(f"return: {is_whose}")
     return " · ".join(facts)
 
 
 def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
-    def measured(title: str, key: str, **options: Any) -> Panel | None:
-        return diagnostic_panel(run, looks, title, key, **options)
+    def measured(title: str, key: str, **options: Any) -> Chart | None:
+        return diagnostic_chart(run, looks, title, key, **options)
 
     otc = [name for name in looks if name in run.of_kind("otc")]
-    agents, from_zero = "Thin lines are agents", {"rangemode": "tozero"}
+    agents, from_zero = "Thin lines are agents", FROM_ZERO
     groups = {
         "": [
-            returns_panel(run, looks),
-            last_world_panel(run, looks),
-            difference_panel(run, looks),
-            shuffled_panel(run, looks),
-            matched_panel(run, looks),
-            fresh_share_panel(run, looks),
+            returns_chart(run, looks),
+            measured(
+                "Return of each agent", agent_returns.KEY, per_agent=True, note=f"{agents}, by their own rewards."
+            ),
+            last_world_chart(run, looks),
+            difference_chart(run, looks),
+            shuffled_chart(run, looks),
+            matched_chart(run, looks),
+            fresh_share_chart(run, looks),
         ],
         "What was drawn": [
             measured(
@@ -116,7 +126,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
                 "td_error_drawn",
                 minus="td_error_uniform",
                 note="Where it leaves 0, the choice of rows pulls the critic aside; below 0, down.",
-                axis={"zeroline": True, "rangemode": "tozero"},
+                axis=WITH_ZERO,
             ),
         ],
         "How the exponent adapted": [
@@ -136,7 +146,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
                 note=f"{agents}.",
                 axis=distance_axis(run),
             ),
-            *distance_panels(run, looks),
+            *distance_charts(run, looks),
         ],
         "Whether what follows an action has changed": [
             measured(
@@ -144,7 +154,7 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
                 "change_nats",
                 per_agent=True,
                 note=f"{agents}. On held-out episodes, over the law of the logs, where the logs have been.",
-                axis={"zeroline": True, "rangemode": "tozero"},
+                axis=WITH_ZERO,
             ),
             measured(
                 "p-value of no change",
@@ -173,9 +183,9 @@ def _groups(name: str, run: Run, looks: Looks) -> list[Group]:
         ],
     }
     return [
-        Group(title, [(f"{name}-{place}-{p}", panel) for p, panel in enumerate(panels) if panel is not None])
-        for place, (title, panels) in enumerate(groups.items())
-        if any(panel is not None for panel in panels)
+        Group(title, [(f"{name}-{place}-{p}", chart) for p, chart in enumerate(charts) if chart is not None])
+        for place, (title, charts) in enumerate(groups.items())
+        if any(chart is not None for chart in charts)
     ]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from marline.report import agent_returns
 from marline.report.appearance import MINUS, Look, digits, join, number, plural
 from marline.report.comparison import VERDICTS, Comparison, Finding, Outcome
 from marline.report.coverage import UNTOLD
@@ -44,7 +45,13 @@ class Statement(NamedTuple):
 
 
 def headline(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
-    """What happened in this run, in one or two sentences."""
+    """What happened in this run, in one or two sentences, and whose the returns are where agents have their own."""
+    is_whose = agent_returns.whose(run)
+    of_agents = f"Returns are the {is_whose}." if is_whose.startswith("mean") else ""
+    return " ".join(filter(None, [_happened(run, found, looks), of_agents]))
+
+
+def _happened(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
     tuned = [outcome for outcome in found if outcome.sampler in run.methods]
     told = statements(run, found, looks)
     if not found:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -12,45 +11,40 @@ from xml.sax.saxutils import escape
 from marline.data import provenance
 from marline.data.files import write_output
 from marline.errors import ConfigError, require_name
-from marline.report.appearance import Look, looks, number, shorten
-from marline.report.figures import Panel, Trace, difference_panel, returns_panel
+from marline.report.appearance import Look, looks, shorten
+from marline.report.chart import Chart
+from marline.report.chart_svg import SHAPES
+from marline.report.chart_svg import draw as draw_chart
+from marline.report.figures import difference_chart, returns_chart
 from marline.report.records import Run, read_run
 
-WIDTH = 860
-ROW = 270  # height of one run
-LEFT, GAP, RIGHT, TOP, BOTTOM = 62.0, 78.0, 24.0, 52.0, 40.0
-PANEL = (WIDTH - LEFT - GAP - RIGHT) / 2
+WIDTH, MARGIN = 860, 20.0
+CHARTS = ((returns_chart, "± one standard deviation"), (difference_chart, "paired seeds, 95 % interval"))
+MOST_CURVES = 6  # in one panel; of more, each sampler gets a panel with its controls
 STYLE = """
 svg { --paper: #fff; --text: #24292f; --faint: #656d76; --grid: #e6e9ed; --edge: #d8dee4; }
 text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: var(--faint); }
 .title { font-weight: 600; font-size: 13px; fill: var(--text); }
 .name { fill: var(--text); }
 .paper { fill: var(--paper); stroke: var(--edge); }
-.grid { stroke: var(--grid); }
-.zero { stroke: var(--faint); }
-.line.line { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.dash { stroke-dasharray: 5 4; stroke-width: 1.7; }
-.dot { stroke-dasharray: 2 3; stroke-width: 1.7; }
-.band.band { stroke: none; opacity: 0.13; }
 """
 DARK = "svg { --paper: #161b22; --text: #e6edf3; --faint: #9aa5b1; --grid: #2a323c; --edge: #30363d; }"
 
 
-class Axes(NamedTuple):
-    """Where a panel lies, and what it spans."""
+class Panel(NamedTuple):
+    """A chart and what stands above it."""
 
-    left: float
-    top: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    title: str
+    chart: Chart
 
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return round(self.left + (value - low) / (high - low) * PANEL, 1)
 
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        return round(self.top + (high - value) / (high - low) * (ROW - TOP - BOTTOM), 1)
+class Row(NamedTuple):
+    """Panels side by side; the last row of several may have fewer than the others, and the first has a caption."""
+
+    panels: Sequence[Panel]
+    columns: int
+    height: float
+    caption: str = ""
 
 
 def write_figure(runs: Sequence[Path], path: Path, *, samplers: Sequence[str] = ()) -> Path:
@@ -91,27 +85,32 @@ def only(run: Run, samplers: Sequence[str]) -> Run:
 def draw(runs: Sequence[Run]) -> str:
     """The SVG of runs that have been read."""
     shown = looks(runs)
-    legend, top = _legend(shown)
-    height = top + ROW * len(runs)
-    light = "\n".join(f".c{look.order} {{ stroke: {look.light}; fill: {look.light}; }}" for look in shown.values())
-    dark = "\n".join(f".c{look.order} {{ stroke: {look.dark}; fill: {look.dark}; }}" for look in shown.values())
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img">',
-        f"<title>{escape('; '.join(_title(run) for run in runs))}</title>",
-        *metadata(runs),
-        f"<style>{STYLE}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
-        f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        *legend,
-    ]
-    for place, run in enumerate(runs):
-        offset = top + ROW * place
-        parts.append(f'<text class="title" x="{LEFT}" y="{offset + 14}">{escape(_title(run))}</text>')
-        left, right = returns_panel(run, shown), difference_panel(run, shown)
-        if left is not None:
-            parts += _panel(left, "± one standard deviation", shown, LEFT, offset + TOP)
-        if right is not None:
-            parts += _panel(right, "paired seeds, 95 % interval", shown, LEFT + PANEL + GAP, offset + TOP)
-    return "\n".join([*parts, "</svg>\n"])
+    many = any(len(run.samplers) > MOST_CURVES for run in runs)
+    body, top = _legend(_roles(shown) if many else [(look, look.label) for look in shown.values()])
+    for run in runs:
+        body.append(f'<text class="title" x="{MARGIN:g}" y="{top + 14:g}">{escape(_title(run))}</text>')
+        top += 22
+        for row in _multiples(run, shown) if len(run.samplers) > MOST_CURVES else _pair(run, shown):
+            if row.caption:
+                body.append(f'<text class="name" x="{MARGIN:g}" y="{top + 16:g}">{escape(row.caption)}</text>')
+                top += 20
+            body += _row(row, top)
+            top += row.height
+        top += 12
+    light = "\n".join(f".s{look.order} {{ color: {look.light}; }}" for look in shown.values())
+    dark = "\n".join(f".s{look.order} {{ color: {look.dark}; }}" for look in shown.values())
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" '
+            'role="img">',
+            f"<title>{escape('; '.join(_title(run) for run in runs))}</title>",
+            *metadata(runs),
+            f"<style>{STYLE}{SHAPES}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
+            f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{top - 1:g}" rx="8"/>',
+            *body,
+            "</svg>\n",
+        ]
+    )
 
 
 def metadata(runs: Sequence[Run]) -> list[str]:
@@ -124,72 +123,92 @@ def _title(run: Run) -> str:
     return f"{shorten(run.task)}, {shorten(run.algorithm, 24)}, {run.seeds_text}"
 
 
-def _legend(shown: Mapping[str, Look]) -> tuple[list[str], int]:
-    """The names, wrapped into lines, and the height that they take."""
-    parts, x, y = [], float(LEFT), 26
-    for look in sorted(shown.values(), key=lambda look: look.order):
-        width = 44 + 6.6 * len(look.label)
-        if x + width > WIDTH - RIGHT and x > LEFT:
-            x, y = float(LEFT), y + 20
-        dashed = _dashed(look)
-        parts.append(f'<path class="c{look.order} line{dashed}" d="M{x:.0f} {y - 4}h24"/>')
-        parts.append(f'<text class="name" x="{x + 30:.0f}" y="{y}">{escape(look.label)}</text>')
+def _roles(shown: Mapping[str, Look]) -> Iterator[tuple[Look, str]]:
+    """What lines mean in small multiples, whose titles name the samplers."""
+    first: dict[str, Look] = {}
+    for look in shown.values():
+        first.setdefault(look.dash if look.is_control or look.order else "baseline", look)
+    names = {"solid": "the sampler named above", "dash": "its shuffled control", "dot": "its matched control"}
+    for role, look in first.items():
+        yield look, names.get(role, look.label)
+
+
+def _legend(entries: Iterable[tuple[Look, str]]) -> tuple[list[str], float]:
+    """Lines and names, wrapped, and the height that they take."""
+    parts, x, y = [], MARGIN, 26.0
+    for look, name in entries:
+        width = 44 + 6.6 * len(name)
+        if x + width > WIDTH - MARGIN and x > MARGIN:
+            x, y = MARGIN, y + 20
+        dash = f" {look.dash}" if look.is_control else ""
+        parts.append(f'<path class="line s{look.order}{dash}" d="M{x:.0f} {y - 4:g}h24"/>')
+        parts.append(f'<text class="name" x="{x + 30:.0f}" y="{y:g}">{escape(name)}</text>')
         x += width
-    return parts, y + 22
+    return parts, y + 16
 
 
-def _panel(panel: Panel, bands: str, shown: Mapping[str, Look], left: float, top: float) -> list[str]:
-    drawn = [trace for trace in panel.traces if trace["meta"]["role"] in ("band", "mean")]
-    if not drawn:
-        return []
-    zero = "zeroline" in panel.layout["yaxis"]
-    axes, ticks = _axes(drawn, left, top, zero)
-    parts = [f'<text x="{left}" y="{top - 14}">{escape(panel.title)} ({bands})</text>']
-    for tick in ticks:
-        y = axes.y(tick)
-        line = "zero" if zero and tick == 0 else "grid"
-        parts.append(f'<path class="{line}" d="M{left} {y}h{PANEL:.0f}"/>')
-        decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{number(tick, decimals)}</text>')
-    bottom = top + ROW - TOP - BOTTOM
-    first, last = (int(end) for end in axes.x_range)
-    for deployment in range(first, last + 1, max(1, math.ceil((last - first) / 10))):
-        parts.append(
-            f'<text x="{axes.x(float(deployment))}" y="{bottom + 17}" text-anchor="middle">{deployment}</text>'
-        )
-    parts.append(f'<text x="{left + PANEL / 2:.0f}" y="{bottom + 33}" text-anchor="middle">deployment</text>')
-    by_order = {look.order: look for look in shown.values()}
-    return parts + [_curve(trace, axes, by_order[trace["meta"]["sampler"]]) for trace in drawn]
+def _pair(run: Run, shown: Mapping[str, Look]) -> list[Row]:
+    """Returns, and differences where there is uniform replay, each in one panel."""
+    panels = [
+        Panel(f"{chart.title}{_bands(run, what)}", chart)
+        for chart_of, what in CHARTS
+        if (chart := chart_of(run, shown)) is not None
+    ]
+    return [Row(panels, 2, 250.0)] if panels else []
 
 
-def _curve(trace: Trace, axes: Axes, look: Look) -> str:
-    points = " ".join(f"{axes.x(float(x))},{axes.y(y)}" for x, y in zip(trace["x"], trace["y"], strict=True))
-    if trace["meta"]["role"] == "band":
-        return f'<polygon class="c{look.order} band" points="{points}"/>'
-    if len(trace["x"]) == 1:
-        return f'<circle class="c{look.order}" cx="{axes.x(float(trace["x"][0]))}" cy="{axes.y(trace["y"][0])}" r="3"/>'
-    return f'<polyline class="c{look.order} line{_dashed(look)}" points="{points}"/>'
+def _multiples(run: Run, shown: Mapping[str, Look]) -> list[Row]:
+    """A panel for every sampler, with its controls and uniform replay: first all returns, then all differences."""
+    rows = []
+    for chart_of, what in CHARTS:
+        panels, caption = [], ""
+        for name in _leading(run, shown):
+            its = (name, run.shuffled_of(name), run.matched_of(name), run.baseline)
+            chart = chart_of(only(run, [one for one in its if one is not None]), shown)
+            if chart is not None:
+                panels.append(Panel(shown[name].label, chart))
+                caption = f"{chart.title}{_bands(run, what)}"
+        columns = 4 if len(panels) % 4 == 0 else 3
+        of_row = [_on_one_scale(panels)[place : place + columns] for place in range(0, len(panels), columns)]
+        rows += [Row(its, columns, 190.0, "" if place else caption) for place, its in enumerate(of_row)]
+    return rows
 
 
-def _dashed(look: Look) -> str:
-    return f" {look.dash}" if look.is_control else ""
+def _leading(run: Run, shown: Mapping[str, Look]) -> list[str]:
+    """The samplers that are no controls of another one of the run."""
+    names = [sampler.name for sampler in run.samplers if sampler.matches is None and sampler.name != run.baseline]
+    return sorted(names, key=lambda name: shown[name].order)
 
 
-def _axes(traces: Sequence[Trace], left: float, top: float, zero: bool) -> tuple[Axes, list[float]]:
-    deployments = [float(x) for trace in traces for x in trace["x"]]
-    values = [y for trace in traces for y in trace["y"]] + ([0.0] if zero else [])
-    low, high = min(values), max(values)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        low, high = low - (abs(low) or 1.0), high + (abs(high) or 1.0)
-    ticks = _ticks(low, high)
-    span = (min(low, ticks[0]), max(high, ticks[-1]))
-    first, last = min(deployments), max(deployments)
-    return Axes(left, top, (first, max(last, first + 1)), span), ticks
+def _bands(run: Run, what: str) -> str:
+    return f" ({what})" if len(run.seeds) > 1 else ""
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round values within a range."""
-    rough = (high - low) / 6
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [count * step for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def _on_one_scale(panels: Sequence[Panel]) -> list[Panel]:
+    still = [_still(panel.chart) for panel in panels]
+    values = [y for chart in still for mark in chart.marks for y in mark.y]
+    ends = (min(values), max(values)) if values else ()
+    axes = [dataclasses.replace(chart.y, covers=ends) for chart in still]
+    return [
+        Panel(panel.title, dataclasses.replace(chart, y=axis))
+        for panel, chart, axis in zip(panels, still, axes, strict=True)
+    ]
+
+
+def _still(chart: Chart) -> Chart:
+    """Without what only a page can show or hide."""
+    return dataclasses.replace(chart, marks=[mark for mark in chart.marks if mark.role in ("band", "mean")])
+
+
+def _row(row: Row, top: float) -> list[str]:
+    gap = 24
+    width = (WIDTH - 2 * MARGIN - gap * (row.columns - 1)) / row.columns
+    parts = []
+    for place, panel in enumerate(row.panels):
+        chart = _still(panel.chart)
+        if chart.marks:
+            left = MARGIN + place * (width + gap)
+            parts.append(f'<text x="{left:.0f}" y="{top + 16:g}">{escape(shorten(panel.title, int(width / 6)))}</text>')
+            parts.append(f'<g transform="translate({left:.1f} {top + 22:g})">')
+            parts += [*draw_chart(chart, width, row.height - 30).parts, "</g>"]
+    return parts

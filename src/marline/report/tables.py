@@ -13,6 +13,7 @@ import numpy as np
 
 from marline.data import provenance
 from marline.data.files import write_output
+from marline.report import agent_returns
 from marline.report.appearance import digits, looks, number, plural, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
@@ -64,6 +65,7 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
+AGENT_COLUMNS = ("run", "task", "algorithm", "sampler", "seed", "deployment", "agent", "return")
 NOTE = "± is one standard deviation between seeds; brackets are 95 % intervals of paired differences by Student's t."
 
 
@@ -111,6 +113,24 @@ def write_differences(runs: Sequence[Path], path: Path) -> Path:
     return path
 
 
+def write_agent_returns(runs: Sequence[Path], path: Path) -> Path | None:
+    """One row per (run, sampler, seed, deployment, agent), where agents have rewards of their own; no file if none."""
+    rows: list[tuple[Any, ...]] = []
+    for run in map(read_run, runs):
+        for sampler, seed in sorted(run.lines, key=lambda item: _position(run, *item)):
+            for deployment, values in sorted(run.diagnostic(sampler, seed, agent_returns.KEY).items()):
+                where = (run.path.name, run.task, run.algorithm, sampler, seed, deployment)
+                rows += [(*where, agent, value) for agent, value in values.items()]
+    if not rows:
+        return None
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(AGENT_COLUMNS)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    write_output(path, file.getvalue())
+    return path
+
+
 def write_summary(runs: Sequence[Path], path: Path) -> Path:
     """A Markdown table per run: what each sampler came to, with intervals, and what happened in a sentence."""
     read = [read_run(run) for run in runs]
@@ -139,12 +159,24 @@ def _standing(run: Run, outcome: Outcome) -> dict[str, Any]:
         "returns": [_known(value) for value in outcome.last],
         "return_mean": _known(outcome.final.mean),
         "return_std": _known(outcome.final.std),
+        "return_is": agent_returns.whose(run) or None,
+        "agent_returns": _returns_of_agents(run, outcome),
         "improvement_percent": [_known(value) for value in outcome.improvement],
         "improvement_mean": _known(outcome.improvement_spread.mean),
         "improvement_std": _known(outcome.improvement_spread.std),
         "to_shuffled": _described(outcome.to_shuffled),
         "to_uniform": _described(outcome.to_baseline),
         "to_control": _described(outcome.to_matched),
+    }
+
+
+def _returns_of_agents(run: Run, outcome: Outcome) -> dict[str, list[float | None]]:
+    """By agent, of each seed, those that go with `returns`."""
+    curves = [run.diagnostic(outcome.sampler, seed, agent_returns.KEY) for seed in outcome.seeds]
+    last = [curve.get(outcome.deployment, {}) for curve in curves]
+    return {
+        agent: [_known(values.get(agent, math.nan)) for values in last]
+        for agent in dict.fromkeys(agent for values in last for agent in values)
     }
 
 
@@ -239,6 +271,7 @@ def markdown(run: Run) -> str:
             *standings_table(run),
             "",
             NOTE,
+            *(["", *table] if (table := agents_table(run)) else []),
             *(["", *table] if (table := decomposition_table(run)) else []),
             *(["", *known] if known else []),
         ]
@@ -275,6 +308,16 @@ def standings_table(run: Run) -> list[str]:
             *(_comparison(column[place], run) for _, column in columns),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def agents_table(run: Run) -> list[str]:
+    """What each agent returned, where agents have rewards of their own: lines of Markdown, or none."""
+    found = agent_returns.rows(run, looks([run]))
+    lines = ["| sampler | agent | offline | last known return |", "|---|---|---|---|"] if found else []
+    for row in found:
+        last = f"{row.last}{_when(row.deployment, run)}"
+        lines.append(f"| {_plain(row.look.label)} | {_plain(row.agent)} | {row.first} | {last} |")
     return lines
 
 

@@ -26,7 +26,7 @@ from marline.types import AgentID, Spec, Transition
 
 T = TypeVar("T", bound=Hashable)
 
-TEAMS_AT_ONCE = 16  # who play side by side where learners are stacked: it bounds the memory of what they play
+PLAYED_AT_ONCE = 1 << 30  # bytes of what teams play side by side, at most, unless one alone plays more
 EPISODES_PER_BLOCK = 100  # played at a time, whatever they are for: one compiled program serves all
 EPISODES_PER_ROUND = 20_000  # at most, before it is counted how many rows they gave
 NO_TASK = (
@@ -72,15 +72,18 @@ def rollout_teams(
     Args:
         task: what is played.
         teams: by name, and of each its policies, which must be alike.
-        episodes: which each of them plays, at least one.
+        episodes: which each of them plays. Who plays none is not told of, and acts for nobody: one compiled program
+            serves all calls with as many teams.
         keys: of each.
         deployment: see `rollout`.
     """
     if not isinstance(task, Simulator | World):
         raise ConfigError(NO_TASK.format(task))
     played: dict[T, Rollout] = {}
-    for names in side_by_side(teams):
+    for names in at_once(task, teams):
         some = {name: teams[name] for name in names}
+        if not any(episodes[name] for name in names):
+            continue
         if isinstance(task, Simulator):
             played |= simulation.play_teams(task, some, episodes, keys=keys)
         else:
@@ -88,10 +91,23 @@ def rollout_teams(
     return played
 
 
-def side_by_side(teams: Iterable[T]) -> list[list[T]]:
-    """Teams in groups that play at once: each alone where learners are not stacked."""
-    names, at_once = list(teams), TEAMS_AT_ONCE if stacks() else 1
-    return [names[first : first + at_once] for first in range(0, len(names), at_once)]
+def at_once(task: Task, teams: Iterable[T]) -> list[list[T]]:
+    """Teams in groups that play at once: each alone where learners are not stacked.
+
+    As many as there is memory for, in groups of about one size.
+    """
+    names = list(teams)
+    if not stacks():
+        return [[name] for name in names]
+    num_groups = -(-len(names) // max(1, PLAYED_AT_ONCE // bytes_played(task)))
+    return [names[number::num_groups] for number in range(num_groups)]
+
+
+def bytes_played(task: Task) -> int:
+    """Bytes of what a team plays side by side, at most."""
+    episodes = task.num_environments if isinstance(task, Simulator) else EPISODES_PER_BLOCK
+    width = sum(2 * spec.observation_size + 3 * spec.action_size + 2 for spec in task.specs.values())
+    return 4 * width * task.horizon * episodes
 
 
 def _play_worlds(
@@ -126,7 +142,7 @@ def _play_worlds(
             for rows, more in zip(jax.tree.leaves(played[name]), jax.tree.leaves(its), strict=True):
                 rows[done : done + length] = more[: num_episodes - done]
     rollouts = {}
-    for name in names:
+    for name in played.copy():
         transitions, rewards = played.pop(name)
         rollouts[name] = _rollout(task, transitions, rewards, drawing[name], episodes[name].start)
     return rollouts
@@ -267,12 +283,12 @@ def collect_teams(
     rounds: dict[T, list[Rollout]] = {name: [] for name in teams}
     episodes, rows = dict.fromkeys(teams, 0), dict.fromkeys(teams, 0)  # played, and logged by who logged the fewest
     while short := [name for name in teams if rows[name] < num_rows]:
-        wanted: dict[T, range] = {}
+        wanted = {name: range(number, number) for name, number in episodes.items()}
         for name in short:
             mean_length = rows[name] / episodes[name] if episodes[name] else task.horizon
             number = min(int(np.ceil((num_rows - rows[name]) / mean_length)), most)
             wanted[name] = range(episodes[name], episodes[name] + number)
-        played = rollout_teams(task, {name: teams[name] for name in short}, wanted, keys=keys, deployment=deployment)
+        played = rollout_teams(task, teams, wanted, keys=keys, deployment=deployment)
         for name in short:
             rounds[name].append(played[name])
             episodes[name] = wanted[name].stop
@@ -370,9 +386,16 @@ def _dataset(spec: Spec, channels: Channels, agent: AgentID, rounds: list[Rollou
 
 
 class Evaluation(NamedTuple):
-    """How a team did: the undiscounted return of each episode, and how far each agent's continuous actions went."""
+    """How a team did.
+
+    Attributes:
+        returns: undiscounted, of each episode; the mean over agents where their rewards differ.
+        agent_returns: mean return of each agent; of none where all share a reward.
+        mean_abs_action: how far each agent's continuous actions went.
+    """
 
     returns: Float[np.ndarray, " episodes"]
+    agent_returns: dict[AgentID, float]
     mean_abs_action: dict[AgentID, float]
 
 
@@ -396,6 +419,7 @@ def evaluate_teams(
     return {
         name: Evaluation(
             returns=its.returns,
+            agent_returns=_agent_returns(its),
             mean_abs_action={
                 agent: float(np.abs(its.transitions[agent].action).mean())
                 for agent in task.agents
@@ -406,13 +430,32 @@ def evaluate_teams(
     }
 
 
+def _agent_returns(played: Rollout) -> dict[AgentID, float]:
+    rewards = {agent: rows.reward for agent, rows in played.transitions.items()}
+    first, *others = rewards.values()
+    if all(np.array_equal(first, its) for its in others):
+        return {}
+    return {agent: float(its.sum(dtype=np.float64)) / len(played.returns) for agent, its in rewards.items()}
+
+
 def trace(task: Task, policies: Policies, *, key: PRNGKeyArray, deployment: int = 0) -> dict[str, Any]:
     """The first of those episodes as points to draw: agents per step, landmarks, and its return."""
-    played = rollout(task, policies, 1, key=key, deployment=deployment)
+    return trace_teams(task, {None: policies}, keys={None: key}, deployment=deployment)[None]
+
+
+def trace_teams(
+    task: Task, teams: Mapping[T, Policies], *, keys: Mapping[T, PRNGKeyArray], deployment: int = 0
+) -> dict[T, dict[str, Any]]:
+    """`trace` for several teams, see `rollout_teams`."""
+    played = rollout_teams(task, teams, dict.fromkeys(teams, range(1)), keys=keys, deployment=deployment)
+    return {name: _traced(its) for name, its in played.items()}
+
+
+def _traced(played: Rollout) -> dict[str, Any]:
     points = {name: np.round(values, 4) for name, values in played.drawing.items()}
-    landmarks = points.get("landmarks")
+    others = [points[name][-1] for name in ("landmarks", "goals", "others") if name in points]
     return {
         "agents": points["agents"].tolist() if "agents" in points else [],
-        "landmarks": [] if landmarks is None else landmarks[-1].tolist(),
+        "landmarks": np.concatenate(others).tolist() if others else [],
         "return": float(played.returns[0]),
     }

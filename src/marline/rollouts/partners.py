@@ -24,7 +24,8 @@ from marline.envs.finite import true_ratio
 from marline.errors import ConfigError
 from marline.types import AgentID, Policy, Spec, Transition
 
-NUM_DRAWS = 4  # of a policy at each logged observation: it may be a random one
+NUM_DRAWS = 4  # of a choice by a policy at each logged observation: it may be a random one
+NUM_CONTINUOUS_DRAWS = 1  # of an action: BCQ's costs a hundred candidates, and hardly differs from the next
 NUM_DRAWS_PER_STATE = 1000  # the same in a world of few states
 BLOCK = 4096  # rows at a time
 LEAST = 1e-6  # of a ratio: of what partners never do today, so that weights can be tempered
@@ -151,6 +152,7 @@ def _law(
 def _log_density(policy: Any, experience: Experience, tolerance: float, key: PRNGKeyArray) -> Float[Array, " offline"]:
     """ln of the density of each logged action today, over the density of one of all that there are."""
     spec, num = experience.spec, experience.num_offline
+    num_draws = NUM_DRAWS if spec.discrete else NUM_CONTINUOUS_DRAWS
 
     def of_row(row: Int[Array, ""]) -> Float[Array, ""]:
         logged: Transition = experience[row]
@@ -158,7 +160,7 @@ def _log_density(policy: Any, experience: Experience, tolerance: float, key: PRN
         def draw(key: PRNGKeyArray) -> Array:
             return policy(logged.observation, key=key, action_mask=logged.action_mask)
 
-        drawn = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, row), NUM_DRAWS))
+        drawn = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, row), num_draws))
         return log_density_among(logged, drawn, spec, tolerance)
 
     return jax.lax.map(of_row, jnp.arange(num), batch_size=min(BLOCK, num))

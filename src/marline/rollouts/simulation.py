@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from marline.envs import Actions, Environment, Simulator, name_of
+from marline.envs import Environment, Simulator, name_of
 from marline.envs.apart import require_apart, start_of_episode
 from marline.envs.checked import Checked, require_task
 from marline.errors import require
-from marline.inputs.users_code import users_code
+from marline.rollouts.game import Game, Outline, Seats, environment_of, make
+from marline.rollouts.pool import Place, Played, places_of, pool_for
 from marline.rollouts.rollout import Policies, Rollout, playing, stacked_teams
-from marline.types import AgentID, Spec, Transition
+from marline.types import AgentID
 
 T = TypeVar("T", bound=Hashable)
 
@@ -58,37 +59,68 @@ def play_teams(
     Args:
         task: see `play`; every team has as many environments as one alone has.
         teams: by name, and of each its policies.
-        episodes: which each of them plays.
+        episodes: which each of them plays; who plays none is not told of.
         keys: of each, see `play`.
         watch: see `play`.
     """
     names = list(teams)
-    tables = {name: min(task.num_environments, len(episodes[name])) for name in names}
-    places = [(team, seat) for seat in range(task.num_environments) for team in names if seat < tables[team]]
-    environments = {place: _environment(task, number) for number, place in enumerate(places)}
-    words = {name: np.asarray(jax.random.key_data(keys[name])).ravel().tolist() for name in names}
+    num_seats = [min(task.num_environments, len(episodes[name])) for name in names]
+    words = [np.asarray(jax.random.key_data(keys[name])).ravel().tolist() for name in names]
     batch = _Batch(task, [teams[name] for name in names], [keys[name] for name in names])
-    waiting = {name: iter(episodes[name]) for name in names}
-    running: dict[tuple[T, int], _Game] = {}  # by place, where an environment is
-    finished: dict[T, dict[int, _Game]] = {name: {} for name in names}
-    while any(len(finished[name]) < len(episodes[name]) for name in names):
+    numbers = [episodes[name] for name in names]
+    pool = pool_for(task) if watch is None else None
+    if pool is None:
+        finished = _play_here(task, num_seats, words, numbers, batch, watch)
+    else:
+        require_task(task, name_of(task))
+        finished = pool.play(task, num_seats, words, numbers, batch.act, batch.outline())
+    return {
+        name: _rollout(task, [its[number] for number in episodes[name]])
+        for name, its in zip(names, finished, strict=True)
+        if episodes[name]
+    }
+
+
+def _play_here(
+    task: Simulator,
+    num_seats: Sequence[int],
+    words: Sequence[list[int]],
+    episodes: Sequence[range],
+    batch: _Batch,
+    watch: Callable[[Environment], None] | None,
+) -> list[dict[int, Game]]:
+    """The episodes of several teams by number, all environments stepped in turn."""
+    places = places_of(num_seats)
+    environments = {place: environment_of(task, number) for number, place in enumerate(places)}
+    outline = Seats.outline(task.specs, len(num_seats), task.num_environments)
+    arrays = {name: np.full(shape, name.startswith("mask "), kind) for name, (kind, shape) in outline.items()}
+    seats = Seats.on(arrays, task.specs)
+    waiting = [iter(its) for its in episodes]
+    running: dict[Place, Game] = {}  # by place, where an environment is
+    finished: list[dict[int, Game]] = [{} for _ in num_seats]
+    while any(len(its) < len(of_team) for its, of_team in zip(finished, episodes, strict=True)):
         for place in places:
             number = None if place in running else next(waiting[place[0]], None)
             if number is not None:
-                running[place] = _Game(task, environments[place], number, words[place[0]], watch)
+                running[place] = Game(task, environments[place], number, words[place[0]], watch)
         for (team, seat), game in running.items():
-            batch.see(names.index(team), seat, game)
-        actions = batch.act()
+            seats.see(team, seat, game)
+        acted = batch.act(seats)
+        actions = {
+            (team, seat): {agent: acted[agent][team, seat] for agent in game.present}
+            for (team, seat), game in running.items()
+        }
+        for place, game in running.items():
+            game.begin(actions[place])
         for (team, seat), game in list(running.items()):
-            number = names.index(team)
-            game.step({agent: actions[agent][number, seat] for agent in game.present})
+            game.step(actions[team, seat])
             if not game.present:
                 game.close()
                 finished[team][game.number] = running.pop((team, seat))
-    return {name: _rollout(task, [finished[name][number] for number in episodes[name]]) for name in names}
+    return finished
 
 
-def _rollout(task: Simulator, games: Sequence[_Game]) -> Rollout:
+def _rollout(task: Simulator, games: Sequence[Game | Played]) -> Rollout:
     transitions, ends = {}, {}
     for agent in task.agents:
         parts = [game.transitions[agent] for game in games if agent in game.transitions]
@@ -107,9 +139,9 @@ def try_out(task: Simulator) -> None:
     """
     environments: list[Checked] = []
     try:
-        environments.append(_make(task))  # which looks at the task too
+        environments.append(make(task))  # which looks at the task too
         if task.num_environments > 1:
-            environments.append(_make(task))
+            environments.append(make(task))
             require_apart(environments[1], environments[:1], task, name_of(task))
         start_of_episode(environments[0], None, task)
     finally:
@@ -117,115 +149,41 @@ def try_out(task: Simulator) -> None:
             environment.close()
 
 
-class _Game:
-    """One episode: while it runs, what happened step by step; afterwards, the rows of each agent."""
-
-    def __init__(
-        self,
-        task: Simulator,
-        environment: Checked,
-        number: int,
-        entropy: list[int],
-        watch: Callable[[Environment], None] | None,
-    ) -> None:
-        self.number, self.time = number, 0
-        self._specs, self._horizon, self._environment, self._watch = task.specs, task.horizon, environment, watch
-        seed = np.random.SeedSequence([*entropy, number]).generate_state(1)
-        self.now = environment.reset(seed=int(seed[0]), episode=number)
-        self.present = environment.present  # nobody once it is over
-        self._steps = [self.now]
-        self._actions: list[Actions] = []
-        self._lengths = dict.fromkeys(self.present, 0)
-        if watch is not None:
-            watch(environment.environment)
-
-    def step(self, actions: Actions) -> None:
-        self.now = self._environment.step(actions)
-        self.time += 1
-        self._steps.append(self.now)
-        self._actions.append(actions)
-        if self._watch is not None:
-            self._watch(self._environment.environment)
-        stays = self._environment.present if self.time < self._horizon else ()
-        if len(stays) < len(self.present):
-            self._lengths |= {agent: self.time for agent in self.present if agent not in stays}
-            self.present = stays
-
-    def close(self) -> None:
-        """Put what happened into arrays, which take far less memory."""
-        observations = np.concatenate([step.observations for step in self._steps])  # flat, for NumPy is slow at lists
-        observations = observations.reshape(len(self._steps), -1)
-        self.transitions, stop = {}, 0
-        for agent, spec in self._specs.items():
-            start, stop = stop, stop + spec.observation_size
-            if agent in self._lengths:
-                length = self._lengths[agent]
-                self.transitions[agent] = self._rows(agent, observations[: length + 1, start:stop], spec)
-        rewards = [[step.rewards[agent] for step in self._steps[1 : n + 1]] for agent, n in self._lengths.items()]
-        self.total = float(np.mean([sum(earned) for earned in rewards]))
-        self._steps, self._actions = [], []
-
-    def _rows(self, agent: AgentID, observations: np.ndarray, spec: Spec) -> Transition:
-        length = len(observations) - 1
-        steps = self._steps[: length + 1]
-        discount = np.ones(length, np.float32)
-        discount[-1] = agent not in steps[-1].terminated
-        masks = None
-        if spec.discrete:
-            everything = np.ones(spec.action_size, bool)
-            masks = np.array([step.action_masks.get(agent, everything) for step in steps])
-        leaves: dict[str, Any] = {
-            "observation": observations[:-1],
-            "action": np.array([taken[agent] for taken in self._actions[:length]]),
-            "reward": np.array([step.rewards[agent] for step in steps[1:]], np.float32),
-            "discount": discount,
-            "next_observation": observations[1:],
-            "action_mask": None if masks is None else masks[:-1],
-            "next_action_mask": None if masks is None else masks[1:],
-        }
-        return Transition(**leaves)
-
-
 class _Batch:
-    """What the agents in all seats of all teams see; empty seats show what was last seen there, and nobody acts on it.
+    """The policies of several teams, which tell for all seats in one call what their agents do; not for empty ones.
 
     Calling a compiled program costs more than what small policies compute in it, by how many arrays it is given:
     so there are few of them.
     """
 
     def __init__(self, task: Simulator, teams: Sequence[Policies], keys: Sequence[PRNGKeyArray]) -> None:
-        shape, specs = (len(teams), task.num_environments), task.specs
-        total = sum(spec.observation_size for spec in specs.values())
-        self._observations = np.zeros((*shape, total), np.float32)  # of all agents side by side
-        self._masks = {
-            agent: np.ones((*shape, spec.action_size), bool) for agent, spec in specs.items() if spec.discrete
-        }
-        self._moments = np.zeros((len(teams), 2, task.num_environments), np.int32)  # episodes, and steps played of them
-        self._sizes = tuple((agent, spec.observation_size) for agent, spec in specs.items())
+        self._task, self._num_teams = task, len(teams)
+        self._sizes = tuple((agent, spec.observation_size) for agent, spec in task.specs.items())
         # taken apart once: of Equinox's modules, every call would spend as long on that as on acting
         self._is_alone = len(teams) == 1
         policies, self._key = stacked_teams(teams, keys)
         self._leaves, self._structure = jax.tree.flatten(policies)
 
-    def see(self, team: int, seat: int, game: _Game) -> None:
-        self._moments[team, :, seat] = game.number, game.time
-        self._observations[team, seat] = game.now.observations
-        for agent, masks in self._masks.items():
-            masks[team, seat] = game.now.action_masks.get(agent, True)
-
-    def act(self) -> dict[AgentID, np.ndarray]:
+    def act(self, seats: Seats) -> dict[AgentID, np.ndarray]:
         """Actions `[teams, seats, ...]` of every agent."""
-        act = _act if self._is_alone else _act_of_teams
-        seen = self._observations, self._masks, self._moments
-        observations, masks, moments = jax.tree.map(lambda x: x[0], seen) if self._is_alone else seen
-        actions = act(
-            self._leaves, observations, masks, self._key, moments, structure=self._structure, sizes=self._sizes
-        )
+        actions = self._call(seats, _act if self._is_alone else _act_of_teams)
         # half the time of device_get
         return {
             agent: np.asarray(action)[None] if self._is_alone else np.asarray(action)
             for agent, action in actions.items()
         }
+
+    def outline(self) -> Outline:
+        """Type and shape of what `act` gives, by agent."""
+        outline = Seats.outline(self._task.specs, self._num_teams, self._task.num_environments)
+        seats = Seats.on({name: np.empty(shape, kind) for name, (kind, shape) in outline.items()}, self._task.specs)
+        actions = self._call(seats, (_act if self._is_alone else _act_of_teams).eval_shape)
+        first = (1,) if self._is_alone else ()
+        return {agent: (its.dtype, (*first, *its.shape)) for agent, its in actions.items()}
+
+    def _call(self, seats: Seats, act: Callable[..., Any]) -> Any:
+        observations, masks, moments = jax.tree.map(lambda x: x[0], tuple(seats)) if self._is_alone else seats
+        return act(self._leaves, observations, masks, self._key, moments, structure=self._structure, sizes=self._sizes)
 
 
 def _acts(
@@ -266,18 +224,3 @@ def _act(*seen: Any, structure: Any, sizes: tuple[tuple[AgentID, int], ...]) -> 
 def _act_of_teams(*seen: Any, structure: Any, sizes: tuple[tuple[AgentID, int], ...]) -> dict[AgentID, Array]:
     """The same for several teams: whatever is seen has a leading axis of them."""
     return jax.vmap(functools.partial(_acts, structure=structure, sizes=sizes))(*seen)
-
-
-@functools.cache
-def _environment(task: Simulator, seat: int) -> Checked:
-    """The environment of a seat, kept for the next call."""
-    environment = _make(task)
-    others = [_environment(task, other) for other in range(seat)]
-    require_apart(environment, others, task, name_of(task))
-    return environment
-
-
-def _make(task: Simulator) -> Checked:
-    require_task(task, name_of(task))
-    with users_code(f"task {name_of(task)}: make()"):
-        return Checked(task.make(), name_of(task), task.specs)

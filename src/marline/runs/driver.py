@@ -27,8 +27,8 @@ from marline.runs.layout import RunDirectory
 from marline.runs.records import Record, StopRecord
 from marline.runtime import release_memory
 from marline.samplers import Sampler
-from marline.tuning import Deploy, Inform, LearnerID, Logs, Team
-from marline.types import AgentID
+from marline.tuning import Adapted, Deploy, LearnerID, Logs, Team
+from marline.types import AgentID, Policy
 
 OFFLINE_CHECKPOINT = 10_000  # updates between two checkpoints of the offline phase
 
@@ -100,13 +100,15 @@ class Driver:
         return tuning.init_samplers(trained, self.config.samplers[sampler])
 
     def team_after(self, sampler: str, number: int, offline: Team) -> Team:
-        """The teams as they came out of a deployment, 1 or later; only reads.
+        """The teams as they came out of a deployment; only reads.
 
         Args:
             sampler: that they are tuned with.
-            number: of the deployment.
+            number: of the deployment; 0 are the offline teams with a new memory of the sampler.
             offline: the teams with their offline rows; what they have learned is replaced.
         """
+        if number == 0:
+            return self.begin(sampler, offline)
         kind = self.config.samplers[sampler]
         memories = {agent: memory_template(its, kind) for agent, its in self.experiences.items()}
         team = offline
@@ -132,7 +134,7 @@ class Driver:
         deployments: Iterable[int],
         *,
         frozen: Collection[LearnerID] = (),
-        inform: Inform | None = None,
+        adapted: Adapted | None = None,
     ) -> Iterator[Tuned]:
         """Deploy, merge, adapt and tune; the batches of who diverged are kept, and `publish` is for the caller to call.
 
@@ -142,7 +144,7 @@ class Driver:
             deploy: policies in, logs out, which it has published; learners without logs keep policy and rows.
             deployments: their numbers.
             frozen: whose logs are merged, and who learn nothing from them.
-            inform: see `tuning.run`.
+            adapted: see `tuning.run`.
         """
         for number, after, metrics, diverged in tuning.run(
             team,
@@ -152,7 +154,7 @@ class Driver:
             num_updates=self.config.updates,
             deployments=deployments,
             frozen=frozen,
-            inform=inform,
+            adapted=adapted,
         ):
             yield Tuned(number, after, metrics, self.keep_batches(sampler, number, diverged))
 
@@ -164,6 +166,7 @@ class Driver:
         records: Records,
         *,
         learners: bool = False,
+        policies: Mapping[LearnerID, Policy] | None = None,
         trajectories: Mapping[int, Mapping[str, Any]] | None = None,
         ledger: dict[str, Any] | None = None,
     ) -> None:
@@ -175,10 +178,12 @@ class Driver:
             team: as it came out of it.
             records: measurements up to this deployment.
             learners: publish them beside the policies, to go back to.
+            policies: of the team, where they are known.
             trajectories: of each seed, to publish too.
             ledger: the newest event that the checkpoint builds on, if there is a ledger.
         """
-        policies, team = tuning.policies(team, self.config.algorithm), _to_write(team)
+        policies = tuning.policies(team, self.config.algorithm) if policies is None else policies
+        team = _to_write(team)
         for seed, history in self.histories(sampler).items():
             history.save_policies(number, of_seed(policies, seed))
             if learners:

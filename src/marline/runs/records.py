@@ -30,6 +30,11 @@ class ShiftRecord(TypedDict, total=False):
     share_offline: float
     share_earlier: float
     share_current: float
+    gain_nats: float
+    change_nats: float
+    change_se: float
+    change_p_value: float
+    gate_open: float
 
 
 class LogsRecord(TypedDict):
@@ -57,7 +62,8 @@ class OffPolicyRecord(TypedDict):
 
 
 # A line of metrics.jsonl. `deployment` is that after which a team was measured, 0 the offline team; `agents` has what
-# was measured of each while it was tuned; `return` and `returns`, by episode, are those of the team that came out.
+# was measured of each while it was tuned; `return` and `returns`, by episode, are those of the team that came out,
+# and `agent_returns` the mean of each agent by its own rewards: of none where all share one.
 Record = TypedDict(
     "Record",
     {
@@ -65,6 +71,7 @@ Record = TypedDict(
         "return": float,
         "return_in_last_world": float,
         "returns": list[float],
+        "agent_returns": Mapping[str, float],
         "mean_abs_action": Mapping[str, Any],
         "seconds": float,
         "agents": Required[Mapping[str, Mapping[str, Any]]],

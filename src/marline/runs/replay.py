@@ -11,7 +11,7 @@ from marline import tuning
 from marline.data import checkpoints
 from marline.runs.driver import Driver, of_seed
 from marline.runs.layout import LEARNERS, POLICIES
-from marline.tuning import Inform, LearnerID, Team
+from marline.tuning import LearnerID, Team
 from marline.types import AgentID
 
 
@@ -23,15 +23,7 @@ def train_again(driver: Driver, updates: int) -> Team:
     return team
 
 
-def tune_again(
-    driver: Driver,
-    sampler: str,
-    number: int,
-    before: Team,
-    *,
-    frozen: Collection[LearnerID] = (),
-    inform: Inform | None = None,
-) -> Team:
+def tune_again(driver: Driver, sampler: str, number: int, before: Team, *, frozen: Collection[LearnerID] = ()) -> Team:
     """The teams after a deployment, given those that came out of the one before it."""
     config = driver.config
     (result,) = tuning.run(
@@ -42,7 +34,6 @@ def tune_again(
         num_updates=config.updates,
         deployments=[number],
         frozen=frozen,
-        inform=inform,
     )
     return result.team
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from marline.samplers.adaptive_share import AdaptiveShare
 from marline.samplers.balanced import BalancedReplay
+from marline.samplers.best_ratio import BestRatio
 from marline.samplers.classifier_ratio import ClassifierRatio
+from marline.samplers.contrastive import Contrastive
 from marline.samplers.distances import EmbeddingDistance, TwoStageDistance, ValueDistance
+from marline.samplers.draw_plan import DrawPlan, Planned, draws_by_plan
 from marline.samplers.dynamics_ratio import DynamicsRatio
 from marline.samplers.fresh_share import FreshShare
 from marline.samplers.frozen import Frozen
+from marline.samplers.gated import Gated
 from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
+from marline.samplers.residual import Residual
+from marline.samplers.return_times_ratio import ReturnTimesRatio
 from marline.samplers.return_weighted import ReturnWeighted
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
@@ -35,24 +42,37 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "balanced": BalancedReplay(),
     "classifier-ratio": ClassifierRatio(),
     "dynamics-ratio": DynamicsRatio(),
+    "ratio-and-return": Gated(ReturnTimesRatio()),
+    "residual": Gated(Residual()),
+    "contrastive": Gated(Contrastive()),
     "two-sided": TwoSided(),
+    "best-ratio": BestRatio(),
     "return-weighted": ReturnWeighted(),
     "oracle": Oracle(),
     "fresh-share": FreshShare(0.25),
     "half-and-half": FreshShare(0.5),
+    "adaptive-share": AdaptiveShare(),
 }
 
 __all__ = [
     "OTC",
     "SAMPLERS",
+    "AdaptiveShare",
     "BalancedReplay",
+    "BestRatio",
     "ClassifierRatio",
+    "Contrastive",
+    "DrawPlan",
     "DynamicsRatio",
     "EmbeddingDistance",
     "FreshShare",
     "Frozen",
+    "Gated",
     "OnlineMatched",
     "Oracle",
+    "Planned",
+    "Residual",
+    "ReturnTimesRatio",
     "ReturnWeighted",
     "Sampler",
     "Shuffled",
@@ -60,6 +80,7 @@ __all__ = [
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "draws_by_plan",
     "prefers_rows",
     "trains",
 ]

@@ -34,7 +34,8 @@ from marline.ops.law_ratio import (
 )
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, uniform_table
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
 LAWS = TODAY, LOGS = 0, 1  # P_today, and P_logs trained on for as long: what more steps alone would do
@@ -104,6 +105,20 @@ class Tuned(NamedTuple):
     curve: Float[Array, " checks"]
 
 
+class Judged(NamedTuple):
+    """What a deployment says of the law of what follows.
+
+    Attributes:
+        members: P_today, stacked.
+        is_open: whether it surely is another law than that of the logs, where the logs have been.
+        metrics: how sure, and how much another.
+    """
+
+    members: OutcomeLaw
+    is_open: Bool[Array, ""]
+    metrics: dict[str, Array]
+
+
 class State(NamedTuple):
     """The law of the logs with its units, both frozen at B^0, and the table that offline rows are drawn by."""
 
@@ -157,6 +172,7 @@ class DynamicsRatio:
     num_updates: int = 2000
     check_every: int = 100
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "offline_updates", "num_updates", "check_every"):
@@ -188,6 +204,15 @@ class DynamicsRatio:
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
         """Learn today's law, ask whether it is another one, and weigh the offline rows if it is."""
+        judged = self.judge(state, experience, key=key)
+        uniform = jnp.zeros(experience.num_offline)
+        log_weights = batched_cond(judged.is_open, self.log_ratios, uniform, state, judged.members, experience)
+        table, worth = self.weighed(log_weights, judged.is_open)
+        clipped = jnp.mean((jnp.abs(log_weights) >= self.clip) & judged.is_open)
+        return state._replace(table=table), {**judged.metrics, **worth, "clipped": clipped}
+
+    def judge(self, state: State, experience: Experience, *, key: PRNGKeyArray) -> Judged:
+        """Learn today's law, and ask whether it is another one than that of the logs."""
         fresh = _fresh(state.scales, experience)
         start = jax.vmap(state.logs_law.log_density)(fresh.inputs, fresh.outcomes)
         tuned = self._fine_tune(state, experience, fresh, start, key=key)
@@ -200,14 +225,7 @@ class DynamicsRatio:
         change = clustered_mean(row_gain, is_counted * overlap, fresh.cluster)
         p_value = p_value_of_gain(change)
         is_open = p_value <= 1.0 - self.confidence
-        log_weights = jnp.zeros(experience.num_offline)
-        log_weights = batched_cond(is_open, self._log_weights, log_weights, state, tuned.kept.laws, experience)
-        exponent = tempering_exponent(log_weights, self.least_effective_share)
-        table = alias_table(jnp.exp(exponent * log_weights))
-        table = jax.tree.map(
-            lambda weighted, alike: jnp.where(is_open, weighted, alike), table, uniform_table(experience.num_offline)
-        )
-        return state._replace(table=table), {
+        metrics = {
             "gain_nats": gain.mean,
             "gain_se": gain.standard_error,
             "change_nats": change.mean,
@@ -216,20 +234,35 @@ class DynamicsRatio:
             "gate_open": is_open.astype(jnp.float32),
             "gate_clusters": change.num_clusters,
             "overlap": mean_of_known(overlap, fresh.is_known),
-            "effective_share": effective_share(log_weights, exponent),
-            "temper": exponent,
-            "clipped": jnp.mean((jnp.abs(log_weights) >= self.clip) & is_open),
             "held_out_start": mean_of_known(start, fresh.is_known),
             "held_out_kept": mean_of_known(today, fresh.is_known),
             "held_out_end": tuned.curve[-1],
             "kept_updates": jnp.mean(tuned.kept.num_updates[TODAY]),
         }
+        return Judged(tuned.kept.laws, is_open, metrics)
+
+    def weighed(self, log_weights: Float[Array, " offline"], is_open: Bool[Array, ""]) -> tuple[AliasTable, Metrics]:
+        """What offline rows are drawn by: tempered weights or, while the gate is shut, all alike.
+
+        Args:
+            log_weights: of all offline rows, finite; 0 while the gate is shut.
+            is_open: the gate.
+        """
+        exponent = tempering_exponent(log_weights, self.least_effective_share)
+        table = alias_table(jnp.exp(exponent * (log_weights - jnp.max(log_weights))))
+        table = jax.tree.map(
+            lambda weighted, alike: jnp.where(is_open, weighted, alike), table, uniform_table(log_weights.shape[0])
+        )
+        return table, {"effective_share": effective_share(log_weights, exponent), "temper": exponent}
 
     def sample(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch."""
         return sample_weighted(state.table, experience, self.batch_size, self.online_share, key=key), state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return weighted_plan(state.table, experience, self.online_share)
 
     def log_ratio(self, logs_law: OutcomeLaw, members: OutcomeLaw, inputs: Array, outcome: Array) -> Float[Array, ""]:
         """ln P_today(y | s, a) - ln P_logs(y | s, a) of one row, as far as the members agree, clipped.
@@ -243,13 +276,13 @@ class DynamicsRatio:
         today = jax.vmap(lambda law: law.log_density(inputs, outcome))(members)
         return jnp.clip(agreed_log_ratio(today - logs_law.log_density(inputs, outcome)), -self.clip, self.clip)
 
-    def _log_weights(
+    def log_ratios(
         self, uniform: Float[Array, " offline"], state: State, members: OutcomeLaw, experience: Experience
     ) -> Float[Array, " offline"]:
         """The log ratio of every offline row; that of a row whose s' is not known is 0, as in `uniform`."""
 
         def of_row(row: Int[Array, ""]) -> Float[Array, ""]:
-            inputs, outcome, is_known = _standardised(state.scales, experience[row], experience.spec)
+            inputs, outcome, is_known = standardised(state.scales, experience[row], experience.spec)
             return jnp.where(is_known, self.log_ratio(state.logs_law, members, inputs, outcome), 0.0)
 
         return jax.lax.map(of_row, jnp.arange(uniform.shape[0]), batch_size=min(WEIGHT_BLOCK, uniform.shape[0]))
@@ -369,7 +402,7 @@ class DynamicsRatio:
     ) -> Float[Array, ""]:
         """Negative log likelihood of online rows, and the classifier's loss on their first half and offline rows."""
         rows = jnp.concatenate([offline, online[: online.shape[0] // 2]])
-        inputs, _, _ = _standardised(scales, experience[rows], experience.spec)
+        inputs, _, _ = standardised(scales, experience[rows], experience.spec)
         logits = jax.vmap(member.presence)(inputs)[:, 0]
         return self.surprise(member.law, scales, experience, online) + classification_loss(
             logits[: offline.shape[0]], logits[offline.shape[0] :]
@@ -379,7 +412,7 @@ class DynamicsRatio:
         self, law: OutcomeLaw, scales: DynamicsScales, experience: Experience, rows: Int[Array, " n"]
     ) -> Float[Array, ""]:
         """Negative log likelihood per row, of those whose s' is known."""
-        inputs, outcomes, is_known = _standardised(scales, experience[rows], experience.spec)
+        inputs, outcomes, is_known = standardised(scales, experience[rows], experience.spec)
         return -mean_of_known(jax.vmap(law.log_density)(inputs, outcomes), is_known)
 
     def _training_rows(
@@ -412,7 +445,7 @@ def _numeric(rows: Transition, spec: Spec) -> Transition:
     return rows._replace(action=one_hot_action(rows.action, spec))
 
 
-def _standardised(
+def standardised(
     scales: DynamicsScales, rows: Transition, spec: Spec
 ) -> tuple[Float[Array, "*n in"], Float[Array, "*n out"], Bool[Array, "*n"]]:
     """(s, a), y, and whether s' is known; y of other rows is finite, and says nothing."""
@@ -425,7 +458,7 @@ def _fresh(scales: DynamicsScales, experience: Experience) -> Fresh:
     place = jnp.arange(experience.max_online)
     rows = experience[experience.online_start + place]
     is_logged = place < experience.num_online
-    inputs, outcomes, is_known = _standardised(scales, rows, experience.spec)
+    inputs, outcomes, is_known = standardised(scales, rows, experience.spec)
     episodes = episode_numbers(rows.observation, rows.next_observation, rows.discount)
     cluster = clusters(episodes, experience.num_online, fewest=FEWEST_EPISODES, num_blocks=NUM_BLOCKS)
     cluster = jnp.where(is_logged, cluster, 0)

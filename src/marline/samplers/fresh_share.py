@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
+from marline.samplers.draw_plan import COUNTED, DrawPlan, plan_of_windows
 from marline.types import Critic, Metrics
 
 
@@ -36,6 +37,7 @@ class FreshShare:
     share: float = 0.5
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = False
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(0 <= self.share <= 1, f"share is {self.share}, but must lie in [0, 1]")
@@ -52,10 +54,28 @@ class FreshShare:
     def sample(
         self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], tuple[()], Metrics]:
-        count_key, offline_key, online_key = jax.random.split(key, 3)
-        num, first_online = self.batch_size, experience.num_offline
-        num_fresh = jnp.floor(self.share * num + jax.random.uniform(count_key)).astype(jnp.int32)
-        is_fresh = (jnp.arange(num) < num_fresh) & (experience.size > first_online)
-        offline = rows_with_replacement(0, first_online, num, key=offline_key)
-        online = rows_with_replacement(first_online, experience.size, num, key=online_key)
-        return jnp.where(is_fresh, online, offline), (), {}
+        return fresh_rows(experience, self.share, self.batch_size, key=key), (), {}
+
+    def plan(self, state: tuple[()], experience: Experience) -> DrawPlan:
+        return fresh_plan(experience, self.share, self.batch_size)
+
+
+def fresh_rows(
+    experience: Experience, share: Float[Array, ""] | float, num: int, *, key: PRNGKeyArray
+) -> Int[Array, " num"]:
+    """One batch of which a share was logged online; before the first deployment all rows are offline."""
+    count_key, offline_key, online_key = jax.random.split(key, 3)
+    first_online = experience.num_offline
+    num_fresh = jnp.floor(share * num + jax.random.uniform(count_key)).astype(jnp.int32)
+    is_fresh = (jnp.arange(num) < num_fresh) & (experience.size > first_online)
+    offline = rows_with_replacement(0, first_online, num, key=offline_key)
+    online = rows_with_replacement(first_online, experience.size, num, key=online_key)
+    return jnp.where(is_fresh, online, offline)
+
+
+def fresh_plan(experience: Experience, share: Float[Array, ""] | float, num: int) -> DrawPlan:
+    """What `fresh_rows` draws by."""
+    first_online = experience.num_offline
+    num_fresh = jnp.where(experience.size > first_online, share * num, 0.0)
+    offline = (0, first_online, num - num_fresh)
+    return plan_of_windows(COUNTED, offline, (first_online, experience.size, num_fresh))

@@ -13,6 +13,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
+from marline.samplers.draw_plan import CHOSEN, DrawPlan, plan_of_windows
 from marline.types import Critic, Metrics
 
 
@@ -35,6 +36,7 @@ class OnlineMatched:
 
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = False
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
@@ -69,3 +71,9 @@ class OnlineMatched:
         shares = state.shares[state.deployment - 1]
         source = jax.random.categorical(source_key, jnp.log(shares), shape=(num,))
         return rows[source, jnp.arange(num)], state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        bounds = 0, experience.num_offline, experience.online_start, experience.size
+        shares = state.shares[state.deployment - 1]
+        windows = [(bounds[source], bounds[source + 1], shares[source]) for source in range(3)]
+        return plan_of_windows(CHOSEN, *windows)

@@ -17,9 +17,10 @@ from marline.inputs.arguments import checked
 from marline.ops.law_ratio import tempering_exponent
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities, uniform_table
+from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.sampler import Sampler
 from marline.samplers.shuffled import Shuffled
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics
 
 
@@ -46,6 +47,7 @@ class Oracle:
     tolerance: float = 0.1
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_online_share(self.online_share)
@@ -74,6 +76,9 @@ class Oracle:
     ) -> tuple[Int[Array, " batch"], AliasTable, Metrics]:
         return sample_weighted(state, experience, self.batch_size, self.online_share, key=key), state, {}
 
+    def plan(self, state: AliasTable, experience: Experience) -> DrawPlan:
+        return weighted_plan(state, experience, self.online_share)
+
 
 def oracle_in(sampler: Sampler[Any]) -> Oracle | None:
     """The oracle that a sampler is, or is the control of."""
@@ -82,10 +87,10 @@ def oracle_in(sampler: Sampler[Any]) -> Oracle | None:
     return sampler if isinstance(sampler, Oracle) else None
 
 
-def prescribed(sampler: Sampler[Any], memory: Any, log_ratio: Float[Array, " offline"]) -> Any:
+def informed(sampler: Sampler[Any], memory: Any, log_ratio: Float[Array, " offline"]) -> Any:
     """The memory of an oracle, or of its control, once it was told the weights of the offline rows."""
     if isinstance(sampler, Shuffled):
-        return memory._replace(of=prescribed(sampler.of, memory.of, log_ratio))
+        return memory._replace(of=informed(sampler.of, memory.of, log_ratio))
     assert isinstance(sampler, Oracle)
     return sampler.prescribe(memory, log_ratio)
 

@@ -7,7 +7,7 @@ import math
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.errors import require
@@ -15,7 +15,8 @@ from marline.inputs.arguments import checked
 from marline.ops.episodes import episode_returns, standardised_over_episodes
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics
 
 
@@ -44,21 +45,21 @@ class ReturnWeighted:
     online_share: float | None = None
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.scale), f"scale is {self.scale}, but must be finite")
-        require(0 <= self.bound <= 20, f"bound is {self.bound}, but must lie in [0, 20], being a logarithm")
+        require_weights(self.scale, self.bound)
         require_online_share(self.online_share)
         require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> AliasTable:
         """The weights of B^0, as a table to draw from."""
-        return alias_table(self.weights(experience.offline().reward, experience.offline_ends))
+        return alias_table(jnp.exp(self.log_weights(experience.offline().reward, experience.offline_ends)))
 
-    def weights(self, rewards: Float[Array, " n"], ends: Array) -> Float[Array, " n"]:
+    def log_weights(self, rewards: Float[Array, " n"], ends: Bool[Array, " n"]) -> Float[Array, " n"]:
         """Of rows in the order in which they were logged."""
         z = standardised_over_episodes(episode_returns(rewards, ends), ends)
-        return jnp.exp(jnp.clip(self.scale * z, -self.bound, self.bound))
+        return jnp.clip(self.scale * z, -self.bound, self.bound)
 
     def begin_deployment(
         self, state: AliasTable, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -70,3 +71,12 @@ class ReturnWeighted:
         self, state: AliasTable, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], AliasTable, Metrics]:
         return sample_weighted(state, experience, self.batch_size, self.online_share, key=key), state, {}
+
+    def plan(self, state: AliasTable, experience: Experience) -> DrawPlan:
+        return weighted_plan(state, experience, self.online_share)
+
+
+def require_weights(scale: float, bound: float) -> None:
+    """Refuse what makes no weights by return."""
+    require(math.isfinite(scale), f"scale is {scale}, but must be finite")
+    require(0 <= bound <= 20, f"bound is {bound}, but must lie in [0, 20], being a logarithm")

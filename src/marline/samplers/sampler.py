@@ -17,7 +17,8 @@ class Sampler(Protocol[S]):
     """A frozen dataclass whose fields are options and whose methods are pure.
 
     One that makes all rows of a source equally likely says so by `prefers_rows = False`, and a reference with which
-    nobody is to be trained by `trains = False`.
+    nobody is to be trained by `trains = False`. One that draws by nothing but what it knows when a deployment begins
+    may say what that is, see `draw_plan.Planned`.
     """
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> S:

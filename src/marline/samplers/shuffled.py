@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.ordering import random_order
+from marline.samplers.draw_plan import DrawPlan, draws_by_plan
 from marline.samplers.sampler import Sampler
 from marline.types import Critic, Metrics
 
@@ -73,6 +74,19 @@ class Shuffled:
         """The stand-ins of one batch of the inner sampler."""
         rows, of, metrics = self.of.sample(state.of, experience, critic, key=key)
         return state.stand_in[rows], State(of, state.stand_in), metrics
+
+    @property
+    def draws_by_plan(self) -> bool:
+        return draws_by_plan(self.of)
+
+    @property
+    def batch_size(self) -> int:
+        return self.of.batch_size
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        """Stand-ins of the rows that the inner sampler draws; of a shuffled sampler that is shuffled, theirs."""
+        plan = self.of.plan(state.of, experience)
+        return plan._replace(stand_in=state.stand_in if plan.stand_in is None else state.stand_in[plan.stand_in])
 
 
 def _order_of_first(count: Int[Array, ""], num: int, *, key: PRNGKeyArray) -> Int[Array, " num"]:

@@ -20,7 +20,8 @@ from marline.ops.kernel_ratio import Choice, Distances, choose, squared_distance
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.row_draws import rows_without_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities, uniform_table
-from marline.samplers.weighted_offline import require_online_share, sample_weighted
+from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
 
@@ -76,6 +77,7 @@ class TwoSided:
     compare_rewards: bool = True
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_online_share(self.online_share)
@@ -130,9 +132,9 @@ class TwoSided:
         weights = self._weights(state, experience, logs, today, choice)
         table = alias_table(weights)
         return state._replace(table=table), {
-            "gain": choice.gain,
-            "gain_error": choice.error,
-            "corrects": choice.is_believed.astype(jnp.float32),
+            "change_nats": choice.gain,
+            "change_se": choice.error,
+            "gate_open": choice.is_believed.astype(jnp.float32),
             "bandwidth_given": choice.given,
             "bandwidth_outcome": choice.outcome,
             "strength": choice.strength,
@@ -144,6 +146,9 @@ class TwoSided:
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch; before the first deployment, a uniform one."""
         return sample_weighted(state.table, experience, self.batch_size, self.online_share, key=key), state, {}
+
+    def plan(self, state: State, experience: Experience) -> DrawPlan:
+        return weighted_plan(state.table, experience, self.online_share)
 
     def _weights(
         self, state: State, experience: Experience, logs: References, today: References, choice: Choice

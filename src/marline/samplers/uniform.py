@@ -10,7 +10,8 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from marline.data.experience import Experience
 from marline.errors import require, require_name
 from marline.inputs.arguments import checked
-from marline.ops.row_draws import rows_with_replacement
+from marline.ops.row_draws import Count, rows_with_replacement
+from marline.samplers.draw_plan import ONE, DrawPlan, plan_of_windows
 from marline.types import Critic, Metrics
 
 
@@ -27,6 +28,7 @@ class Uniform:
     rows: Literal["merged", "offline", "online"] = "merged"
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = False
+    draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_name(self.rows, ("merged", "offline", "online"), "window of rows")
@@ -43,9 +45,14 @@ class Uniform:
     def sample(
         self, state: tuple[()], experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], tuple[()], Metrics]:
-        start, stop = {
+        return rows_with_replacement(*self._window(experience), self.batch_size, key=key), (), {}
+
+    def plan(self, state: tuple[()], experience: Experience) -> DrawPlan:
+        return plan_of_windows(ONE, (*self._window(experience), 1.0))
+
+    def _window(self, experience: Experience) -> tuple[Count, Count]:
+        return {
             "merged": (0, experience.size),
             "offline": (0, experience.num_offline),
             "online": (experience.online_start, experience.size),
         }[self.rows]
-        return rows_with_replacement(start, stop, self.batch_size, key=key), (), {}

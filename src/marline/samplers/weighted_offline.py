@@ -6,8 +6,6 @@ alone, so that a sampler by weights differs from uniform replay, at the natural 
 
 from __future__ import annotations
 
-import zlib
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -15,9 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.row_draws import rows_with_replacement
-from marline.ops.weighted_rows import AliasTable, exchanged
-
-EXCHANGE = zlib.crc32(b"exchange")  # sets the stream of the exchanges apart from that of the rows
+from marline.ops.weighted_rows import AliasTable
+from marline.samplers.draw_plan import FLIPPED, ONE, DrawPlan, exchanged_offline, plan_of_windows
 
 
 def require_online_share(share: float | None) -> None:
@@ -58,6 +55,14 @@ def sample_weighted(
         offline = rows_with_replacement(0, first_online, num, key=offline_key)
         online = rows_with_replacement(first_online, experience.size, num, key=online_key)
         rows = jnp.where(is_online, online, offline)
-    offline = jnp.minimum(rows, first_online - 1)
-    offline = exchanged(table, offline, key=jax.random.fold_in(key, EXCHANGE))
-    return jnp.where(rows < first_online, offline, rows)
+    return exchanged_offline(table, rows, key=key)
+
+
+def weighted_plan(table: AliasTable, experience: Experience, online_share: float | None) -> DrawPlan:
+    """What `sample_weighted` draws by."""
+    first_online = experience.num_offline
+    if online_share is None:
+        return plan_of_windows(ONE, (0, experience.size, 1.0))._replace(table=table)
+    share = jnp.where(experience.size > first_online, online_share, 0.0)
+    windows = (0, first_online, 1.0 - share), (first_online, experience.size, share)
+    return plan_of_windows(FLIPPED, *windows)._replace(table=table)

@@ -1,7 +1,7 @@
 """A study: one task, one algorithm, several samplers and seeds, in one run directory; see `runs.layout`.
 
-What is here is what a study does with the driver that it has in common with a campaign: it plays the deployments,
-evaluates every team, and tells a control what the sampler that it matches drew.
+What is here is what a study does with the driver that it has in common with a campaign: it evaluates every team, and
+goes on where each sampler stopped. Samplers are tuned one after another on a CPU and together on an accelerator.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marline import tuning
@@ -21,32 +20,42 @@ from marline.data.experience import Experience
 from marline.display.shell import command
 from marline.envs import Task, make_task
 from marline.errors import ConfigError
-from marline.population import rearranged
-from marline.rollouts.collection import side_by_side
-from marline.rollouts.partners import require_joint_logs, require_partners, true_log_ratios
-from marline.runs.driver import Driver, Records, Stopped, of_seed, place_data
-from marline.runs.layout import RunDirectory, checkpoint_steps
-from marline.runs.records import Record
+from marline.rollouts.partners import require_joint_logs, require_partners
+from marline.rollouts.rollout import Policies
+from marline.runs.driver import Driver, of_seed, place_data
+from marline.runs.layout import OFFLINE, RunDirectory, checkpoint_steps
+from marline.runs.records import Record, StopRecord
 from marline.runs.replay import is_same, train_again, tune_again
-from marline.runs.world_keys import world_key
 from marline.samplers import OnlineMatched, trains
-from marline.samplers.oracle import oracle_in, prescribed
-from marline.study.playing import measure, play_deployment, show
-from marline.tuning import Inform, LearnerID, Logs, Team
-from marline.types import AgentID, Policy
+from marline.samplers.oracle import informed, oracle_in
+from marline.study.playing import Whose, measure, show
+from marline.study.together import Together, prescribed, shares_drawn, true_ratios
+from marline.tuning import Team
+from marline.types import AgentID
 
 Step = tuple[str, int]  # what is going on, and how many updates were just done
 
 
 def run_seeds(
-    folder: Path, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
+    folder: Path,
+    config: RunConfig,
+    experiences: Mapping[AgentID, Experience],
+    seeds: Sequence[int],
+    together: Sequence[Sequence[str]] = (),
 ) -> Iterator[Step]:
-    """Run or finish every sampler for some seeds, side by side; what is on disk is not done again."""
+    """Run or finish every sampler for some seeds, side by side; what is on disk is not done again.
+
+    Args:
+        folder, config: of the study.
+        experiences: offline rows of each agent on the device.
+        seeds: that are trained side by side.
+        together: samplers in groups that advance side by side, too; one after another unless given.
+    """
     for group in _abreast(folder, config, seeds):
         study = _Study(folder, config, experiences, group)
         team = yield from study.offline()
-        for name in config.samplers:
-            yield from study.tune(team, name)
+        for names in together or [[name] for name in config.samplers]:
+            yield from study.tune(team, names)
 
 
 def run_part(
@@ -65,7 +74,7 @@ def run_part(
     if sampler is None:
         yield from study.offline()
     else:
-        yield from study.tune(study.driver.trained(), sampler)
+        yield from study.tune(study.driver.trained(), [sampler])
 
 
 def replay(
@@ -89,8 +98,7 @@ def replay(
     elif not trains(config.samplers[sampler]):
         team = study.driver.trained()
     else:
-        before = study.team_after(sampler, step - 1, study.driver.trained())
-        team = tune_again(study.driver, sampler, step, before, inform=study.inform(sampler))
+        team = tune_again(study.driver, sampler, step, study.before(sampler, step, study.driver.trained()))
     return is_same(study.driver, seed, sampler, step, team)
 
 
@@ -112,6 +120,7 @@ class _Study:
             if oracle_in(sampler) is not None:
                 require_partners(experiences, name)
                 require_joint_logs(experiences, name)
+        self._policies: list[tuple[int, Policies]] | None = None  # of the offline teams
 
     def offline(self) -> Generator[Step, None, Team]:
         """The offline teams, trained or read from disk."""
@@ -122,131 +131,98 @@ class _Study:
                 yield "offline training", done - last
                 last = done
             if not training.is_over:
-                measured = self._measure(training.team, 0, {}, 0.0, training.stopped)
-                training.finish({seed: [record] for seed, record in measured.items()}, training.stopped)
+                teams: dict[Whose, Policies] = {(seed, OFFLINE): its for seed, its in self._start(training.team)}
+                measured = measure(self.config, self.task, teams, number=0)
+                records = {
+                    seed: [_completed(record, {}, 0.0, training.stopped.get(seed))]
+                    for (seed, _), record in measured.items()
+                }
+                training.finish(records, training.stopped)
         return training.team
 
-    def tune(self, team: Team, name: str) -> Iterator[Step]:
-        """K deployments under one sampler, from the offline teams."""
-        config, driver = self.config, self.driver
-        histories, done = driver.histories(name), driver.common_step(name) or 0
-        if done >= config.deployments:
-            for history in histories.values():
+    def tune(self, offline: Team, names: Sequence[str]) -> Iterator[Step]:
+        """K deployments under some samplers from the offline teams, all of them deployment by deployment."""
+        config, last = self.config, self.config.deployments
+        under_way: dict[str, int] = {}
+        for name in names:
+            done = self.driver.common_step(name) or 0
+            if done < last:
+                under_way[name] = done
+                continue
+            for history in self.driver.histories(name).values():
                 history.settle(done)
-            yield f"{name}: done before", config.deployments * config.updates
-            return
-        before, at = (histories, done) if done else (driver.histories(None), config.offline_updates)
-        records = {seed: history.records_at(at) for seed, history in before.items()}
-        remaining = range(done + 1, config.deployments + 1)
-        if not trains(config.samplers[name]):
-            yield from self._leave_alone(team, name, remaining, records)
-            return
-        start = team
-        if not done:
-            yield f"{name}: preparing", 0
-        team = self.team_after(name, done, start)
+            yield f"{name}: done before", last * config.updates
+        records = {name: self._records_before(name, done) for name, done in under_way.items()}
+        trained = {name: done for name, done in under_way.items() if trains(config.samplers[name])}
+        for name, done in trained.items():
+            yield f"{name}: resumed" if done else f"{name}: preparing", done * config.updates
+        teams = Together(self.driver, self.task, offline, trained)
+        for number in range(1 + min(under_way.values(), default=last), last + 1):
+            now = [name for name, done in under_way.items() if done < number]
+            told = f"{now[0] if len(now) == 1 else f'{len(now)} samplers'}: deployment {number} of {last}"
+            yield told, 0
+            teams.join(number)
+            began = time.monotonic()
+            metrics, stopped = teams.tune(number)
+            seconds = (time.monotonic() - began) / max(1, sum(name in trained for name in now))
+            still = {(seed, name): its for name in now if name not in trained for seed, its in self._start(offline)}
+            policies = {who: its for who, its in {**teams.policies, **still}.items() if who[1] in now}
+            for who, record in measure(config, self.task, policies, number=number).items():
+                took = seconds if who[1] in trained else 0.0
+                record = _completed(record, metrics.get(who, {}), took, stopped.get(who))
+                records[who[1]][who[0]].append(record)
+            trajectories = None
+            if number == last:
+                start = {(seed, name): its for name in now for seed, its in self._start(offline)}
+                trajectories = show(config, self.task, start, policies)
+            teams.publish(number, records, trajectories)
+            for name in now:
+                if name not in trained:
+                    its = None if trajectories is None else {seed: trajectories[seed, name] for seed in self.seeds}
+                    self.driver.publish(name, number, offline, records[name], trajectories=its)
+            mean = np.mean([records[name][seed][-1].get("return", np.nan) for name in now for seed in self.seeds])
+            yield f"{told}, return {mean:.1f}", config.updates * len(now)
+
+    def before(self, name: str, number: int, offline: Team) -> Team:
+        """The teams as deployment `number` finds them, given the offline teams; who is told something knows it."""
+        team, sampler = self.driver.team_after(name, number - 1, offline), self.config.samplers[name]
+        if oracle := oracle_in(sampler):
+            policies = tuning.policies(team, self.config.algorithm)
+            of_seeds = {seed: of_seed(policies, seed) for seed in self.seeds}
+            ratios = true_ratios(self.driver, self.task, oracle, of_seeds, number)
+            return {who: its.with_memory(informed(sampler, its.sampler, ratios[who])) for who, its in team.items()}
+        if not isinstance(sampler, OnlineMatched):
+            return team
+        drawn = {seed: shares_drawn(self.driver, self.config.matches[name], seed, number) for seed in self.seeds}
+        return {
+            who: its.with_memory(prescribed(sampler, its.sampler, number, drawn[who[0]].get(who[1], {})))
+            for who, its in team.items()
+        }
+
+    def _records_before(self, name: str, done: int) -> dict[int, list[Record]]:
+        """What was measured until now of the teams of a sampler, which go on from here."""
+        histories, at = self.driver.histories(name if done else None), done or self.config.offline_updates
         if done:
             for history in histories.values():
                 history.rewind(done)
-            yield f"{name}: resumed", done * config.updates
+        return {seed: list(history.records_at(at)) for seed, history in histories.items()}
 
-        def deploy(number: int, policies: Mapping[LearnerID, Policy]) -> Logs:
-            lacking = [seed for seed, history in histories.items() if history.load_logs(number) is None]
-            for seeds in side_by_side(lacking):
-                teams = {seed: of_seed(policies, seed) for seed in seeds}
-                for seed, logs in play_deployment(config, self.task, teams, number=number).items():
-                    provenance = {"task": config.task, "deployment": number, "seed": seed}
-                    histories[seed].save_logs(number, logs, provenance)
-            return driver.logs(name, number)
+    def _start(self, offline: Team) -> list[tuple[int, Policies]]:
+        """The policies of the offline teams, by seed."""
+        if self._policies is None:
+            policies = tuning.policies(offline, self.config.algorithm)
+            self._policies = [(seed, of_seed(policies, seed)) for seed in self.seeds]
+        return self._policies
 
-        tuning_of_all = driver.tune(name, team, deploy, remaining, inform=self.inform(name))
-        for number in remaining:
-            yield f"{name}: deployment {number} of {config.deployments}", 0
-            began = time.monotonic()
-            _, team, metrics, stopped = next(tuning_of_all)
-            measured = self._measure(team, number, metrics, time.monotonic() - began, stopped)
-            records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            yield self._publish(start, team, name, number, records)
 
-    def team_after(self, name: str, number: int, offline: Team) -> Team:
-        """The teams as the deployment after `number` finds them, given the offline teams."""
-        if number > 0:
-            return self.driver.team_after(name, number, offline)
-        return self._prescribe(self.driver.begin(name, offline), name)
-
-    def inform(self, name: str) -> Inform | None:
-        """What tells a sampler, at each deployment, the true weights of logged rows; None unless it is an oracle."""
-        sampler, experiences = self.config.samplers[name], self.driver.experiences
-        oracle = oracle_in(sampler)
-        if oracle is None:
-            return None
-
-        def tell(number: int, deployed: Mapping[LearnerID, Policy], team: Team) -> Team:
-            memories = rearranged(lambda state: state.sampler, team)
-            told = {}
-            for seed in self.seeds:
-                key = jax.random.fold_in(world_key(seed, "oracle"), number)
-                ratios = true_log_ratios(
-                    self.task, experiences, of_seed(deployed, seed), tolerance=oracle.tolerance, key=key
-                )
-                told |= {
-                    (seed, agent): prescribed(sampler, memories[seed, agent], jnp.asarray(ratio))
-                    for agent, ratio in ratios.items()
-                }
-            return rearranged(lambda state, memory: state._replace(sampler=memory), team, told)
-
-        return tell
-
-    def _leave_alone(self, team: Team, name: str, deployments: range, records: Records) -> Iterator[Step]:
-        """Evaluate the offline teams wherever the others are evaluated: a reference that nobody trains."""
-        for number in deployments:
-            measured = self._measure(team, number, {}, 0.0, {})
-            records = {seed: [*records[seed], measured[seed]] for seed in self.seeds}
-            yield self._publish(team, team, name, number, records)
-
-    def _publish(self, start: Team, team: Team, name: str, number: int, records: Records) -> Step:
-        """Write what a deployment came to; the step that this was."""
-        config, trajectories = self.config, None
-        if number == config.deployments:
-            before, after = (tuning.policies(its, config.algorithm) for its in (start, team))
-            trajectories = {
-                seed: show(config, self.task, of_seed(before, seed), of_seed(after, seed), seed=seed)
-                for seed in self.seeds
-            }
-        self.driver.publish(name, number, team, records, trajectories=trajectories)
-        mean = np.mean([its[-1].get("return", np.nan) for its in records.values()])
-        return f"{name}: deployment {number} of {config.deployments}, return {mean:.1f}", config.updates
-
-    def _prescribe(self, team: Team, name: str) -> Team:
-        """Tell a control the shares that the sampler it matches drew, per agent and deployment."""
-        sampler = self.config.samplers[name]
-        if not isinstance(sampler, OnlineMatched):
-            return team
-        prescribed = {}
-        matched = self.driver.histories(self.config.matches[name])
-        records = {seed: history.records_at(self.config.deployments)[1:] for seed, history in matched.items()}
-        memories = rearranged(lambda state: state.sampler, team)
-        for (seed, agent), memory in memories.items():
-            for record in records[seed]:
-                drawn = record["agents"][agent]
-                if "share_offline" not in drawn:  # it diverged with the first update
-                    continue
-                shares = [drawn["share_offline"], drawn["share_earlier"], drawn["share_current"]]
-                memory = sampler.prescribe(memory, record["deployment"], jnp.array(shares))
-            prescribed[seed, agent] = memory
-        return rearranged(lambda state, memory: state._replace(sampler=memory), team, prescribed)
-
-    def _measure(
-        self, team: Team, number: int, metrics: tuning.Summary, seconds: float, stopped: Stopped
-    ) -> dict[int, Record]:
-        policies = tuning.policies(team, self.config.algorithm)
-        teams = {seed: of_seed(policies, seed) for seed in self.seeds}
-        records = measure(self.config, self.task, teams, number=number)
-        for seed, record in records.items():
-            record["seconds"], record["agents"] = round(seconds, 3), of_seed(metrics, seed)
-            if stopped.get(seed):
-                record["diverged"] = stopped[seed]
-        return records
+def _completed(
+    record: Record, metrics: Mapping[AgentID, Any], seconds: float, stopped: Mapping[AgentID, StopRecord] | None
+) -> Record:
+    """What was measured of a team, with what was measured of its agents, how long it took, and who diverged."""
+    record["seconds"], record["agents"] = round(seconds, 3), dict(metrics)
+    if stopped:
+        record["diverged"] = stopped
+    return record
 
 
 def _abreast(folder: Path, config: RunConfig, seeds: Sequence[int]) -> list[tuple[int, ...]]:

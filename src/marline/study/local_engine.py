@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -26,14 +25,16 @@ from marline.configuration.planning import check_compatible
 from marline.configuration.run_config import RunConfig
 from marline.data.files import to_json
 from marline.errors import MarlineError
+from marline.forking import end_of, end_with_parent, worker_context
 from marline.population import compile_ahead, stacks
+from marline.rollouts.pool import stepping
 from marline.runs.driver import place_data
 from marline.runs.layout import RunDirectory
 from marline.runs.offline_logs import prepare_data
-from marline.runtime import release_memory
+from marline.runtime import num_cores, release_memory
 from marline.study import execution as study
 from marline.study.engine import Progress
-from marline.study.forking import worker_context
+from marline.study.memory import Plan, available_memory, plan_memory
 from marline.types import AgentID, Spec
 
 # of JAX, what `marline.runtime` decides after a process that workers are forked off has begun
@@ -43,20 +44,22 @@ SETTINGS = (
     "jax_persistent_cache_min_compile_time_secs",
 )
 
-PATIENCE = 2.0  # seconds
-PR_SET_PDEATHSIG = 1  # of prctl(2)
-
 
 @dataclasses.dataclass(frozen=True)
 class LocalEngine:
-    """Each share of the seeds goes to a process of its own."""
+    """Each share of the seeds goes to a process of its own.
+
+    Attributes:
+        memory_share: of the device's memory, for what is stacked there: less than 1 where several studies run at once.
+    """
+
+    memory_share: float = 1.0
 
     def plan(self, seeds: Sequence[int]) -> list[list[int]]:
         """A share per core on a CPU; one on an accelerator, or where types are only here, as in a notebook."""
-        if jax.default_backend() != "cpu" or not all(map(plugins.is_importable, plugins.trusted())):
+        if stacks() or not all(map(plugins.is_importable, plugins.trusted())):
             return [list(seeds)]
-        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_workers = min(num_cores, len(seeds))
+        num_workers = min(num_cores(), len(seeds))
         return [list(seeds[worker::num_workers]) for worker in range(num_workers)]
 
     def run(self, folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
@@ -67,8 +70,16 @@ class LocalEngine:
         if len(shares) > 1:
             _run_processes(folder, config, shares, progress)
             return
-        for text, done in _run_share(folder, config, shares[0]):
-            progress(0, text, done)
+        if not stacks():
+            for text, done in _run_share(folder, config, shares[0]):
+                progress(0, text, done)
+            return
+        plan = plan_memory(config, sizes, shares[0], int(self.memory_share * available_memory()))
+        print(f"note: {plan}", file=sys.stderr)
+        # one core is for this process, which holds the accelerator
+        with stepping(num_cores() - 1):
+            for text, done in _run_stacked(folder, config, plan):
+                progress(0, text, done)
 
 
 def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[int]], progress: Progress) -> None:
@@ -125,22 +136,13 @@ def _follow(processes: dict[Connection, BaseProcess], numbers: dict[Connection, 
             try:
                 kind, text, done = connection.recv()
             except (EOFError, OSError):
-                raise MarlineError(_end(running.pop(connection))) from None
+                raise MarlineError(f"a worker {end_of(running.pop(connection))}") from None
             if kind == "error":
                 raise MarlineError(text)
             if kind == "done":
                 running.pop(connection)
             else:
                 progress(numbers[connection], text, done)
-
-
-def _end(process: BaseProcess) -> str:
-    """How a worker ended that said nothing."""
-    process.join(PATIENCE)  # its pipe is closed a moment before it is gone
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"a worker was killed by {signal.Signals(-code).name}; was it out of memory?"
-    return f"a worker stopped without a word ({'it still ends' if code is None else f'exit status {code}'})"
 
 
 def _work(
@@ -154,7 +156,7 @@ def _work(
     """The life of a worker: one core, no keyboard, no longer than its parent's, and no more trusting."""
     for number_of_signal in (signal.SIGINT, signal.SIGHUP):  # of the terminal: its parent ends it in order
         signal.signal(number_of_signal, signal.SIG_IGN)
-    _end_with_fork_server()
+    end_with_parent()
     if hasattr(os, "sched_setaffinity"):  # before the first use of JAX, which sizes its thread pools by it
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
@@ -173,15 +175,6 @@ def _work(
         parent.send(("error", f"a worker failed:\n{traceback.format_exc()}", 0))
 
 
-def _end_with_fork_server() -> None:
-    """Be killed when the process that workers are forked off is gone, as it is after this one's parent is.
-
-    Even while the interpreter is held by something that takes long, and no thread can watch the parent.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _die_with(parent: Connection) -> None:
     try:
         parent.recv()
@@ -191,6 +184,15 @@ def _die_with(parent: Connection) -> None:
 
 def _run_share(folder: Path, config: RunConfig, seeds: Sequence[int]) -> Iterator[study.Step]:
     experiences = place_data(config, prepare_data(folder, config))
-    together = stacks()
-    for group in [tuple(seeds)] if together else [(seed,) for seed in seeds]:
-        yield from study.run_seeds(folder, config, experiences, group)
+    if stacks():  # by a worker, which was told to
+        yield from study.run_seeds(folder, config, experiences, seeds, [list(config.samplers)])
+        return
+    for seed in seeds:
+        yield from study.run_seeds(folder, config, experiences, (seed,))
+
+
+def _run_stacked(folder: Path, config: RunConfig, plan: Plan) -> Iterator[study.Step]:
+    """Groups of seeds one after another, as many samplers of them at once as there is memory for."""
+    experiences = place_data(config, prepare_data(folder, config))
+    for seeds in plan.seeds:
+        yield from study.run_seeds(folder, config, experiences, seeds, plan.samplers)

@@ -29,6 +29,7 @@ from marline.inputs.arguments import checked_arguments
 from marline.report import write_report
 from marline.report.comparison import Comparison, compare, last_deployment
 from marline.report.records import Run, read_run
+from marline.report.tracking import tracked
 from marline.runs.creation import plan_run, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.integrity import read_configuration, require_belonging, require_measured
@@ -166,17 +167,19 @@ class Study:
         engine: str | Engine = "local",
         address: str | None = None,
         progress: bool | Callable[[int, str, int], None] = True,
+        log: Sequence[str] = (),
     ) -> Study:
         """Compute what is missing; returns the study.
 
         Args:
             engine: where: "local", "ray", or an `Engine`.
             address: of the Ray cluster.
-            progress: bars in a terminal or notebook, or a function that is told the number of the share of seeds,
-                what is going on in it, and how many updates were just done.
+            progress: bars in a terminal or notebook, elsewhere a line every half a minute; or a function that is told
+                the number of the share of seeds, what is going on in it, and how many updates were just done.
+            log: trackers that are told what is measured, while it runs: "tensorboard", "wandb", "mlflow".
         """
         engine = make_engine(engine, address) if isinstance(engine, str) else engine
-        with writing(self.folder):
+        with writing(self.folder), tracked(self.folder, log):
             record_start(self.folder, configuration_sha256(RunDirectory(self.folder).configuration))
             shares = engine.plan(self.config.seeds)
             if callable(progress):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from marline.data.formats.table_columns import describe_columns, find_columns
+from marline.data.formats.table_columns import describe_columns, find_columns, look_for_columns
 from marline.data.layout import by_number
 from marline.errors import DataError
 
@@ -44,7 +44,7 @@ def test_padded_numbers_and_numbers_from_1_on_are_numbers() -> None:
         (["obs_x", "obs_y", *LEAST[2:]], {}, "'obs_x', 'obs_y' are not numbered: to take them all, pass --column"),
         (["Obs_0", *LEAST[2:]], {}, "no column observation or .* for the observations among 'Obs_0'"),
         (LEAST, {"rewards": "action_0"}, "no column actions or action or action_0, action_1, ... for the actions"),
-        (LEAST, {"observations": "obs_*,obs_0"}, "column 'obs_0' is taken for the observations twice"),
+        (LEAST, {"observations": "obs_0,obs_1,obs_0"}, "column 'obs_0' is taken for the observations twice"),
         (LEAST, {"rewards": "obs_0", "terminals": "obs_0"}, "taken for the rewards and the terminals; a column serves"),
         ([*LEAST, "e_0", "e_1"], {"episode": "e_*"}, "'e_0', 'e_1' cannot all be the episode; give"),
     ],
@@ -81,3 +81,17 @@ def test_every_guess_is_said() -> None:
 
 def test_digits_of_other_scripts_are_no_numbers_to_sort_by() -> None:
     assert sorted(["a_10", "a_2", "a_2²", "a²"], key=by_number) == ["a_2", "a_2²", "a_10", "a²"]
+
+
+def test_a_name_wins_over_a_pattern_and_two_names_of_a_column_are_told_once() -> None:
+    present = ["a.x", "a.torque", "b.x", "reward"]
+    own = {"observations": ["a.*"], "actions": ["a.torque"]}
+    found = find_columns("t.csv", present, own, continuing=True)
+    assert found == {"observations": ["a.x"], "actions": ["a.torque"], "rewards": ["reward"]}
+    first = find_columns("t.csv", present, {"observations": ["b.x", "*x"], "actions": ["a.torque"]}, continuing=True)
+    assert first["observations"] == ["b.x", "a.x"]
+    found, problems = look_for_columns("t.csv", present, {"observations": ["a.x", "a.torque"], "actions": "a.torque"})
+    assert found["actions"] == ["a.torque"] and found["observations"] == ["a.x"]
+    assert [one.split(";")[0] for one in problems] == [
+        "t.csv: column 'a.torque' is taken for the actions and the observations"
+    ]

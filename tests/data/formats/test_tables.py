@@ -368,7 +368,7 @@ def test_one_hot_choices_are_no_vector(team: dict[str, Arrays], tmp_path: Path, 
         ("step", [0.0, float("nan"), *range(2, 50)], "column 'step' is nan at row 1; number the step of every row"),
         ("step", [[i] for i in range(50)], "column 'step' holds a list at row 0; export one number per row"),
         ("reward", [[0.0]] * 50, "column 'reward' holds a list at row 0"),
-        ("terminated", ["no"] * 50, "column 'terminated' holds string"),
+        ("terminated", ["maybe"] * 50, "column 'terminated' holds string"),
     ],
 )
 def test_labels_and_numbers_that_are_none(

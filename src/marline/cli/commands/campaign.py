@@ -13,6 +13,7 @@ from marline.campaign.read_logs import read_logs
 from marline.campaign.regression import describe as describe_gate
 from marline.campaign.require_logs import Ingested
 from marline.cli.commands.opening import open_campaign
+from marline.cli.commands.report import say_where
 from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
 from marline.configuration.planning import plan_campaign
 from marline.configuration.run_config import RunConfig
@@ -23,6 +24,8 @@ from marline.display.console import ProgressDisplay, resumable, say, say_json
 from marline.display.shell import command
 from marline.errors import DIVERGED, DivergenceWarning
 from marline.inputs.options import read_pairs
+from marline.report.trackers import require_trackers
+from marline.report.tracking import tracked
 from marline.runs.divergences import sentence
 from marline.runs.events import Gated, RolledBack, of_kind
 from marline.runtime import set_up_jax
@@ -31,6 +34,7 @@ from marline.types import AgentID
 
 def train(options: Train) -> int:
     """`marline train`."""
+    require_trackers(options.log)
     set_up_jax()
     if options.logs is None:
         campaign = open_campaign(options.run, strict=options.strict)
@@ -47,6 +51,7 @@ def train(options: Train) -> int:
         resumable(command("train", "--run", options.run)),
         ProgressDisplay([("updates", updates)]) as display,
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
+        tracked(options.run, options.log),
     ):
         shown = 0
 
@@ -58,6 +63,7 @@ def train(options: Train) -> int:
         campaign.train(progress)
     say(f"trained: {updates:,} updates of each agent")
     status = _tell_who_diverged(campaign, 0)
+    say_where(options.log)
     say(f"  next: {command('export', options.run)}")
     return status
 
@@ -148,6 +154,7 @@ def _describe(found: Ingested, run: Path) -> list[str]:
 
 def tune(options: Tune) -> int:
     """`marline tune`."""
+    require_trackers(options.log)
     set_up_jax()
     campaign = open_campaign(options.run, strict=options.strict)
     with (
@@ -155,15 +162,23 @@ def tune(options: Tune) -> int:
             command("tune", options.run, *_several("--agent", options.agent), *_several("--freeze", options.freeze))
         ),
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
+        tracked(options.run, options.log),
     ):
         say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
-        record = campaign.tune(agents=options.agent, freeze=options.freeze)
+        record = campaign.tune(
+            agents=options.agent,
+            freeze=options.freeze,
+            changes=lambda lines: say("\n".join(lines), quiet=options.json) if lines else None,
+        )
     number = record["deployment"]
     status = _tell_who_diverged(campaign, number)
     if options.json:
         say_json({**record, "returns": campaign.returns})
         return status
-    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode")
+    own = campaign.records[number - 1].get("agent_returns", {})
+    each = ", ".join(f"{agent} {value:.4g}" for agent, value in own.items())
+    whose = f", the mean over agents ({each})" if own else ""
+    say(f"the team that was out in deployment {number} returned {campaign.returns[-1]:.4g} per episode{whose}")
     for agent, measured in record["agents"].items():
         online = measured.get("share_current", math.nan) + measured.get("share_earlier", math.nan)
         parts = [
@@ -177,6 +192,7 @@ def tune(options: Tune) -> int:
         say(f"{agent}: {', '.join(parts)}")
     for agent in record.get("waived", ()):
         say(f"{agent}: no logs, keeps policy and data")
+    say_where(options.log)
     if number == campaign.config.deployments:
         say(f"all {number} deployments are done")
         say(f"  next: {command('report', options.run)}")

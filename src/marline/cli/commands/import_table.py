@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marline.cli.commands.given_mapping import given_mapping
 from marline.cli.options.data import Import
 from marline.data import dataset
 from marline.data.decentralize import import_log
 from marline.data.files import write_output
 from marline.data.formats import open_log, tables_in
-from marline.data.mapping import FILE, AgentMapping, ImportMapping, from_document, read_mapping
+from marline.data.mapping import FILE, AgentMapping, ImportMapping
 from marline.data.notes import grouped
 from marline.data.split import read_entries
 from marline.display.console import say
@@ -23,7 +24,7 @@ from marline.errors import USAGE_ERROR, CorruptionError, DataError, require
 from marline.types import AgentID, Spec
 
 if TYPE_CHECKING:
-    from marline.data.proposal import Proposal
+    from marline.data.proposal.draft import Proposal
 
 
 def import_(options: Import) -> int:
@@ -54,18 +55,15 @@ def import_(options: Import) -> int:
 def _said(options: Import) -> tuple[ImportMapping, bool]:
     """What the options say, and whether a file says it."""
     said, has_file = ImportMapping(), False
-    if options.mapping is not None and options.mapping.is_dir():
-        kept = dataset.mapping_of(options.mapping)
-        require(kept is not None, f"{options.mapping} keeps no mapping; give a file, or a dataset of tables")
-        said, has_file = from_document(kept, str(options.mapping)), True
-    elif options.mapping is not None and options.mapping.exists():
-        said, has_file = read_mapping(options.mapping), True
+    if options.mapping is not None and options.mapping.exists():
+        said, has_file = given_mapping(options.mapping), True
     if options.spec is not None:
         require(not said.agents, f"{options.spec} and {options.mapping} both name agents; give one")
         entries = read_entries(options.spec)
         said = dataclasses.replace(said, agents={agent: AgentMapping(spec=entry) for agent, entry in entries.items()})
     columns = {**said.columns, **_columns(options.column)}
-    return dataclasses.replace(said, columns=columns, align=said.align or options.align), has_file
+    rewards = options.rewards or said.rewards or dataset.reward_scope_of(options.source) or ""
+    return dataclasses.replace(said, columns=columns, align=said.align or options.align, rewards=rewards), has_file
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -88,6 +86,7 @@ def _import(options: Import, mapping: ImportMapping, specs: Mapping[AgentID, Spe
         split=mapping.split,
         clip_actions=options.clip_actions,
         replace=options.replace,
+        reward_scope=mapping.rewards or None,
     )
     for note in grouped(imported.notes):
         say(f"note: {note}")
@@ -105,7 +104,7 @@ def _proposal(
     tables: list[Path], said: ImportMapping, specs: Mapping[AgentID, Spec] | None, *, guess: bool
 ) -> Proposal:
     from marline.data.formats.survey import survey
-    from marline.data.proposal import propose
+    from marline.data.proposal.propose import propose
 
     return propose(survey(tables, said), said, guess=guess, is_joint=specs is not None)
 
@@ -161,7 +160,7 @@ def _instead(
 
 
 def _tell(options: Import, proposal: Proposal) -> None:
-    from marline.data.proposal_text import lines
+    from marline.data.proposal.text import lines
 
     for line in lines(str(options.source), proposal):
         say(line)
@@ -179,7 +178,7 @@ def _agreed(options: Import) -> bool:
 
 def _write(options: Import, proposal: Proposal) -> Path:
     """Write the mapping file, never over another one."""
-    from marline.data.mapping_file import to_text
+    from marline.data.proposal.mapping_file import to_text
 
     text = to_text(proposal)
     path, number = options.mapping or Path(FILE), 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -20,7 +21,8 @@ from marline.cli.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task,
 from marline.cli.options.installation import Doctor, List
 from marline.display.console import say, say_json
 from marline.envs import TASKS
-from marline.runtime import set_up_jax
+from marline.population import stacks
+from marline.runtime import no_accelerator, num_cores, set_up_jax
 
 
 def list_catalogue(options: List) -> int:
@@ -62,15 +64,15 @@ def _print_tasks(console: Console, tasks: Mapping[str, Mapping[str, str]]) -> No
 def doctor(options: Doctor) -> int:
     """`marline doctor`."""
     set_up_jax()
-    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "plotly", "tyro")
+    packages = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "h5py", "safetensors", "tyro")
     began = time.monotonic()
     total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((64, 64))))
     facts = {
         "marline": marline.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
-        "device": f"{jax.devices()[0].platform} x {len(jax.devices())}",
-        "cores": os.cpu_count(),
+        **devices(),
+        "cores": num_cores(),
         "compilation cache": os.environ["JAX_COMPILATION_CACHE_DIR"],
         "a compiled product": "ok" if total == 64.0**3 else "WRONG",
         "compiled in": f"{time.monotonic() - began:.2f} s",
@@ -82,3 +84,38 @@ def doctor(options: Doctor) -> int:
             say(f"{name:20} {fact}")
         say("next: marline demo")
     return 0 if total == 64.0**3 else 1
+
+
+def devices() -> dict[str, str]:
+    """Which device is computed on and how, which others there are, and what it would take to change."""
+    used = jax.devices()[0]
+    if stacks():
+        how = "learners of all seeds, agents and samplers stacked, robots stepped by the other cores"
+    else:
+        how = f"one learner after another, a process for each of {num_cores()} cores"
+    others = [_described(other) for other in _of_all_kinds() if other.platform != used.platform]
+    facts = {
+        "device": f"{used.platform} x {len(jax.devices())}: {_described(used)}; {how}",
+        "other devices": ", ".join(dict.fromkeys(others)) or no_accelerator(),
+    }
+    if others:
+        other = "gpu" if used.platform == "cpu" else "cpu"
+        facts["to switch"] = (
+            f"--device {other}: all programs are compiled anew, and results are the same up to rounding, not to the "
+            "bit; a run may go on there, unless with --strict"
+        )
+    return facts
+
+
+def _of_all_kinds() -> list[Any]:
+    found: list[Any] = []
+    for kind in ("cpu", "gpu"):
+        with contextlib.suppress(RuntimeError):  # there is none
+            found += jax.devices(kind)
+    return found
+
+
+def _described(device: Any) -> str:
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    size = (stats or {}).get("bytes_limit")
+    return device.device_kind + (f" with {size / 2**30:.0f} GiB for JAX" if size else "")

@@ -21,14 +21,15 @@ from marline.data.dataset import Dataset
 from marline.data.summary import episodes
 from marline.display.console import resumable, say
 from marline.display.shell import command
-from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Task, World, make_task
+from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Task, Traffic, World, make_task
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy, of_mixed_skill, one_of_teams
-from marline.rollouts.collection import collect
+from marline.rollouts.collection import collect, collect_in_turns
 from marline.rollouts.rollout import Policies
 from marline.types import AgentID
 
 SIZE = 1_000_000
+EXPLORES = 0.5  # how often an agent acts at random in its turn
 
 
 class Made(NamedTuple):
@@ -42,16 +43,17 @@ def make(options: Make) -> int:
     """`marline data make`."""
     task_name, slash, kind = options.name.rpartition("/")
     require(bool(slash), f"{options.name!r} is not TASK/KIND; write for example cooperative-navigation-4/random")
-    require_name(kind, KINDS, "kind of data")
     require(options.size is None or options.size >= 1, f"--size is {options.size}, but must be at least 1")
     require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
     require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
     task = make_task(task_name)
+    teams = task.conventions() if isinstance(task, Conventional) and kind not in KINDS else {}
+    require_name(kind, [*KINDS, *teams], "kind of data")
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
     if isinstance(task, Simulator):  # so that what is missing is missed before a folder is made
         task.make().close()
-    made = KINDS[kind](task, options)
+    made = KINDS[kind](task, options) if kind in KINDS else _team(task, kind, teams[kind], options)
     returns = episodes(next(iter(made.logs.values()))).returns
     provenance = {
         "task": task_name,
@@ -100,14 +102,31 @@ def _skilled(task: Task, options: Make) -> tuple[Policies, dict[str, object]]:
 
 
 def _conventions(task: Task, options: Make) -> Made:
-    if not isinstance(task, Conventional):
-        raise ConfigError(
-            "conventions data is played by past teams of a task that has some: "
-            + ", ".join(name for name, known in TASKS.items() if isinstance(known, Conventional))
-        )
-    teams = task.conventions()
+    teams = _past_teams(task, "conventions")
     policy = {"kind": "conventions", "teams": list(teams), "episodes": "each of one team, all equally likely"}
     return Made(_play(task, one_of_teams(teams), options), {"policy": policy})
+
+
+def _team(task: Task, convention: str, policies: Policies, options: Make) -> Made:
+    return Made(_play(task, policies, options), {"policy": {"kind": "scripted", "convention": convention}})
+
+
+def _in_turns(task: Task, options: Make) -> Made:
+    """Logs in which the others are one past team, whatever an agent does: each logs while it alone explores."""
+    convention, policies = next(iter(_past_teams(task, "in-turns").items()))
+    size = SIZE if options.size is None else options.size
+    logs = collect_in_turns(task, policies, size, epsilon=EXPLORES, key=jax.random.key(options.seed))
+    explores = f"who logs, in {EXPLORES:.0%} of the steps; of the others nobody"
+    return Made(logs, {"policy": {"kind": "in-turns", "convention": convention, "at random": explores}})
+
+
+def _past_teams(task: Task, kind: str) -> Mapping[str, Policies]:
+    if not isinstance(task, Conventional):
+        raise ConfigError(
+            f"{kind} data is played by past teams of a task that has some: "
+            + ", ".join(name for name, known in TASKS.items() if isinstance(known, Conventional))
+        )
+    return task.conventions()
 
 
 def _learned(task: Task, options: Make, kind: str) -> Made:
@@ -156,14 +175,16 @@ KINDS: Mapping[str, Callable[[Task, Make], Made]] = {
     "expert": _expert,
     "mixed": _mixed,
     "conventions": _conventions,
+    "in-turns": _in_turns,
 }
 
 
 def _robot(task: Task, kind: str) -> MultiAgentMujoco:
     if not isinstance(task, MultiAgentMujoco):
+        others = ", mixed, conventions and in-turns" if isinstance(task, Conventional) else ""
         raise ConfigError(
-            f"{kind} data is made of the robots of MuJoCo, for which an expert's return is known; "
-            f"of this task there is random{', mixed and conventions' if isinstance(task, Conventional) else ''}"
+            f"{kind} data is made of the robots of MuJoCo, for which an expert's return is known; of this task there "
+            f"is random{others}"
         )
     return task
 
@@ -216,5 +237,7 @@ def _play(task: Task, policies: Policies, options: Make) -> dict[AgentID, Datase
 
 
 def _versions(task: Task) -> dict[str, str]:
-    packages = ["marline", "jax", *(("gymnasium", "mujoco") if isinstance(task, MultiAgentMujoco) else ())]
+    packages = ["marline", "jax"]
+    packages += ["gymnasium", "mujoco"] if isinstance(task, MultiAgentMujoco) else []
+    packages += ["libsumo", "sumo-rl"] if isinstance(task, Traffic) else []
     return {package: importlib.metadata.version(package) for package in packages}

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marline.campaign.regression import describe as describe_gate
-from marline.campaign.shift import LIMIT, most_moved
+from marline.campaign.shift import LIMIT, describe_changes, most_moved
 from marline.campaign.status import Status as Standing
 from marline.campaign.status import status as read_status
 from marline.cli.options.campaign import Status
@@ -20,6 +20,8 @@ from marline.runs.divergences import sentence
 from marline.runs.events import written
 
 BARS = " ▁▂▃▄▅▆▇█"
+_WIDEST_NAME = 16  # letters of an agent's name in a line; longer ones take several
+_MOST_BARS = 16
 DIGITS = " 12345678"  # where the terminal lacks them
 
 
@@ -49,10 +51,13 @@ def status(options: Status) -> int:
     )
     if found.returns:
         deployed = ", ".join(f"{number + 1}: {value:.4g}" for number, value in found.returns.items())
-        say(f"mean return per episode in deployment {deployed}")
+        say(f"return per episode{f', {found.return_is},' if found.return_is else ''} in deployment {deployed}")
     Console().print(_table(found))
     if found.shifts:
-        Console().print(_shift_table(found))
+        if any(shift.change_nats is None for shift in found.shifts):
+            Console().print(_shift_table(found))
+        for line in describe_changes(found.shifts):
+            say(line)
         moved = most_moved(found.shifts)
         if moved is not None and moved.growth is not None:
             say(
@@ -85,29 +90,29 @@ def _line(found: Standing) -> str:
 
 
 def _table(found: Standing) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    titles = ("agent", "policy tuned on", "policy that is out", "rows merged", f"rows of deployment {found.deployment}")
-    for title in titles:
-        table.add_column(title, justify="left" if title.startswith(("agent", "policy")) else "right")
+    """At most 80 letters wide."""
+    returned = max((max(its.returns) for its in found.agents.values() if its.returns), default=None)
+    table = _empty_table("tuned\non", "policy\nthat is out", "rows\nmerged", f"rows of\ndeployment {found.deployment}")
+    if returned is not None:
+        table.add_column(f"return in\ndeployment {returned + 1}", justify="right")
     for agent, its in found.agents.items():
-        tuned_on = f"deployment {its.tuned_on}" if its.tuned_on else "offline logs"
+        tuned_on = f"deployment {its.tuned_on}" if its.tuned_on else "offline"
         out = ", ".join(policy[:12] for policy in its.policies) or "-"
         rows = "-" if its.rows is None else f"{its.rows:,}"
-        table.add_row(escape(agent), tuned_on, out, f"{its.online_rows:,}", rows)
+        value = [] if returned is None else [_number(its.returns.get(returned), "{:.4g}")]
+        table.add_row(escape(agent), tuned_on, out, f"{its.online_rows:,}", rows, *value)
     return table
 
 
 def _shift_table(found: Standing) -> Table:
     """The last deployment that each agent was tuned or frozen in."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("agent")
     last = {shift.agent: shift for shift in found.shifts}.values()
     used = [place for shift in last for place, count in enumerate(shift.histogram or ()) if count]
     low, high = min(used, default=0), max(used, default=0)
-    titles = ["deployment", "alpha", "distance", "since the first", "effective candidates", "online share"]
-    for title in titles:
-        table.add_column(title, justify="right")
-    table.add_column(f"distances from {EDGES[max(0, low - 1)]:.2g} to {EDGES[min(high, len(EDGES) - 1)]:.2g}")
+    span = f"{EDGES[max(0, low - 1)]:.2g} to {EDGES[min(high, len(EDGES) - 1)]:.2g}"
+    table = _empty_table(
+        "tuned\nin", "\nalpha", "\ndistance", "to the\nfirst", "effective\nrows", "online\nshare", f"distances\n{span}"
+    )
     for shift in last:
         table.add_row(
             escape(shift.agent),
@@ -122,8 +127,19 @@ def _shift_table(found: Standing) -> Table:
     return table
 
 
+def _empty_table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("\nagent", max_width=_WIDEST_NAME, overflow="fold")
+    for title in titles:
+        is_text = title.startswith(("tuned\non", "policy", "distances"))
+        table.add_column(title, justify="left" if is_text else "right")
+    return table
+
+
 def _bars(counts: Sequence[int]) -> str:
-    """Counts as bars of text, the largest as high as a line."""
+    """Counts as bars of text, the largest as high as a line; of many, those beside each other together."""
+    while len(counts) > _MOST_BARS:
+        counts = [sum(counts[place : place + 2]) for place in range(0, len(counts), 2)]
     most, bars = max(counts, default=0), BARS if can_show(BARS) else DIGITS
     return "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in counts) if most > 0 else "-"
 

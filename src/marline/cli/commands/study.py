@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marline import report as reporting
+from marline.cli.commands.report import say_where
 from marline.cli.options.study import Demo, Resume, Run
 from marline.configuration.planning import plan_study
 from marline.configuration.run_config import RunConfig
@@ -20,6 +24,7 @@ from marline.display.shell import command
 from marline.envs import channels_of, make_task
 from marline.errors import DIVERGED, CorruptionError, require
 from marline.inputs.options import read_pairs
+from marline.report.trackers import require_trackers
 from marline.runs.creation import resume_command
 from marline.runs.divergences import sentence, stops
 from marline.runs.history import History
@@ -28,6 +33,7 @@ from marline.runs.layout import OFFLINE, RunDirectory
 from marline.runtime import set_up_jax
 from marline.study.engine import Engine
 from marline.study.engines import make_engine
+from marline.study.several import run_all
 from marline.study.study import Study
 from marline.types import AgentID
 
@@ -46,17 +52,34 @@ def demo(options: Demo) -> int:
         deployments=3,
         updates=250,
     )
-    return _finish(demonstration, make_engine("local"), json=False)
+    return _finish([demonstration], make_engine("local"), json=False)
 
 
 def run(options: Run) -> int:
     """`marline run`."""
+    require_trackers(options.log)
     engine = make_engine(options.engine, options.address)
-    logs = None if options.data is None else _given_logs(options)
     set_up_jax()
-    study = Study.start(options.run, configure(options, logs), logs, source=str(options.data))
-    del logs  # which the run directory holds now
-    return _finish(study, engine, json=options.json)
+    studies = []
+    for its in _of_each_task(options):
+        logs = None if its.data is None else _given_logs(its)
+        studies.append(Study.start(its.run, configure(its, logs), logs, source=str(its.data)))
+        del logs  # which the run directory holds now
+    return _finish(studies, engine, json=options.json, trackers=options.log)
+
+
+def _of_each_task(options: Run) -> list[Run]:
+    """The options of one run for each of several tasks; those given where there is one."""
+    if not options.tasks:
+        return [options]
+    require(options.data is None, "--data are the logs of one task's agents; give --task, not --tasks, or leave it out")
+    folders = [re.sub(r"[^A-Za-z0-9._-]+", "-", task) for task in options.tasks]
+    twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+    require(not twice, f"--tasks names {', '.join(twice)} twice; a run directory is of one task")
+    return [
+        dataclasses.replace(options, task=task, tasks=(), run=options.run / folder)
+        for task, folder in zip(options.tasks, folders, strict=True)
+    ]
 
 
 def configure(options: Run, logs: Mapping[AgentID, Dataset] | None = None) -> RunConfig:
@@ -97,6 +120,7 @@ def _given_logs(options: Run) -> dict[AgentID, Dataset]:
 
 def resume(options: Resume) -> int:
     """`marline resume`."""
+    require_trackers(options.log)
     study = Study.open(options.run)
     set_up_jax()
     engine = make_engine(options.engine, options.address)
@@ -107,7 +131,7 @@ def resume(options: Resume) -> int:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
         study.extend(seeds=options.seeds, samplers=options.sampler)
-    return _finish(study, engine, json=options.json)
+    return _finish([study], engine, json=options.json, trackers=options.log)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -120,29 +144,34 @@ def _other_versions(folder: Path) -> list[str]:
     return list(dict.fromkeys(different))
 
 
-def _finish(study: Study, engine: Engine, *, json: bool) -> int:
-    """Run what is left of a study, then write its report."""
-    began, folder, config = time.monotonic(), study.folder, study.config
-    for note in study.notes:
-        print(f"note: {note}", file=sys.stderr)
-    say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {folder}", quiet=json)
-    with resumable(resume_command(folder, config)):
-        study.run(engine=engine, progress=not json)
-    from marline import report as reporting  # Plotly; not needed before
-
-    page = reporting.write_report([folder], RunDirectory(folder).report)
-    diverged = list(_diverged(folder, config))
-    for line in diverged:
-        print(f"marline: {line}", file=sys.stderr)
-    status = DIVERGED if diverged else 0
+def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: Sequence[str] = ()) -> int:
+    """Run what is left of studies, then write their reports."""
+    began = time.monotonic()
+    for study in studies:
+        for note in study.notes:
+            print(f"note: {note}", file=sys.stderr)
+        config = study.config
+        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {study.folder}", quiet=json)
+    with resumable(" && ".join(resume_command(study.folder, study.config) for study in studies)):
+        run_all(studies, engine, progress=not json, log=trackers)
+    status, tables = 0, {}
+    for study in studies:
+        folder = study.folder
+        page = reporting.write_report([folder], RunDirectory(folder).report)
+        for line in _diverged(folder, study.config):
+            print(f"marline: {line}", file=sys.stderr)
+            status = DIVERGED
+        if json:
+            tables[study.config.task] = reporting.summary_table([folder])
+            continue
+        for line in reporting.headlines([folder]):
+            say(line)
+        say(f"done in {time.monotonic() - began:.0f} s")
+        say(f"  report: {page}")
+        say_where(trackers)
+        say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
     if json:
-        say_json(reporting.summary_table([folder]))
-        return status
-    for line in reporting.headlines([folder]):
-        say(line)
-    say(f"done in {time.monotonic() - began:.0f} s")
-    say(f"  report: {page}")
-    say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
+        say_json(tables if len(studies) > 1 else next(iter(tables.values())))
     return status
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
+from marline.cli.options.shown import command_options
+from marline.cli.options.study import Tracker
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Train:
     """Train a team offline from its logs, for deployments in the real world: no task, no simulator.
 
@@ -45,9 +48,14 @@ class Train:
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
     trust: bool = False
     """Import and run the code that --algorithm, --sampler and the run name, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else unless WANDB_MODE
+    or MLFLOW_TRACKING_URI says so."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Ingest:
     """Bring in the logs of the deployment that is out: all agents or none. The same logs again change nothing.
 
@@ -79,7 +87,7 @@ class Ingest:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Tune:
     """Tune the team on the logs that were brought in."""
 
@@ -91,13 +99,17 @@ class Tune:
     """Agents that keep their policies; their logs are merged all the same."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline train`."""
     json: bool = False
     """Print what was measured as JSON."""
     trust: bool = False
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Status:
     """Say where a campaign stands, what is left of its budget, and which command comes next."""
 
@@ -107,7 +119,7 @@ class Status:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Rollback:
     """Let agents go on from what they were after an earlier deployment; the next bundles carry those policies.
 
@@ -124,7 +136,7 @@ class Rollback:
     """Import and run the code that the run names, as MODULE:NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Verify:
     """Check every file of a run against its hashes, and against what other files say of it.
 
@@ -136,3 +148,5 @@ class Verify:
     """Also train the last deployment again, of a study that of every sampler and seed, and compare what is served."""
     trust: bool = False
     """Import and run the code that the run names, as MODULE:NAME."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class Import:
     """Turn a log into a folder with one file per agent, which holds that agent's own actions only.
 
@@ -24,8 +25,8 @@ class Import:
     out: Path | None = None
     """Dataset folder to make; without it, nothing is imported."""
     mapping: Path | None = None
-    """Mapping file that says how to read a table, or a dataset folder that keeps one; written if it is not there, as
-    import.toml unless given."""
+    """Mapping file that says how to read a table, or a dataset folder or a run that keeps one; written if it is not
+    there, as import.toml unless given."""
     yes: bool = False
     """Accept what would be shown of a table, and import it."""
     align: bool = False
@@ -43,6 +44,8 @@ class Import:
     """What a table calls its columns, as KEY=NAME: agent=robot observations=sensor_* actions=motor_left,motor_right.
     Keys are agent, episode, step, observations, actions, rewards, terminals, timeouts, next_observations, action_masks,
     next_action_masks, timestamps and policy. Beside a mapping file, these win."""
+    rewards: Literal["per-agent", "shared"] | None = None
+    """Whose the rewards are: each agent's own, or one that all agents share; kept with the logs."""
     clip_actions: bool = False
     """Cut continuous actions to their range, [-1, 1] unless --spec says otherwise, instead of refusing others; refused
     where it would change most of them."""
@@ -50,7 +53,7 @@ class Import:
     """Replace a dataset that is there already."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Export:
     """Write a dataset folder in another format, one Minari dataset or Parquet table per agent."""
 
@@ -62,12 +65,14 @@ class Export:
     """Folder to make. Minari finds it as the namespace NAME if it is $MINARI_DATASETS_PATH/NAME."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Check:
     """Say what is wrong with logs: agent, file, row, rule and fix. Exits with status 2 if they cannot be trained on."""
 
     folder: Positional[Path]
-    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys."""
+    """Dataset folder, or one of plain <agent>.h5 files in D4RL's keys, or a table."""
+    mapping: Path | None = None
+    """How to read a table: a mapping file, or a dataset folder or a run that keeps one."""
     task: str | None = None
     """Also check agents and sizes against this task."""
     trust: bool = False
@@ -80,9 +85,9 @@ class Check:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Make:
-    """Make logs of a task: TASK/random, TASK/mixed or conventions, or TASK/medium, medium-replay and expert of a robot.
+    """Make logs of a task: random play, medium, medium-replay or expert of a robot, or what past teams of a task did.
 
     Random is uniformly random play. Medium is played by a policy that soft actor-critic had learned when it first
     reached a third of the return that D4RL takes for an expert's, expert by one that reached all of it, and
@@ -90,11 +95,13 @@ class Make:
 
     In mixed every agent acts at random with a probability that is drawn for each episode, and otherwise as in medium,
     or as a past team of the task does. In conventions every episode is of one past team, of several that agreed on
-    something else each: of particle worlds and of matrix, swap, pass, meet and continuous-swap.
+    something else each; in-turns has one past team, beside which whoever logs acts at random in half of the steps; and
+    every past team can be named, such as traffic-cologne3/fixed-time, actuated or max-pressure. Past teams have
+    traffic signals, particle worlds, and matrix, swap, pass, meet and continuous-swap.
     """
 
     name: Positional[str]
-    """What to make, such as cooperative-navigation-4/random or halfcheetah-2x3/medium."""
+    """What to make, such as cooperative-navigation-4/random, halfcheetah-2x3/medium or traffic-cologne3/fixed-time."""
     out: Path
     """Dataset folder to make."""
     size: int | None = None
@@ -109,11 +116,13 @@ class Make:
     max_steps: int = 1_000_000
     """Steps of learning after which to give up."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     trust: bool = False
     """Import and run the code that the name of a task of yours, MODULE:FUNCTION/random, points to."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Data:
     """Bring logs in and out, check them, or make some."""
 

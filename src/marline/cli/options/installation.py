@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 from tyro.conf import Positional
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+
+@command_options
 class List:
     """Name the tasks, algorithms and samplers, with a line and a source for each."""
 
@@ -18,9 +19,11 @@ class List:
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Doctor:
     """Check the installation: versions, devices, caches, and a training step."""
 
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print as JSON."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from marline.cli.options.shown import command_options
 
-@dataclasses.dataclass(frozen=True)
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+
+@command_options
 class Demo:
     """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
 
@@ -18,9 +21,11 @@ class Demo:
 
     run: Path = Path("runs/demo")
     """Where the run directory goes."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Run:
     """Compare samplers on a task: offline training, then K deployments with tuning, for several seeds."""
 
@@ -28,8 +33,11 @@ class Run:
     """Run directory to make."""
     task: str = "cooperative-navigation-4"
     """Task, as `marline list` names it, or MODULE:FUNCTION that makes an environment of yours, with --trust."""
+    tasks: tuple[str, ...] = ()
+    """Several of them instead, each in a run directory below --run that has its name. On a GPU one learns while another
+    plays."""
     trust: bool = False
-    """Import and run the code that --task, --algorithm and --sampler name, as MODULE:NAME."""
+    """Import and run the code that --task, --tasks, --algorithm and --sampler name, as MODULE:NAME."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
@@ -69,11 +77,16 @@ class Run:
     """Compute on the cores of this machine, or over a Ray cluster; the results are the same bytes."""
     address: str | None = None
     """HOST:PORT of the Ray cluster; unless given, the one that this machine is part of, or else one of its own."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, while it runs, to these: in ./tensorboard, ./wandb or ./mlflow.db, and nowhere else
+    unless WANDB_MODE or MLFLOW_TRACKING_URI says so."""
     json: bool = False
     """Print the summary as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Resume:
     """Go on with an interrupted run, which ends bit-identical to an uninterrupted one; or add seeds and samplers."""
 
@@ -91,11 +104,15 @@ class Resume:
     """HOST:PORT of the Ray cluster, as for `marline run`."""
     strict: bool = False
     """Refuse to go on with another version of JAX or device than before, which may round differently."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what is measured, as for `marline run`."""
     json: bool = False
     """Print the summary as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Play:
     """Play episodes with a team of a run, or at random, and record them."""
 
@@ -115,11 +132,13 @@ class Play:
     """How many episodes."""
     video: Path | None = None
     """Record them in this .gif, .webp or .png, all of which can move."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
     json: bool = False
     """Print as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Report:
     """Write one self-contained HTML page about one or more runs, finished or not."""
 
@@ -129,13 +148,18 @@ class Report:
     """The page; report.html in the first run directory unless given."""
     csv: Path | None = None
     """Also write a table with a row per sampler, seed and deployment, and beside it FILE-differences.csv, with a row
-    per comparison: difference, interval, p and finding."""
+    per comparison: difference, interval, p and finding; where agents have rewards of their own, FILE-agents.csv too."""
     summary: Path | None = None
     """Also write the table of final returns and differences, as Markdown."""
     figure: Path | None = None
     """Also write the figure of returns, as SVG."""
     decomposition: Path | None = None
     """Also draw how much of each difference to uniform replay is correction, diversity and freshness, as SVG."""
+    pandas: Path | None = None
+    """Also write all that was measured as a Parquet table for pandas.read_parquet: a row per sampler, seed, deployment,
+    agent and quantity."""
+    log: tuple[Tracker, ...] = ()
+    """Also log what was measured to these, as `marline run --log` does while it runs."""
     tensorboard: Path | None = None
     """Also write TensorBoard logs below this folder, for: tensorboard --logdir FOLDER."""
     sampler: tuple[str, ...] = ()
@@ -144,7 +168,7 @@ class Report:
     """Print the table of final returns and differences as JSON."""
 
 
-@dataclasses.dataclass(frozen=True)
+@command_options
 class Export:
     """Write one bundle per agent for the field: its policy as ONNX, a contract, golden vectors, a script to run it."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,8 @@ from pyarrow import compute as arrow_compute
 from marline.data.formats.arrow import LISTS, plain
 from marline.data.formats.table_files import Kept, batches, opened_table
 from marline.data.formats.table_names import stem_of, table_kind
-from marline.data.formats.table_values import Style, cells, is_text, words_of
+from marline.data.formats.table_values import FALSE, TRUE, Style, cells, is_text, words_of
+from marline.data.formats.times import formats_of
 from marline.data.mapping import ImportMapping, Values
 from marline.errors import CorruptionError, DataError
 
@@ -29,8 +31,15 @@ compute: Any = arrow_compute  # its functions are made when it is imported
 MOST_WORDS = 1000  # that are counted
 _HEAD = 1 << 16  # bytes of text that tell how it is written
 _MOSTLY = 0.9
-_FORMATS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M")
+_SOME = 1000  # texts that tell how times are written
 Kind = Literal["nothing", "number", "truth", "words", "time", "list", "other"]
+
+
+class Place(NamedTuple):
+    """A row of one of the tables that are looked through."""
+
+    table: int
+    row: int
 
 
 @dataclasses.dataclass
@@ -47,7 +56,9 @@ class Facts:
         words: how often each of the first words or whole numbers is there.
         has_more: whether there are others than those.
         bad: words among numbers, and the first row of each.
+        num_bad: rows with such words.
         time_format: how times are written, if not as ISO 8601 has it.
+        other_format: how they may be written as well, day and month exchanged.
         width: numbers in a list.
         type: what the file calls it.
     """
@@ -56,15 +67,16 @@ class Facts:
     kind: Kind = "nothing"
     rows: int = 0
     missing: int = 0
-    first_missing: int | None = None
+    first_missing: Place | None = None
     low: float = np.inf
     high: float = -np.inf
     is_whole: bool = True
     words: Counter[str] = dataclasses.field(default_factory=Counter)
     has_more: bool = False
-    bad: dict[str, int] = dataclasses.field(default_factory=dict)
+    bad: dict[str, Place] = dataclasses.field(default_factory=dict)
     num_bad: int = 0
     time_format: str = ""
+    other_format: str = ""
     width: int = 1
     type: str = ""
 
@@ -72,6 +84,13 @@ class Facts:
     def is_labels(self) -> bool:
         """Whether it may tell things apart: words or whole numbers."""
         return self.kind == "words" or (self.kind == "number" and self.is_whole)
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether it may tell of each row whether something is so: truth values, yes and no, or 1 and 0."""
+        if self.kind == "words":
+            return not self.has_more and {word.lower() for word in self.words} <= {*TRUE, *FALSE}
+        return self.kind == "truth" or (self.kind == "number" and {self.low, self.high} <= {0.0, 1.0})
 
 
 @dataclasses.dataclass
@@ -91,6 +110,10 @@ class Survey:
     facts: dict[str, Facts]
     columns: list[list[str]]
     rows: list[int]
+
+    def where(self, place: Place) -> str:
+        """A row, and its table where there are several, for messages."""
+        return f"row {place.row}" + (f" of {self.paths[place.table].name}" if len(self.paths) > 1 else "")
 
 
 def survey(paths: Sequence[Path], given: ImportMapping) -> Survey:
@@ -114,7 +137,7 @@ def survey(paths: Sequence[Path], given: ImportMapping) -> Survey:
 
 def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
     found = Survey(paths, style, {}, [], [])
-    for path in paths:
+    for number, path in enumerate(paths):
         names: list[str] = []
         num_rows = 0
         for batch in batches(path, style, lambda present: Kept(present, present, present)):
@@ -122,13 +145,13 @@ def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
             num_rows += len(batch.rows)
             for place, name in enumerate(names):
                 facts = found.facts.setdefault(name, Facts(name))
-                _look(facts, batch.rows.column(place), batch.first, style)
+                _look(facts, batch.rows.column(place), Place(number, batch.first), style)
         found.columns.append(names)
         found.rows.append(num_rows)
     return found
 
 
-def _look(facts: Facts, column: pa.Array, first: int, style: ImportMapping) -> None:
+def _look(facts: Facts, column: pa.Array, first: Place, style: ImportMapping) -> None:
     """Take note of a part of a column."""
     facts.type = facts.type or str(column.type)
     facts.rows += len(column)
@@ -158,13 +181,12 @@ def _look(facts: Facts, column: pa.Array, first: int, style: ImportMapping) -> N
     _count(facts, words_of(column) if facts.is_whole and values is not None else None)
 
 
-def _look_at_text(facts: Facts, text: pa.Array, first: int, style: ImportMapping) -> None:
+def _look_at_text(facts: Facts, text: pa.Array, first: Place, style: ImportMapping) -> None:
     missing = text.is_null().to_numpy(zero_copy_only=False)
     there = text.drop_null()
     if not len(there):
         _miss(facts, missing, first)
         return
-    style_ = Style(style.decimal, style.time_format or facts.time_format)
     readable = _numeric(there, style.decimal)
     share = float(readable.mean())
     if facts.kind in ("nothing", "number") and share >= _MOSTLY:
@@ -173,7 +195,7 @@ def _look_at_text(facts: Facts, text: pa.Array, first: int, style: ImportMapping
         for place in places[~readable]:
             facts.num_bad += 1
             if len(facts.bad) < 20:
-                facts.bad.setdefault(str(text[int(place)])[:40], first + int(place))
+                facts.bad.setdefault(str(text[int(place)])[:40], first._replace(row=first.row + int(place)))
         keep = np.zeros(len(text), bool)
         keep[places[readable]] = True
         cleaned = compute.if_else(pa.array(keep), text, pa.scalar(None, pa.string()))
@@ -181,10 +203,10 @@ def _look_at_text(facts: Facts, text: pa.Array, first: int, style: ImportMapping
         _count(facts, cleaned if facts.is_whole else None)
         return
     if facts.kind in ("nothing", "time"):
-        format_ = style_.time_format or _time_format(there)
-        if format_ is not None:
-            facts.kind, facts.time_format = "time", format_
-            timed = dataclasses.replace(style, time_format=format_)
+        formats = [known] if (known := style.time_format or facts.time_format) else formats_of(there.slice(0, _SOME))
+        if formats:
+            facts.kind, facts.time_format, facts.other_format = "time", formats[0], (*formats, "")[1]
+            timed = dataclasses.replace(style, time_format=formats[0])
             with contextlib.suppress(DataError):
                 _range(facts, text, first, timed, is_time=True)
                 return
@@ -201,23 +223,10 @@ def _numeric(text: pa.Array, decimal: str) -> np.ndarray:
     return compute.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
 
 
-def _time_format(text: pa.Array) -> str | None:
-    """How the times are written: "" as ISO 8601 has it; None if they are none."""
-    some = text.slice(0, 1000)
-    for format_ in ("", *_FORMATS):
-        with contextlib.suppress(pa.ArrowInvalid):
-            if format_:
-                compute.strptime(some, format_, "us")
-            else:
-                some.cast(pa.timestamp("us"))
-            return format_
-    return None
-
-
 def _range(
-    facts: Facts, column: pa.Array, first: int, style: ImportMapping, *, is_time: bool = False
+    facts: Facts, column: pa.Array, first: Place, style: ImportMapping, *, is_time: bool = False
 ) -> np.ndarray | None:
-    numbers = np.arange(first, first + len(column))
+    numbers = np.arange(first.row, first.row + len(column))
     told = Style(style.decimal, style.time_format)
     found = cells(column, facts.name, Values(), told, numbers, may_miss=True, is_time=is_time)
     missing = np.zeros(len(column), bool) if found.missing is None else found.missing
@@ -230,10 +239,10 @@ def _range(
     return values
 
 
-def _miss(facts: Facts, missing: np.ndarray, first: int) -> None:
+def _miss(facts: Facts, missing: np.ndarray, first: Place) -> None:
     facts.missing += int(missing.sum())
     if missing.any() and facts.first_missing is None:
-        facts.first_missing = first + int(np.argmax(missing))
+        facts.first_missing = first._replace(row=first.row + int(np.argmax(missing)))
 
 
 def _count(facts: Facts, text: pa.Array | None) -> None:
@@ -264,7 +273,8 @@ def _style(path: Path, given: ImportMapping) -> ImportMapping:
     lines = lines[:-1] if len(lines) > 1 and len(head) == _HEAD else lines
     if given.separator == "," and lines:
         counts = {mark: [len(next(csv.reader([line], delimiter=mark), [])) for line in lines] for mark in ",;\t|"}
-        alike = {mark: its[0] for mark, its in counts.items() if its[0] > 1 and len(set(its)) == 1}
+        most = len(lines) / 2  # a broken line or two say nothing against it
+        alike = {mark: its[0] for mark, its in counts.items() if its[0] > 1 and its.count(its[0]) > most}
         if alike:
             given = dataclasses.replace(given, separator=max(alike, key=lambda mark: (alike[mark], mark == ",")))
     if given.separator != "," and given.decimal == ".":
@@ -393,9 +403,15 @@ def _order(
     jumps = jumps[jumps > 0]
     if not len(jumps):
         return found
-    found.every = float(np.median(jumps))
+    found.every = _rounded(float(np.median(jumps)), float(np.abs(steps).max()))
     times = jumps / found.every
     found.is_regular = bool(np.mean(np.abs(times - np.rint(times)) < 0.1) >= _MOSTLY)
     late = np.rint(times[times > 1.5]) - 1
     found.gaps, found.lost = len(late), int(late.sum())
     return found
+
+
+def _rounded(step: float, most: float) -> float:
+    """What is left of a step between numbers as large as `most` without what float64 could not hold of them."""
+    digits = math.floor(-math.log10(4 * math.ulp(most))) if most > 0 else 15
+    return round(step, digits) or step

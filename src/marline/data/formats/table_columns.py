@@ -57,27 +57,69 @@ def find_columns(
         DataError: a column is there twice or taken twice, a key could be either of two columns, numbers have a
             gap, or a column that is needed is missing.
     """
-    require_keys(_NAMES, renamed, f"{where}: columns are mapped to")
-    name, times = max(Counter(present).items(), key=lambda item: item[1], default=("", 0))
-    if times > 1:
-        raise DataError(f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one")
-    found: dict[str, list[str]] = {}
-    for key, patterns in renamed.items():
-        found[key] = named_columns(where, present, key, [patterns] if isinstance(patterns, str) else patterns)
-        _require_free(where, found, key)
+    found, problems = look_for_columns(where, present, renamed)
     taken = {name for names in found.values() for name in names}
     free = [name for name in present if name not in taken]
+    problems += [
+        _missing(where, free, key)
+        for key in _NEEDED
+        if key not in found and not (continuing and key == "terminals") and not problems
+    ]
+    if problems:
+        raise DataError(problems[0])
+    return found
+
+
+def look_for_columns(
+    where: str, present: Sequence[str], renamed: Mapping[str, str | Sequence[str]]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """What `find_columns` finds, with all that is wrong, but for columns that are needed and missing."""
+    require_keys(_NAMES, renamed, f"{where}: columns are mapped to")
+    problems = [
+        f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one"
+        for name, times in Counter(present).items()
+        if times > 1
+    ]
+    asked = {key: [its] if isinstance(its, str) else list(its) for key, its in renamed.items()}
+    named = {key: [name for pattern in its for name in _named(present, pattern)] for key, its in asked.items()}
+    found: dict[str, list[str]] = {}
+    taken: dict[str, str] = {}
+    for key in sorted(asked, key=VECTORS.__contains__):  # if two want a column, what is observed goes without
+        try:
+            matching = [name for pattern in asked[key] for name in _matching(where, present, key, pattern)]
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        others = {name for other, names in named.items() if other != key for name in names}
+        for name in dict.fromkeys(named[key]):
+            if name in taken or named[key].count(name) > 1:
+                both = f"the {taken[name]} and the {key}" if name in taken else f"the {key} twice"
+                problems.append(
+                    f"{where}: column {name[:40]!r} is taken for {both}; a column serves one key, once: take it out"
+                )
+        names = [name for name in dict.fromkeys(matching) if name in named[key] or name not in others]
+        found[key] = [name for name in names if name not in taken]
+        clash = next((name for name in names if name in taken and name not in named[key]), None)
+        if clash is not None:
+            problems.append(
+                f"{where}: column {clash[:40]!r} is taken for the {taken[clash]} and the {key}; a column serves one "
+                "key, once: name it where it belongs"
+            )
+        taken |= dict.fromkeys(found[key], key)
+    found = {key: names for key, names in found.items() if names}
+    free = [name for name in present if name not in taken]
     for key in _NAMES:
-        if key not in found:
-            names = usual_columns(where, free, key)
-            if names:
-                found[key] = names
-            elif key in _NEEDED and not (continuing and key == "terminals"):
-                raise DataError(_missing(where, free, key))
+        if key not in renamed:
+            try:
+                names = usual_columns(where, free, key)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            found |= {key: names} if names else {}
     for key in LABELS:
         if len(found.get(key, [])) > 1:
-            raise DataError(f"{where}: {_shown(found[key])} cannot all be the {key}; give --column {key}=NAME one name")
-    return {key: found[key] for key in _NAMES if key in found}
+            problems.append(f"{where}: {_shown(found[key])} cannot all be the {key}; give --column {key}=NAME one name")
+    return {key: found[key] for key in _NAMES if key in found}, problems
 
 
 def describe_columns(
@@ -102,11 +144,6 @@ def describe_columns(
         if key not in found and not (key == "step" and has_times):
             notes.append(f"{where}: no column for the {key}, so {assumed}")
     return notes
-
-
-def named_columns(where: str, present: Sequence[str], key: str, patterns: Iterable[str]) -> list[str]:
-    """The columns that names and patterns mean, in their order; `DataError` where one means none."""
-    return [name for pattern in patterns for name in _matching(where, present, key, pattern)]
 
 
 def usual_columns(where: str, free: Sequence[str], key: str) -> list[str]:
@@ -158,14 +195,6 @@ def _matching(where: str, present: Sequence[str], key: str, pattern: str) -> lis
     return sorted(matching, key=by_number) if numbered else matching
 
 
-def _require_free(where: str, found: Mapping[str, list[str]], key: str) -> None:
-    for name in found[key]:
-        users = [other for other, names in found.items() for taken in names if taken == name]
-        if len(users) > 1:
-            both = f"the {users[0]} and the {users[1]}" if users[0] != users[1] else f"the {key} twice"
-            raise DataError(f"{where}: column {name[:40]!r} is taken for {both}; a column serves one key, once")
-
-
 def _missing(where: str, free: Sequence[str], key: str) -> str:
     names, stem = _NAMES[key], _NAMES[key][-1]
     usual = [*names, f"{stem}_0, {stem}_1, ..."] if key in _NUMBERED else names
@@ -174,6 +203,12 @@ def _missing(where: str, free: Sequence[str], key: str) -> str:
     if similar:
         fix = f"{_shown(similar)} are not numbered: to take them all, pass --column '{key}={stem}_*'"
     return f"{where}: no column {' or '.join(usual)} for the {key} among {_shown(free)}; {fix}"
+
+
+def _named(present: Sequence[str], pattern: str) -> list[str]:
+    """The columns that are named rather than meant by a pattern."""
+    parts = [pattern] if pattern in present else pattern.split(",")
+    return [name for name in parts if name in present]
 
 
 def _shown(names: Iterable[str]) -> str:

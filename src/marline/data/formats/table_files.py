@@ -78,6 +78,11 @@ def batches(path: Path, mapping: ImportMapping, keep: Callable[[list[str]], Kept
             yield Batch(names, rows, first)
             first += len(rows)
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, MemoryError) as error:
+        if "columns, got" in str(error):
+            raise DataError(
+                f"{path} cannot be read as {kind[1:]}: {error}; repair that row, or say what stands between columns: "
+                'separator = ";" in [table] of a mapping, such as marline data import writes'
+            ) from error
         what, fix = "altered, or something else", "repair it"
         if "onver" in str(error):
             what, fix = (

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import compute as arrow_compute
 
 from marline.data.formats.arrow import LISTS, plain, to_numpy
+from marline.data.formats.times import seconds_of
 from marline.data.layout import first_row
 from marline.data.mapping import Values
 from marline.errors import DataError
@@ -16,7 +17,7 @@ from marline.errors import DataError
 compute: Any = arrow_compute  # its functions are made when it is imported
 BLANKS = ("", "nan", "none", "null", "<na>", "nat")  # what programs write where there is nothing
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity)$"
-_TRUTHS = {"true": True, "false": False}
+TRUE, FALSE = ("true", "yes"), ("false", "no")
 
 
 class Style(NamedTuple):
@@ -166,8 +167,10 @@ def _parsed(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> p
         except pa.ArrowInvalid:
             continue
     lower = compute.utf8_lower(text)
-    if compute.all(compute.is_in(lower, pa.array([*_TRUTHS, None], pa.string()))).as_py():
-        return compute.equal(lower, "true")
+    if compute.all(compute.is_in(lower, pa.array([*TRUE, *FALSE, None], pa.string()))).as_py():
+        return compute.if_else(
+            compute.is_valid(lower), compute.is_in(lower, pa.array(TRUE)), pa.scalar(None, pa.bool_())
+        )
     wrong = compute.invert(compute.match_substring_regex(lower, _NUMBER)).fill_null(False).to_numpy(False)
     row = first_row(wrong) if wrong.any() else 0
     raw = str(column[row])
@@ -182,22 +185,19 @@ def _seconds(column: pa.Array, what: str, style: Style, numbers: np.ndarray) -> 
     if is_text(column.type):
         text = words_of(column, style.nothing)
         try:
-            if style.time_format:
-                column = compute.strptime(text, style.time_format, "us")
-            else:
-                column = text.cast(pa.timestamp("us"))
+            return pa.array(seconds_of(text, style.time_format), from_pandas=True)
         except pa.ArrowInvalid as error:
             if style.time_format:
                 raise DataError(
                     f"{what} is no time like {style.time_format!r} ({str(error)[:100]}); correct time_format"
                 ) from None
-            try:
-                return _parsed(column, what, style, numbers)
-            except DataError:
-                raise DataError(
-                    f"{what} holds {str(column[0])[:40]!r} at row {numbers[0]}, which is no time of ISO 8601 and no "
-                    'number; say how it is written, such as time_format = "%d.%m.%Y %H:%M:%S" in [table] of a mapping'
-                ) from None
+        try:
+            return _parsed(column, what, style, numbers)
+        except DataError:
+            raise DataError(
+                f"{what} holds {str(column[0])[:40]!r} at row {numbers[0]}, which is no time of ISO 8601 and no "
+                'number; say how it is written, such as time_format = "%d.%m.%Y %H:%M:%S" in [table] of a mapping'
+            ) from None
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("s"))
     if pa.types.is_time(column.type):

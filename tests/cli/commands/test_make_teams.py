@@ -135,11 +135,22 @@ def test_robots_of_mixed_skill_have_marlines_policy(tmp_path: Path, capsys: pyte
     assert status == 2 and "past teams of a task that has some" in text and "meet" in text
 
 
+def test_in_turns_others_are_one_team_and_who_logs_explores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """agent_1 of swap leaves a step plain in 0.85 of them; in its turn in half of the other half, too."""
+    status, text = make(capsys, "swap/in-turns", "--size", "2000", "--out", tmp_path / "turns")
+    assert status == 0, text
+    policy = json.loads((tmp_path / "turns" / "dataset.json").read_text())["provenance"]["policy"]
+    assert policy["kind"] == "in-turns" and policy["convention"] == "plain"
+    assert load(tmp_path / "turns")["agent_1"].actions.mean() == pytest.approx(0.5 * 0.85 + 0.5 * 0.5, abs=0.04)
+    status, text = make(capsys, "swap/plain", "--size", "2000", "--out", tmp_path / "plain")
+    assert status == 0 and load(tmp_path / "plain")["agent_1"].actions.mean() == pytest.approx(0.85, abs=0.03)
+
+
 def test_what_a_task_has_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = make(capsys, "drifting-navigation/mixed", "--out", tmp_path / "none")
     assert status == 2 and "mixed data is made of the robots" in text
     status, text = make(capsys, "meet/medium", "--out", tmp_path / "none")
-    assert status == 2 and "there is random, mixed and conventions" in text
+    assert status == 2 and "is random, mixed, conventions and in-turns" in text
 
 
 def test_chasers_and_those_who_wait_come_to_the_prey() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+
+PATIENCE = 2.0  # seconds
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def worker_context() -> ForkServerContext | SpawnContext:
@@ -33,3 +38,21 @@ def begin_importing() -> None:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Be killed when the process that workers are forked off is gone, as it is after this one's parent is.
+
+    Even while the interpreter is held by something that takes long, and no thread can watch the parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_of(process: BaseProcess) -> str:
+    """How a worker ended that said nothing."""
+    process.join(PATIENCE)  # its pipe is closed a moment before it is gone
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}; was it out of memory?"
+    return f"stopped without a word ({'it still ends' if code is None else f'exit status {code}'})"

@@ -145,7 +145,8 @@ def test_two_tries_lead_from_a_messy_table_to_a_team(
         agent: (log.spec.observation_size, log.spec.action_size, log.spec.discrete) for agent, log in found.items()
     } == sizes
     status, text = run(capsys, "data", "check", "logs")
-    assert status == 0 and "0 errors" in text and "next: marline train logs --run runs/first" in text
+    fitting = "--algorithm cql " if algorithm == "cql" else ""
+    assert status == 0 and "0 errors" in text and f"next: marline train logs {fitting}--run runs/first" in text
     status, text = run(capsys, "train", "logs", "--run", "run", "--algorithm", algorithm, *TRAINING)
     assert status == 0 and "trained: 2 updates of each agent" in text
     assert mapping_of("run/data") == mapping_of("logs") == read_mapping(tmp_path / "import.toml").to_document()
@@ -247,4 +248,45 @@ def test_later_tables_are_read_as_the_first_were_in_parts_and_by_their_policies(
     kept = load(home)["rook"]
     assert kept.num_episodes >= 3 and kept.channels.action_names == ("attack", "defend", "wait")
     assert run(capsys, "tune", "run")[0] == 0
+    status, text = run(capsys, "status", "run")
+    assert "return per episode, mean over agents, in deployment 1: " in text and "deployment 1\n" in text
+    told = json.loads(run(capsys, "status", "run", "--json")[1])
+    by_agent = [its["returns"]["0"] for its in told["agents"].values()]
+    assert len(set(by_agent)) == 3
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines() if line.split(" ")[0] in told["agents"])
     assert "0 problems" in run(capsys, "verify", "run")[1]
+
+
+def arms(path: Path) -> None:
+    """Two arms that no usual word names, in a shared step column, with torques and rewards of their own."""
+    rng = np.random.default_rng(3)
+    rows = [
+        f"{arm};{trial};{step};{rng.normal():.3f};{rng.uniform(-80, 80):.2f};{rng.normal():.3f};{int(step == 19)}"
+        for trial in range(3)
+        for step in range(20)
+        for arm in ("links", "rechts")
+    ]
+    path.write_text("\n".join(["arm;trial;step;q;torque_nm;reward;done", *rows]).replace(".", ","))
+
+
+def test_whose_rewards_are_is_said_once_and_a_table_is_checked_as_it_would_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arms(tmp_path / "arms.csv")
+    assert run(capsys, "data", "import", "arms.csv", "--out", "logs", "--yes")[0] == 0
+    assert "say so with --rewards per-agent" in run(capsys, "data", "check", "logs")[1]
+    assert run(capsys, "data", "import", "logs", "--out", "own", "--rewards", "per-agent")[0] == 0  # any format can
+    assert run(capsys, "data", "import", "arms.csv", "--out", "said", "--yes", "--rewards", "per-agent")[0] == 0
+    for folder in ("own", "said"):
+        status, text = run(capsys, "data", "check", folder)
+        assert "reward-mismatch" not in text and "rewards: each agent's own; mean over agents" in text
+        assert load(folder)["links"].reward_scope == "per-agent"
+    assert mapping_of("said") == (mapping_of("logs") or {}) | {"rewards": "per-agent"}
+    status, text = run(capsys, "data", "check", "arms.csv", "--mapping", "said")
+    assert status == 0 and "0 errors" in text
+    assert "next: marline data import arms.csv --mapping said --out logs" in text
+    status, text = run(capsys, "data", "check", "arms.csv")
+    assert status == 2 and "say what stands between columns" in text
+    status, text = run(capsys, "data", "check", "logs", "--mapping", "said")
+    assert status == 2 and "is no table" in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from stacked_teams import AGENTS, ALGORITHM, REFRESHED, ROWS, close, deploy, make_logs, primitives, program, team_of
 
 from marline import population, tuning
 from marline.agent import tune
 from marline.algorithms import TD3BC
 from marline.configuration.run_config import RunConfig
-from marline.data.dataset import Dataset
-from marline.population import Stack, outlines, rearranged, stacked
+from marline.population import Stack, outlines, stacked
 from marline.runs.creation import start_run
-from marline.samplers import OTC, Shuffled, Uniform
+from marline.runs.driver import Driver
+from marline.samplers import OnlineMatched, ReturnWeighted, Shuffled, Uniform
 from marline.study.engines import make_engine
-from marline.types import Spec
-
-AGENTS = {"left": Spec(3, 1), "middle": Spec(3, 1), "right": Spec(5, 2)}
-ALGORITHM = TD3BC(hidden=(4,), learning_rate=1e-3)
-ROWS = 12
-REFRESHED = OTC(
-    "value", num_candidates=16, num_references=8, batch_size=8, num_estimate=16, match="refresh", num_groups=2
-)
-
-
-def make_logs(agent: str, num: int, seed: int) -> Dataset:
-    spec, rng = AGENTS[agent], np.random.default_rng((seed, len(agent)))
-    return Dataset(
-        observations=rng.normal(size=(num, spec.observation_size)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (num, spec.action_size)).astype(np.float32),
-        rewards=rng.normal(size=num).astype(np.float32),
-        terminals=np.zeros(num, bool),
-        timeouts=np.arange(1, num + 1) % 4 == 0,
-        next_observations=rng.normal(size=(num, spec.observation_size)).astype(np.float32),
-        spec=spec,
-    )
-
-
-def team_of(num_seeds: int, *agents: str) -> tuning.Team:
-    data = {agent: make_logs(agent, 40, 0) for agent in agents or ("left",)}
-    return tuning.init_team(data, ALGORITHM, seeds=range(num_seeds), num_deployments=2, rows_per_deployment=ROWS)
-
-
-def deploy(number: int, policies: Mapping[tuning.LearnerID, Any]) -> dict[tuning.LearnerID, Dataset]:
-    return {(seed, agent): make_logs(agent, ROWS, 100 * seed + number) for seed, agent in policies}
 
 
 def campaign(team: tuning.Team, sampler: Any) -> list[tuning.Deployment]:
@@ -61,11 +30,6 @@ def campaign(team: tuning.Team, sampler: Any) -> list[tuning.Deployment]:
         team = trained.team
     team = tuning.init_samplers(team, sampler)
     return list(tuning.run(team, deploy, ALGORITHM, sampler, num_updates=6, deployments=[1, 2]))
-
-
-def close(one: Any, other: Any, tolerance: float = 1e-3) -> None:
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("sampler", [Uniform(batch_size=8), Shuffled(REFRESHED)], ids=["uniform", "shuffled"])
@@ -129,31 +93,6 @@ def test_logs_of_different_lengths_are_merged() -> None:
         for seed in (0, 1):
             fresh = team[seed, "left"].experience[jnp.arange(40, 40 + ROWS - 1)]
             np.testing.assert_array_equal(fresh.observation, logs[seed, "left"].observations[: ROWS - 1])
-
-
-def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[str]:
-    """Names of all primitives, those within loops and branches too."""
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        yield equation.primitive.name
-        for parameter in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr)
-        ):
-            if isinstance(parameter, Jaxpr | ClosedJaxpr):
-                yield from primitives(parameter)
-
-
-def program(team: tuning.Team, sampler: Any, algorithm: Any = ALGORITHM) -> tuple[Counter[str], int]:
-    """How often each primitive is in the program that tunes a team, and how many arrays come out of it."""
-    assert isinstance(team, Stack)
-    arguments = [
-        team,
-        *(team.beside({learner: jax.random.key(i) for i, learner in enumerate(team)}) for _ in range(2)),
-        team.beside(dict.fromkeys(team, jnp.int32(0))),
-    ]
-    (group,) = rearranged(lambda *its: its, *arguments).groups  # pyright: ignore[reportAttributeAccessIssue]
-    static = (("algorithm", algorithm), ("sampler", sampler), ("num_updates", 4))
-    traced = population._over_learners(tune, static).trace(group.stacked, size=group.size, tables=False)
-    return Counter(primitives(traced.jaxpr)), len(jax.tree.leaves(traced.out_info))
 
 
 @pytest.mark.parametrize("sampler", [Uniform(batch_size=8), REFRESHED], ids=["uniform", "refreshed"])
@@ -233,12 +172,47 @@ def test_one_program_serves_all_chunks_of_offline_training() -> None:
 
 
 EVERY_ROW, ONLINE = Uniform(batch_size=8), Uniform("online", batch_size=8)
+OF_ALL_KINDS = {
+    "uniform": EVERY_ROW,
+    "online-only": ONLINE,
+    "by-return": ReturnWeighted(batch_size=8),
+    "otc": REFRESHED,
+    "otc-shuffled": Shuffled(REFRESHED),
+    "matched": OnlineMatched(batch_size=8),
+}
+
+
+def study(folder: Path, task: str, samplers: dict[str, Any]) -> RunConfig:
+    config = RunConfig(
+        task=task,
+        algorithm=TD3BC(hidden=(4,)),
+        samplers=samplers,
+        matches={"matched": "otc"} if "matched" in samplers else {},
+        seeds=(0, 1),
+        dataset_size=200,
+        rows_per_deployment=60,
+        offline_updates=4,
+        deployments=2,
+        updates=4,
+        evaluation_episodes=3,
+    )
+    return start_run(folder, config)
+
+
+def measured(folder: Path, samplers: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = [
+        json.loads(line)
+        for seed in (0, 1)
+        for name in ("offline", *samplers)
+        for line in (folder / f"seed-{seed}" / name / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 @pytest.mark.parametrize(
     ("task", "samplers"),
     [
-        ("drifting-navigation", {"uniform": EVERY_ROW, "online-only": ONLINE, "otc": REFRESHED}),
+        ("drifting-navigation", OF_ALL_KINDS),
         ("hopper-3x1", {"uniform": EVERY_ROW}),
     ],
 )
@@ -249,34 +223,42 @@ def test_a_study_is_what_it_would_be_one_by_one(
     """A world written in JAX, and a simulator."""
     if task == "hopper-3x1":
         pytest.importorskip("mujoco")
-    config = RunConfig(
-        task=task,
-        algorithm=TD3BC(hidden=(4,)),
-        samplers=samplers,
-        seeds=(0, 1),
-        dataset_size=200,
-        rows_per_deployment=60,
-        offline_updates=4,
-        deployments=2,
-        updates=4,
-        evaluation_episodes=3,
-    )
     records, calls = [], []
     over_learners = population._over_learners
     monkeypatch.setattr(population, "_over_learners", lambda *its: calls.append(way) or over_learners(*its))
     for way in (False, True):
         folder = tmp_path / str(way)
         with stacked(way):
-            whole = start_run(folder, config)
-            make_engine("local").run(folder, whole, [list(whole.seeds)], lambda *_: None)
-        lines = [
-            json.loads(line)
-            for seed in (0, 1)
-            for name in ("offline", *config.samplers)
-            for line in (folder / f"seed-{seed}" / name / "metrics.jsonl").read_text("utf-8").splitlines()
-        ]
-        records.append([{key: value for key, value in line.items() if key != "seconds"} for line in lines])
+            make_engine("local").run(folder, study(folder, task, samplers), [[0, 1]], lambda *_: None)
+        records.append(measured(folder, samplers))
     assert set(calls) == {True}
     assert len(records[0]) == 2 * (1 + 3 * len(samplers))
     assert jax.tree.structure(records[0]) == jax.tree.structure(records[1])
     close(records[0], records[1], 2e-2)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the checkpoints of two samplers, of which one is then a deployment ahead."""
+    samplers = {"uniform": EVERY_ROW, "online-only": ONLINE, "by-return": ReturnWeighted(batch_size=8)}
+    publish, published = Driver.publish, []
+
+    def dying(driver: Driver, *given: Any, **named: Any) -> None:
+        if len(published) == 4:  # the second deployment of the first sampler is there
+            raise KeyboardInterrupt
+        publish(driver, *given, **named)
+        published.append(given[:2])
+
+    records = []
+    with stacked(True):
+        for folder in (tmp_path / "whole", tmp_path / "killed"):
+            config = study(folder, "drifting-navigation", samplers)
+            if folder.name == "killed":
+                monkeypatch.setattr(Driver, "publish", dying)
+                with pytest.raises(KeyboardInterrupt):
+                    make_engine("local").run(folder, config, [[0, 1]], lambda *_: None)
+                assert published == [(name, 1) for name in samplers] + [("uniform", 2)]
+                monkeypatch.setattr(Driver, "publish", publish)
+            make_engine("local").run(folder, config, [[0, 1]], lambda *_: None)
+            records.append(measured(folder, samplers))
+    assert records[0] == records[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
 
 from marline.data.formats.survey import Facts
-from marline.data.proposal import Proposal, Role
+from marline.data.proposal.draft import Problem, Proposal, Role, listed
 
 _KEYS = {
     **{"agent": "agent", "episode": "episode", "step": "step", "observations": "observation", "actions": "action"},
@@ -16,6 +17,9 @@ _KEYS = {
     **{"policy": "policy"},
 }
 _MOST_ROWS, _WIDEST = 60, 44
+_NAME = re.compile(r"'[^']*'|\bof \S+$")  # what a problem is about: a column, or an agent
+_VARYING = re.compile(rf"{_NAME.pattern}|\[(?:values|agents)\..*?\](?=[ ,;]|$)|out of .*?:|[0-9]+(?:[.,][0-9]+)*", re.M)
+_MOST_ALIKE = 6
 _ALIKE = 4  # numbered columns from which on they are shown as one
 
 
@@ -35,10 +39,26 @@ def lines(source: str, proposal: Proposal) -> list[str]:
     ):
         if problems:
             shown += ["", title]
-            shown += [f"  {number}. {one.text}\n     -> {one.fix}" for number, one in enumerate(problems, start=1)]
+            shown += [
+                f"  {number}. {text}\n     -> {fix}" for number, (text, fix) in enumerate(_alone(problems), start=1)
+            ]
     if not proposal.problems:
         shown += ["", "Nothing stands against it."]
     return [*shown, ""]
+
+
+def _alone(problems: Sequence[Problem]) -> list[tuple[str, str]]:
+    """Text and fix of each; of several that differ in names and numbers alone, the first, and whose the others are."""
+    alike: dict[str, list[Problem]] = {}
+    for one in problems:
+        alike.setdefault(_VARYING.sub("#", f"{one.text}\n{one.fix}"), []).append(one)
+    told = []
+    for first, *others in alike.values():
+        about = [match[0] for one in others if (match := _NAME.search(one.text))]
+        more = f"; likewise {', '.join(about[:_MOST_ALIKE])}" if about else ""
+        more += f", ... ({len(about)})" if len(about) > _MOST_ALIKE else ""
+        told.append((first.text + more, first.fix))
+    return told
 
 
 def _style(proposal: Proposal) -> str:
@@ -89,9 +109,8 @@ def _held(facts: Facts, names: Sequence[str], proposal: Proposal) -> str:
     if facts.kind == "words":
         words = list(facts.words)
         more = "more than " if facts.has_more else ""
-        return (
-            f"{more}{len(words)} words: {', '.join(word[:20] for word in words[:5])}{', ...' if len(words) > 5 else ''}"
-        )
+        some = listed(word[:20] for word in words[:5])
+        return f"{more}{len(words)} words: {some}{', ...' if len(words) > 5 else ''}"
     if facts.kind == "time":
         return f"{_time(facts.low)} to {_time(facts.high)}"
     if facts.kind == "list":
@@ -112,7 +131,14 @@ def _agents(proposal: Proposal) -> list[str]:
     rows = [("agent", "rows", "episodes", "steps apart", "gaps", "steps lost", "incomplete rows")]
     labels = {its.label: agent for agent, its in proposal.mapping.agents.items() if its.label}
     only = next(iter(proposal.mapping.agents), "all")
-    for whose, order in proposal.orders.items():
+    orders = proposal.orders
+    if None in orders and len(orders) > 1:  # side by side: their rows are the same, and what each lacks is its own
+        orders = {
+            whose: dataclasses.replace(orders[None], incomplete=its.incomplete)
+            for whose, its in orders.items()
+            if whose is not None
+        }
+    for whose, order in orders.items():
         if not order.rows:
             continue
         name = labels.get(whose, whose) if whose is not None else only if len(proposal.mapping.agents) == 1 else "all"

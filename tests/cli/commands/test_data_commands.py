@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -191,7 +192,7 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
     ),
     "a shared reward that differs": (
         of(TEAM, "right", rewards=at(LEFT["rewards"], 40, 0.5)),
-        *("reward-mismatch", 40, "differ in rewards from row 40 on (1 rows); a team that shares its reward"),
+        *("reward-mismatch", 40, "differ in rewards from row 40 on (1 rows); if each has its own, say so"),
     ),
     "a single transition": (
         rows(TEAM, slice(0, 1)),
@@ -426,11 +427,13 @@ def test_a_page_is_safe_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<script>alert" not in page and "Content-Security-Policy" in page
     assert "1 error and" in page and "(first at row 3, 1 rows)" in page
-    data = json.loads(page.split('id="data">')[1].split("</script>")[0])["figures"]
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert {key.split("-", 2)[2] for key in data} == {"actions", "rewards", "returns", "lengths", "coverage"}
-    shares = data["agent-0-actions"]["data"][0]["y"]
-    assert abs(sum(shares) - 100) < 1e-3  # every row is in a bin
-    assert sum(data["agent-0-lengths"]["data"][0]["y"]) == 6
+    shares = [float(told.removesuffix(" %")) for told in data["agent-0-actions"]["rows"][0]["t"]]
+    assert abs(sum(shares) - 100) < 1  # every row is in a bin
+    assert re.search(
+        r"Lengths of episodes <small>steps 20</small></h3>\s*<p class=.value.>.*episodes</span><b>6</b>", page
+    )
     assert "src=" not in page.split("<main>")[1].split("</main>")[0]
 
 
@@ -594,11 +597,14 @@ def test_a_range_with_names_and_units_is_kept_shown_and_given_back(
     status, text = run(capsys, "check", imported, "--html", tmp_path / "page.html")
     assert status == 0 and "pump: in the field, actions lie in [5, 60]" in text
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert "<td>5 to 60</td>" in page and "<td>l/min</td>" in page and "&lt;b&gt;day" in page and "<b>day" not in page
+    assert '<td data-label="range">5 to 60</td>' in page and '<td data-label="unit">l/min</td>' in page
+    assert "&lt;b&gt;day" in page and "<b>day" not in page
     data = page.split('id="data">')[1].split("</script>")[0]
-    drawn = next(figure for key, figure in json.loads(data)["figures"].items() if key.endswith("actions"))
-    assert drawn["layout"]["xaxis"]["title"]["text"] == "action, l/min" and drawn["data"][0]["name"] == "flow"
-    assert 5 < min(drawn["data"][0]["x"]) < 6 and 59 < max(drawn["data"][0]["x"]) < 60
+    drawn = next(told for key, told in json.loads(data).items() if key.endswith("actions"))
+    assert drawn["rows"][0]["name"] == "flow"
+    places = [re.fullmatch(r"action, l/min ([\d.]+)", name) for _, name in drawn["places"]]
+    middles = [float(place[1]) for place in places if place]
+    assert len(middles) == len(places) and 5 < middles[0] < 6 and 59 < middles[-1] < 60
     _, text = run(capsys, "check", imported, "--json")
     assert json.loads(text)["agents"]["pump"]["channels"] == found.channels.to_json()
 

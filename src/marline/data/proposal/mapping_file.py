@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from marline.data.proposal import Proposal
+from marline.data.proposal.draft import Proposal
 from marline.data.toml import to_toml
 
 _HEAD = """How `marline data import` reads these tables. Edit it, and give it with --mapping.
 Names of columns may be patterns: * stands for any letters, ? for one. Lists may mix names and patterns;
 a name with a comma, a bracket or a blank in it goes in quotes. Everything below [columns] may be left out."""
 _SECTIONS = {
+    ("rewards",): """Whose the rewards are: "per-agent", or "shared" by all agents.""",
     ("table",): """How text is written: separator, decimal ("." or ","), encoding, time_format as strptime has it, and
 nothing, the words that stand where there is no number.""",
     (

@@ -1,0 +1,95 @@
+"""What is guessed of a table, and what is left to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+from marline.data.formats.survey import survey  # noqa: E402
+from marline.data.mapping import ImportMapping  # noqa: E402
+from marline.data.proposal.draft import Proposal  # noqa: E402
+from marline.data.proposal.propose import propose  # noqa: E402
+from marline.data.proposal.text import lines  # noqa: E402
+
+ROWS = 40
+
+
+def proposed(folder: Path, header: str, row: Callable[[int], str], given: ImportMapping | None = None) -> Proposal:
+    """Of a CSV table with such rows, by their number."""
+    path = folder / "table.csv"
+    path.write_text("\n".join([header, *map(row, range(ROWS))]))
+    said = given or ImportMapping()
+    return propose(survey([path], said), said)
+
+
+def roles(found: Proposal) -> dict[str, str]:
+    return {name: f"{role.key} {role.whose}".strip() for name, role in found.roles.items()}
+
+
+def test_a_column_that_no_word_tells_is_the_agents_where_it_alone_tells_steps_apart(tmp_path: Path) -> None:
+    found = proposed(
+        tmp_path, "who,tick,x,speed_cmd,score", lambda n: f"{'ab'[n % 2]},{n // 2},{n / 7},{n / 99},{n % 5}"
+    )
+    assert roles(found)["who"] == "agent" and set(found.mapping.agents) == {"a", "b"}
+    assert not found.is_open and found.orders["a"].repeated == 0
+
+
+def test_many_repeated_steps_are_for_the_user_to_explain(tmp_path: Path) -> None:
+    found = proposed(tmp_path, "tick,x,speed_cmd,score", lambda n: f"{n // 2},{n / 7},{n / 99},{n % 5}")
+    (problem,) = [one for one in found.problems if one.is_open]
+    assert "20 rows repeat a step (in all), so many that something is taken amiss" in problem.text
+    assert found.mapping.repeated == "refuse"
+
+
+def test_columns_side_by_side_are_known_by_their_mark_and_shared_out_by_what_was_said(tmp_path: Path) -> None:
+    header = "t,L/winkel,L/moment,L/punkte,R/winkel,R/moment,R/punkte,licht"
+
+    def row(n: int) -> str:
+        return f"{n},{n / 7},{n / 9},{n % 3},{n / 8},{n / 5},{n % 4},{n % 7}"
+
+    found = proposed(tmp_path, header, row)
+    assert roles(found)["L/winkel"] == "observations L"
+    assert [one.text for one in found.problems if one.is_open] == [
+        f"no column is called like {what} of {agent}" for agent in "LR" for what in ("an action", "a reward")
+    ]
+    text = "\n".join(lines("table.csv", found))
+    assert "no column is called like an action of L; likewise of R" in text
+
+    said = ImportMapping(columns={"actions": ("*moment",), "rewards": ("*punkte",)})
+    found = proposed(tmp_path, header, row, said)
+    assert not found.is_open
+    assert found.mapping.columns == {"step": ("t",)}
+    assert found.mapping.agents["R"].columns == {
+        "observations": ("R/winkel", "licht"),
+        "actions": ("R/moment",),
+        "rewards": ("R/punkte",),
+    }
+
+
+def test_entries_of_vectors_are_no_agents(tmp_path: Path) -> None:
+    found = proposed(
+        tmp_path,
+        "tick,pos[1],pos[2],vel[1],vel[2],score",
+        lambda n: f"{n},{n / 7},{n / 9},{n / 3},{n / 8},{n % 4}",
+        ImportMapping(columns={"actions": ("vel*",)}),
+    )
+    assert roles(found)["pos[1]"] == "observations" and set(found.mapping.agents) == {"table"}
+
+
+def test_yes_and_no_tell_ends_and_a_step_is_rounded_to_what_times_can_tell(tmp_path: Path) -> None:
+    found = proposed(
+        tmp_path,
+        "time,x,over_speed,u,reward,game_over",
+        lambda n: f"2026-03-14 08:00:{n // 10:02d}.{n % 10},{n / 7},{n % 2},{n / 99},{n},{('no', 'yes')[n % 20 == 19]}",
+    )
+    assert roles(found)["game_over"] == "terminals" and roles(found)["u"] == "actions"
+    assert roles(found)["over_speed"] == "observations"
+    assert found.mapping.every == 0.1
+
+
+def test_days_and_months_that_may_be_exchanged_are_told(tmp_path: Path) -> None:
+    found = proposed(tmp_path, "time,x,u,reward", lambda n: f"03/04/2026 08:{n:02d},{n / 7},{n / 99},{n}")
+    assert "may be written '%d/%m/%Y %H:%M' or '%m/%d/%Y %H:%M'" in "\n".join(lines("table.csv", found))

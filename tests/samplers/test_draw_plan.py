@@ -1,0 +1,96 @@
+"""Draws as data: a plan gives the very rows of the sampler that it was made of, whatever else is in its form."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from readable_rows import SPEC, random_rows
+
+from marline.data.experience import Experience
+from marline.samplers import OTC, FreshShare, OnlineMatched, Oracle, ReturnWeighted, Shuffled, Uniform, draws_by_plan
+from marline.samplers.draw_plan import ONE, ByPlan, completed, draw_by_plan, plan_of_windows
+
+SIZE = 24  # no power of two: shares of it are rounded
+WEIGHTS = jnp.arange(60.0)
+SAMPLERS: dict[str, Any] = {
+    "merged": Uniform(batch_size=SIZE),
+    "offline": Uniform("offline", batch_size=SIZE),
+    "online": Uniform("online", batch_size=SIZE),
+    "fresh": FreshShare(0.3, batch_size=SIZE),
+    "matched": OnlineMatched(batch_size=SIZE),
+    "weighted": Oracle(batch_size=SIZE),
+    "weighted at a share": Oracle(0.4, batch_size=SIZE),
+    "by return": ReturnWeighted(batch_size=SIZE),
+    "shuffled": Shuffled(Oracle(0.4, batch_size=SIZE)),
+    "shuffled twice": Shuffled(Shuffled(Oracle(batch_size=SIZE))),
+}
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[Experience]:
+    """Before any deployment, after one, and after another that brought fewer rows than were planned."""
+    start = Experience.create(random_rows(60, 0), SPEC, num_deployments=3, rows_per_deployment=20)
+    first = start.merge(random_rows(20, 1), 1)
+    return [start, first, first.merge(random_rows(13, 2), 2)]
+
+
+def memory_of(sampler: Any, experience: Experience) -> Any:
+    state = sampler.init(experience, key=jax.random.key(1))
+    if isinstance(sampler, OnlineMatched):
+        state = sampler.prescribe(state, 1, jnp.array([0.5, 0.0, 0.5]))
+        return sampler.prescribe(state, 2, jnp.array([0.2, 0.3, 0.5]))
+    return sampler.prescribe(state, WEIGHTS) if isinstance(sampler, Oracle) else state
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_plan_draws_the_very_rows(name: str, stages: list[Experience]) -> None:
+    sampler = SAMPLERS[name]
+    assert draws_by_plan(sampler)
+    state = memory_of(sampler, stages[0])
+    for number, experience in enumerate(stages):
+        if number:
+            state, _ = sampler.begin_deployment(state, experience, None, key=jax.random.key(number))
+        plan = sampler.plan(state, experience)
+        for step in range(3):
+            key = jax.random.key(100 * number + step)
+            rows, after, metrics = sampler.sample(state, experience, None, key=key)
+            np.testing.assert_array_equal(draw_by_plan(plan, SIZE, key=key), rows)
+            assert metrics == {} and after is not None
+            whole = completed(plan, experience, table=True, stand_in=True)
+            np.testing.assert_array_equal(draw_by_plan(whole, SIZE, key=key), rows)
+
+
+def test_one_program_draws_for_all_of_them(stages: list[Experience]) -> None:
+    experience, keys = stages[1], jax.random.split(jax.random.key(7), len(SAMPLERS))
+    plans, alone = [], []
+    for sampler, key in zip(SAMPLERS.values(), keys, strict=True):
+        state, _ = sampler.begin_deployment(memory_of(sampler, stages[0]), experience, None, key=jax.random.key(1))
+        alone.append(sampler.sample(state, experience, None, key=key)[0])
+        plans.append(completed(sampler.plan(state, experience), experience, table=True, stand_in=True))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
+    by_plan = ByPlan(SIZE)
+    together = jax.vmap(lambda plan, key: by_plan.sample(plan, experience, None, key=key)[0])(stacked, keys)
+    np.testing.assert_array_equal(together, jnp.stack(alone))
+
+
+def test_windows_are_counted_from_the_first_row() -> None:
+    plan = plan_of_windows(ONE, (5, 9, 1.0))
+    np.testing.assert_array_equal(plan.start, [5, 0, 0])
+    np.testing.assert_array_equal(plan.stop, [9, 0, 0])
+    drawn = np.asarray(draw_by_plan(plan, 200, key=jax.random.key(0)))
+    assert set(drawn.tolist()) == {5, 6, 7, 8}
+
+
+def test_who_looks_at_the_critic_or_draws_otherwise_has_no_plan() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Otherwise(Uniform):
+        def sample(self, state: Any, experience: Any, critic: Any, *, key: Any) -> Any:
+            return jnp.arange(self.batch_size), state, {}
+
+    for sampler in (OTC(), Shuffled(OTC()), Otherwise()):
+        assert not draws_by_plan(sampler)
