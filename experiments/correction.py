@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,6 +164,8 @@ def lines(name: str, run: Run) -> list[tuple[Any, ...]]:
 def provenance(run: Run) -> dict[str, Any]:
     """Where the numbers of a run come from, in words that hold anywhere."""
     starts = [{key: value for key, value in start.items() if value} for start in run.starts]
+    for start in starts:
+        start["command"] = re.sub(r" --(runs|results) \S+", "", start["command"])
     return {"seeds": list(run.seeds), "settings": {key: run.settings[key] for key in SETTINGS}, "starts": starts}
 
 
