@@ -87,7 +87,7 @@ OF_RANDOM_PLAY: dict[str, Any] = {
     "offline_updates": 10_000,
     "updates": 1000,
 }
-OF_TEAMS = OF_RANDOM_PLAY | {"options": {}}
+OF_TEAMS: dict[str, Any] = OF_RANDOM_PLAY | {"options": {}}
 CASES: dict[str, Case] = {
     "matrix": Case("matrix", "conventions", random=0.45, best=1.0, **CHANGING),
     "swap": Case("swap", "conventions", random=-9.6429, best=17.721, **CHANGING),
