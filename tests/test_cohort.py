@@ -91,7 +91,7 @@ def test_the_program_is_as_long_for_many_samplers_as_for_few() -> None:
     """Primitive by primitive, with as many outputs: what differs are the arrays."""
     with stacked(True):
         team, found = team_of(2), []
-        for names in (("by return", "by return, shuffled"), tuple(PLANNED)):
+        for names in (("fresh", "by return, shuffled"), tuple(PLANNED)):
             cohort = together(team, {name: PLANNED[name] for name in names})
             memories = {name: its for name, its in cohort.memories.items()}
             drawing = population.side_by_side(_to_program(cohort, memories, cohort.team))
