@@ -81,7 +81,7 @@ def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     assert len(run.returns) == 2 and run.returns == Campaign.open(folder).returns
     with pytest.raises(ConfigError, match="all 2 deployments are done"):
         run.deploy(robots)
-    assert run.report().stat().st_size > 100_000
+    assert "What happened" in run.report().read_text("utf-8")
 
 
 def test_what_robots_return_is_copied_and_wrong_sorts_are_told(tmp_path: Path) -> None:
