@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +87,7 @@ OF_RANDOM_PLAY: dict[str, Any] = {
     "offline_updates": 10_000,
     "updates": 1000,
 }
-OF_TEAMS = OF_RANDOM_PLAY | {"options": {}}
+OF_TEAMS: dict[str, Any] = OF_RANDOM_PLAY | {"options": {}}
 CASES: dict[str, Case] = {
     "matrix": Case("matrix", "conventions", random=0.45, best=1.0, **CHANGING),
     "swap": Case("swap", "conventions", random=-9.6429, best=17.721, **CHANGING),
@@ -163,6 +164,8 @@ def lines(name: str, run: Run) -> list[tuple[Any, ...]]:
 def provenance(run: Run) -> dict[str, Any]:
     """Where the numbers of a run come from, in words that hold anywhere."""
     starts = [{key: value for key, value in start.items() if value} for start in run.starts]
+    for start in starts:
+        start["command"] = re.sub(r" --(runs|results) \S+", "", start["command"])
     return {"seeds": list(run.seeds), "settings": {key: run.settings[key] for key in SETTINGS}, "starts": starts}
 
 

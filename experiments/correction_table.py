@@ -175,7 +175,8 @@ def headroom_table(tasks: Iterable[Task]) -> list[str]:
 
 def methods_table(task: Task) -> list[str]:
     """Every method of a task against all that it must beat."""
-    found, contrasts = findings(task), list(references(task, ""))
+    found = findings(task)
+    contrasts = list(dict.fromkeys(contrast for _, contrast in found))
     header = ["method", "points", "corrects", *contrasts]
     rows = []
     for method in task.methods:
@@ -265,6 +266,23 @@ def aim_table(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]
     return _markdown(["method", *contrasts], rows)
 
 
+def counts(tasks: Sequence[Task], method: str) -> str:
+    """The same of one method, for a sentence."""
+    contrasts = ("minus its shuffled control", "minus uniform", "minus return-weighted")
+    told = []
+    for contrast in contrasts:
+        words = [found[2] for task in tasks if (found := findings(task).get((method, contrast))) is not None]
+        better, worse = words.count("**better**"), words.count("**worse**")
+        told.append(f"than {contrast.removeprefix('minus ')} on {better} (worse on {worse}) of {len(words)}")
+    return f"better {', '.join(told)}"
+
+
+def difference(tasks: Sequence[Task], method: str, task: str, other: str) -> str:
+    """Of a method and what it is compared with on one task, for a sentence."""
+    (its,) = [one for one in tasks if one.name == task]
+    return _cell(its.minus(method, other))
+
+
 def provenance_table(path: Path) -> list[str]:
     """By which commands, versions and device the numbers of a task were computed."""
     rows = []
@@ -295,6 +313,8 @@ def table(path: Path, what: str) -> list[str]:
     if kind == "provenance":
         return provenance_table(path)
     tasks = read(path)
+    if kind in SENTENCES:
+        return [SENTENCES[kind](tasks, *name.split())]
     if name:
         (task,) = [task for task in tasks if task.name == name]
         return {"methods": methods_table, "levels": levels_table}[kind](task)
@@ -302,8 +322,10 @@ def table(path: Path, what: str) -> list[str]:
     return whole[kind](tasks)
 
 
+SENTENCES = {"counts": counts, "difference": difference}
 WIDTH, LEFT, RIGHT, TOP, ROW, GAP = 860, 190, 20, 96, 46, 40
 MARKS = """
+.grid { stroke: var(--grid); } .zero { stroke: var(--faint); }
 .better { stroke: #009e73; fill: #009e73; } .worse { stroke: #d55e00; fill: #d55e00; }
 .open { stroke: #8a939d; fill: #8a939d; } .bar { stroke-width: 3; stroke-linecap: round; }
 .ring { fill: var(--paper); stroke-width: 2; } .room { fill: #56b4e9; opacity: .25; }

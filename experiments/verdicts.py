@@ -90,7 +90,8 @@ def derive(path: Path, what: str) -> str:
     if kind == "parity":
         return "\n" + "\n".join(parity_table.table(path, names[0])) + "\n"
     if kind == "correction":
-        return "\n" + "\n".join(correction_table.table(path, " ".join(names))) + "\n"
+        lines = correction_table.table(path, " ".join(names))
+        return lines[0] if names[0] in correction_table.SENTENCES else "\n" + "\n".join(lines) + "\n"
     run = read_table(path)
     if kind in ("difference", "finding"):
         deployment = last_deployment(run, *names)

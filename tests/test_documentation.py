@@ -59,7 +59,7 @@ def test_tests_stand_where_what_they_test_stands() -> None:
     for test in tests.rglob("test_*.py"):
         folder, name = test.parent.relative_to(tests), test.stem.removeprefix("test_")
         if folder.parts and folder.parts[0] != "behaviour":
-            known = {path.stem for path in (sources / folder).glob("[!_]*.py")} | {folder.name}
+            known = {path.stem for path in (sources / folder).glob("[!_]*")} | {folder.name}
         elif not folder.parts:
             known = {path.stem for path in [*sources.glob("[!_]*.py"), *tests.glob("*.py"), *DOCS.parent.iterdir()]}
             known = known - {test.stem} | {"documentation", "public"}

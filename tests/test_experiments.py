@@ -44,6 +44,7 @@ def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "otc-value" in table and "uniform" in table
 
 
+@pytest.mark.slow
 def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
     monkeypatch.syspath_prepend(EXPERIMENTS)

@@ -185,6 +185,7 @@ def bandit() -> Experience:
     return Experience.create(rows, Spec(1, 1), num_deployments=0, rows_per_deployment=0)
 
 
+@pytest.mark.slow
 def test_stays_where_the_data_are_and_an_unconstrained_actor_leaves() -> None:
     def chosen(algorithm: BCQ | TD3BC) -> np.ndarray:
         policy: Any = algorithm.policy(train(algorithm, bandit(), 1500))

@@ -113,6 +113,7 @@ def test_max_backup_takes_the_best_of_several_actions() -> None:
     np.testing.assert_allclose(target, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_chain_is_solved_and_the_gap_shrinks_as_alpha_grows() -> None:
     logs = chain_logs()
     gaps = []

@@ -44,6 +44,7 @@ def assert_same(first: object, second: object) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_with_both_weights_off_it_is_bcq() -> None:
     ours, _ = jax.jit(OFF.update)(STATE, BATCH, key=KEY)
     base_key = jax.random.split(KEY, 3)[2]

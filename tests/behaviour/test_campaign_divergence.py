@@ -31,6 +31,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple
     return stop.value.code, printed, error
 
 
+@pytest.mark.slow
 def test_an_agent_that_diverges_when_tuned_keeps_its_policy_and_the_others_go_on(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path
     assert (run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent_and_the_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Two seeds, a worker each: killed, then asked to stop, then left alone."""
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -92,6 +92,7 @@ def test_two_outcomes_are_over_corrected_where_the_laws_agree() -> None:
     assert share[1] > 0.7 + 0.1
 
 
+@pytest.mark.slow
 def test_single_embedding_cannot_tell_two_known_outcomes_apart() -> None:
     share, error = estimate(two_outcomes(0.5, 0.9, "everything"), 200)
     np.testing.assert_array_less(np.abs(share - 0.5), error)
@@ -114,6 +115,7 @@ def shifted_gaussians(size: int) -> Callable[[jax.Array], jax.Array]:
     return trial
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "mean", "tolerance", "num"), [(1, 0.401, 0.01, 2000), (10, 0.345, 0.04, 200)])
 def test_nearest_neighbours_move_a_gaussian_towards_the_online_one(
     size: int, mean: float, tolerance: float, num: int

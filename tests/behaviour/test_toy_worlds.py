@@ -61,6 +61,7 @@ def test_the_matrix_game_flips_after_one_deployment() -> None:
     np.testing.assert_allclose(uniform.tables[1, :, 0].mean(axis=0), [1.77, 1.2], atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_value_distance_sees_nothing_in_a_step_that_ends_the_episode() -> None:
     campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=3, exploration=0.0, seeds=FEW_SEEDS)
     blind = campaigns.run(VALUE)
@@ -69,6 +70,7 @@ def test_the_value_distance_sees_nothing_in_a_step_that_ends_the_episode() -> No
     np.testing.assert_allclose(blind.returns, 0.2)
 
 
+@pytest.mark.slow
 def test_the_value_distance_flips_the_game_when_the_payoff_comes_a_step_later() -> None:
     world = matrix_game_paid_later(FLIPPING, 0.1, 0.9)
     campaigns = study(world, num_deployments=3, exploration=EXPLORATION)
@@ -90,6 +92,7 @@ def test_without_exploration_nothing_tells_that_an_untried_action_became_better(
     np.testing.assert_allclose(campaigns.run(sampler).returns, 1.0)
 
 
+@pytest.mark.slow
 def test_correction_turns_a_walker_around_whose_controls_were_swapped() -> None:
     # 5 steps up, of which one in ten goes down: about 6 if the controls are known, and 20 to do it in
     walk = chain(6, 0.1, 0.9, horizon=20)
@@ -110,6 +113,7 @@ def test_correction_gains_nothing_where_nothing_changed() -> None:
     assert np.all(corrected.mean_return <= uniform.mean_return)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "sampler"),
     [

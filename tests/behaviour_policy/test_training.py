@@ -42,6 +42,7 @@ def number_of_updates(lesson: Lesson) -> int:
     return int(jax.tree.leaves(lesson.learner.critic.opt_state)[0])
 
 
+@pytest.mark.slow
 def test_one_update_per_step_after_the_warm_up(lessons: list[Lesson]) -> None:
     first = lessons[0]
     lengths = np.diff(np.flatnonzero(first.played.ends), prepend=-1)

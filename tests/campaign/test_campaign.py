@@ -63,6 +63,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+@pytest.mark.slow
 def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     run = create(tmp_path / "straight")
     run.train()

@@ -184,6 +184,7 @@ def test_ties_in_several_dimensions_are_broken_uniformly() -> None:
     assert scipy.stats.chisquare(counts[[0, 1, 3, 4]]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_ties_among_many_references_favour_no_part_of_them() -> None:
     matched = best_match(jnp.zeros((4096, 1)), jnp.zeros((70_000, 1)), key=KEY)
     counts = np.histogram(np.asarray(matched), bins=10, range=(0, 70_000))[0]

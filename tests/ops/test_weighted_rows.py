@@ -61,6 +61,7 @@ def test_equal_weights_exchange_nothing() -> None:
         np.testing.assert_array_equal(exchanged(table, rows, key=KEY), rows)
 
 
+@pytest.mark.slow
 def test_stacked_tables_are_those_of_each_alone() -> None:
     weights = jnp.exp(jax.random.normal(KEY, (3, 50)))
     stacked = jax.vmap(alias_table)(weights)

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from marline.errors import ConfigError
-from marline.report import write_parquet
+from marline.report import tracking, write_parquet
 from marline.report.follow import follow, log_new
 from marline.report.records import read_run
 from marline.report.trackers import TRACKERS, Kind, Team, require_trackers
@@ -133,6 +133,7 @@ def test_trackers_keep_everything_on_this_machine(
     name: str, write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(name, reason=f"needs marline[{name}]")
+    monkeypatch.setattr(tracking, "PATIENCE", 600.0)  # of a machine that does much else
     monkeypatch.chdir(tmp_path)
     for variable in [variable for variable in os.environ if variable.startswith(("WANDB_", "MLFLOW_"))]:
         monkeypatch.delenv(variable)

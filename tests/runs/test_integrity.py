@@ -49,6 +49,7 @@ def told(folder: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_with_equal_shapes_is_named_and_not_used(world: Path, tmp_path: Path) -> None:
     folder = copy(world / "tuned", tmp_path / "run")
     require_belonging(folder)

@@ -154,6 +154,7 @@ def test_the_rules_for_samplers_are_kept(sampler: Any) -> None:
     check_sampler(sampler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [Spec(3, 2), Spec(3, 4, discrete=True)])
 def test_rows_of_which_nobody_knows_what_came_after_weigh_1(spec: Spec) -> None:
     offline, online = small_rows(100, 0, spec), small_rows(30, 1, spec)
@@ -187,6 +188,7 @@ def test_the_law_of_the_logs_is_fitted_once() -> None:
         assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_weights_are_worth_as_many_rows_as_asked_for() -> None:
     spec = Spec(3, 2)
     offline, online = small_rows(100, 0, spec), small_rows(30, 1, spec)

@@ -76,6 +76,7 @@ def plan(state: State) -> Plan:
     return state.plan
 
 
+@pytest.mark.slow
 def test_updates_draw_from_what_the_last_refresh_kept_and_a_deployment_refreshes_at_once() -> None:
     experience = joined(random_rows(300, 0), random_rows(12, 1))
     sampler = fast()
@@ -139,6 +140,7 @@ def test_at_alpha_0_every_candidate_is_kept_as_often() -> None:
     assert np.abs(np.bincount(accepted.ravel(), minlength=36) / 256 - 1 / 36).max() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", ["value", "two-stage", EmbeddingDistance(size=3, hidden=(8,), num_updates=20)])
 def test_stacked_agents_draw_what_each_draws_alone(distance: Any) -> None:
     experience = joined(random_rows(300, 0), random_rows(12, 1))

@@ -170,6 +170,7 @@ def test_every_row_is_as_likely_a_stand_in() -> None:
         assert scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "lower"), [("of highest value", False), ("value", True)])
 def test_what_the_sampler_prefers_is_preferred_no_more(name: str, lower: bool) -> None:
     """Of 60 offline rows one in three was seen online, too: d_q ranks these first."""
@@ -199,6 +200,7 @@ def test_a_memory_read_back_draws_what_the_first_would_have(tmp_path: Path) -> N
     np.testing.assert_array_equal(draw(read["sampler"]), draw(memory))
 
 
+@pytest.mark.slow
 def test_stacked_learners_draw_as_one_alone_would() -> None:
     both = both_deployments()
     sampler = Shuffled(OTC("two-stage", match="refresh", num_groups=2, refresh_every=3, **SMALL))

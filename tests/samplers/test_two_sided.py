@@ -93,6 +93,7 @@ def test_where_nothing_changed_rows_are_not_told_apart() -> None:
     np.testing.assert_allclose(weights(state), 1, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_room_for_more_rows_and_rows_to_come_change_nothing() -> None:
     turning = Choosing(lambda observation: jnp.int32(0), 2)
     logs, today = past_and_today(Swap(), "plain", turning, 500, 100)
@@ -103,6 +104,7 @@ def test_room_for_more_rows_and_rows_to_come_change_nothing() -> None:
     assert np.corrcoef(np.log(one), np.log(other))[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_rows_of_which_nobody_knows_what_came_after_weigh_as_any() -> None:
     turning = Choosing(lambda observation: jnp.int32(0), 2)
     logs, today = past_and_today(Swap(), "plain", turning, 1000, 200)

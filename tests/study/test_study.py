@@ -73,6 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_grew_is_the_run_that_was_planned_whole(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finish(folder, config("uniform"))

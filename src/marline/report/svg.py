@@ -27,6 +27,8 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 .title { font-weight: 600; font-size: 13px; fill: var(--text); }
 .name { fill: var(--text); }
 .paper { fill: var(--paper); stroke: var(--edge); }
+.grid { stroke: var(--grid); fill: none; }
+.zero { stroke: var(--faint); fill: none; }
 """
 DARK = "svg { --paper: #161b22; --text: #e6edf3; --faint: #9aa5b1; --grid: #2a323c; --edge: #30363d; }"
 

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
@@ -18,17 +18,17 @@ from marline.inputs.arguments import checked
 from marline.nn.cvae import one_hot_action
 from marline.nn.mlp import MLP
 from marline.nn.train_state import TrainState
-from marline.ops.law_ratio import ClusteredMean, clustered_mean, clusters, episode_numbers
+from marline.ops.law_ratio import ClusteredMean, clustered_mean
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.share_choice import smallest_share_that_does
 from marline.ops.value_targets import next_values
 from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.folds import NUM_FOLDS, Folds, deal_out
 from marline.samplers.fresh_share import fresh_plan, fresh_rows
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics, Spec, Transition
 
-NUM_FOLDS = 2  # each learns from one half of the current deployment's episodes, and is judged on the other
-FEWEST_EPISODES, NUM_BLOCKS = 8, 16  # with fewer episodes, blocks of consecutive rows are what is independent
+NUM_MEASURED = 1024  # offline rows, of which the size of a TD error is told
 
 
 class State(NamedTuple):
@@ -36,24 +36,6 @@ class State(NamedTuple):
 
     share: Float[Array, ""]
     inputs: Normalizer
-
-
-class Held(NamedTuple):
-    """The rows of the current deployment, and which of them may be learned from by whom.
-
-    Attributes:
-        is_logged: whether there is such a row.
-        cluster: the episode, or block, that a row is of.
-        fold: which of the networks is judged on it, and does not learn from it.
-        learned: [folds, n] places of the rows that each network learns from, first; behind them the others.
-        num_learned: [folds] how many these are.
-    """
-
-    is_logged: Bool[Array, " n"]
-    cluster: Int[Array, " n"]
-    fold: Int[Array, " n"]
-    learned: Int[Array, "folds n"]
-    num_learned: Int[Array, " folds"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +99,12 @@ class AdaptiveShare:
         if critic is None:
             return state._replace(share=natural), {"fresh_share": natural}
         shares = jnp.maximum(jnp.concatenate([natural[None], jnp.array(self.shares)]), natural)
-        held = _held(experience)
-        errors, means = self._held_out_errors(state, experience, critic, held, shares, key=key)
-        count = held.is_logged.astype(jnp.float32)
+        folds = deal_out(experience)
+        errors, means = self._held_out_errors(state, experience, critic, folds, shares, key=key)
+        count = folds.is_logged.astype(jnp.float32)
 
         def excess(number: Int[Array, ""], best: Int[Array, ""]) -> ClusteredMean:
-            return clustered_mean(errors[number] - errors[best], count, held.cluster)
+            return clustered_mean(errors[number] - errors[best], count, folds.cluster)
 
         chosen = smallest_share_that_does(means, excess)
         share = shares[chosen]
@@ -146,7 +128,7 @@ class AdaptiveShare:
         state: State,
         experience: Experience,
         critic: Critic,
-        held: Held,
+        folds: Folds,
         shares: Float[Array, " shares"],
         *,
         key: PRNGKeyArray,
@@ -157,7 +139,7 @@ class AdaptiveShare:
         network = MLP.create(in_size, 1, self.hidden, key=create_key)
         # all from the same weights: they differ in what they learn from alone
         networks = jax.tree.map(lambda leaf: jnp.stack([jnp.stack([leaf] * len(shares))] * NUM_FOLDS), network)
-        unit = self._unit(experience, critic, judge_key)
+        unit = self._unit(state, experience, critic, judge_key)
 
         def loss(network: MLP, share: Float[Array, ""], inputs: Array, targets: Array) -> Float[Array, ""]:
             missed = jnp.square(jax.vmap(network)(inputs)[:, 0] - targets)
@@ -175,7 +157,7 @@ class AdaptiveShare:
 
             keys = jax.random.split(key, NUM_FOLDS)
             return learners.step(
-                jax.vmap(of_fold)(learners.model, held.learned, held.num_learned, keys), self._optimizer
+                jax.vmap(of_fold)(learners.model, folds.learned, folds.num_learned, keys), self._optimizer
             ), None
 
         keys = jax.random.split(train_key, self.num_updates)
@@ -183,17 +165,15 @@ class AdaptiveShare:
         rows = experience.online_start + jnp.arange(experience.max_online)
         inputs, targets = self._errors(state, experience, critic, rows, key=judge_key)
         said = jax.vmap(jax.vmap(lambda network: jax.vmap(network)(inputs)[:, 0]))(learners.model)
-        of_fold = jnp.take_along_axis(said, held.fold[None, None, :], axis=0)[0]
-        missed = jnp.where(held.is_logged[None, :], jnp.square(of_fold - targets[None, :] / unit), 0.0)
-        return missed, jnp.sum(missed, axis=1) / jnp.maximum(jnp.sum(held.is_logged), 1)
+        of_fold = jnp.take_along_axis(said, folds.fold[None, None, :], axis=0)[0]
+        missed = jnp.where(folds.is_logged[None, :], jnp.square(of_fold - targets[None, :] / unit), 0.0)
+        return missed, jnp.sum(missed, axis=1) / jnp.maximum(jnp.sum(folds.is_logged), 1)
 
-    def _unit(self, experience: Experience, critic: Critic, key: PRNGKeyArray) -> Float[Array, ""]:
+    def _unit(self, state: State, experience: Experience, critic: Critic, key: PRNGKeyArray) -> Float[Array, ""]:
         """Typical size of a TD error offline."""
         row_key, noise_key = jax.random.split(key)
-        rows = rows_with_replacement(0, experience.num_offline, 1024, key=row_key)
-        batch = experience[rows]
-        errors = batch.reward + self.gamma * next_values(critic, batch, key=noise_key)
-        errors = errors - jax.vmap(critic.q)(batch.observation, batch.action)
+        rows = rows_with_replacement(0, experience.num_offline, NUM_MEASURED, key=row_key)
+        _, errors = self._errors(state, experience, critic, rows, key=noise_key)
         return jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(errors))), 1e-6)
 
     def _errors(
@@ -212,20 +192,6 @@ class AdaptiveShare:
 
 def _state_action(batch: Transition, spec: Spec) -> Float[Array, "n sa"]:
     return jnp.concatenate([batch.observation, one_hot_action(batch.action, spec)], axis=-1)
-
-
-def _held(experience: Experience) -> Held:
-    """The current deployment, its episodes dealt out to the folds in turn."""
-    place = jnp.arange(experience.max_online)
-    rows = experience[experience.online_start + place]
-    is_logged = place < experience.num_online
-    episodes = episode_numbers(rows.observation, rows.next_observation, rows.discount)
-    cluster = clusters(episodes, experience.num_online, fewest=FEWEST_EPISODES, num_blocks=NUM_BLOCKS)
-    cluster = jnp.where(is_logged, cluster, 0)
-    fold = cluster % NUM_FOLDS
-    is_learned = is_logged[None, :] & (fold[None, :] != jnp.arange(NUM_FOLDS)[:, None])
-    learned = jnp.argsort(~is_learned, axis=1, stable=True).astype(jnp.int32)
-    return Held(is_logged, cluster, fold, learned, jnp.sum(is_learned, axis=1, dtype=jnp.int32))
 
 
 def _rows(

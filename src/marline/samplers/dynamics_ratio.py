@@ -25,9 +25,7 @@ from marline.ops.known_rows import mean_of_known
 from marline.ops.law_ratio import (
     agreed_log_ratio,
     clustered_mean,
-    clusters,
     effective_share,
-    episode_numbers,
     majority_of_logs,
     p_value_of_gain,
     tempering_exponent,
@@ -35,15 +33,14 @@ from marline.ops.law_ratio import (
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, uniform_table
 from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.folds import NUM_FOLDS, Folds, deal_out, is_of_fold
 from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
 LAWS = TODAY, LOGS = 0, 1  # P_today, and P_logs trained on for as long: what more steps alone would do
-NUM_FOLDS = 2  # each member learns from one half of a deployment, and is judged on the other
 HELD_OUT_EVERY = 10  # each tenth logged row tells for how long the law of the logs is trained
 NUM_HELD_OUT = 4096  # of these, at most, at each check
 ROW_LIMIT = 10.0  # nats by which a single row may speak for or against a change
-FEWEST_EPISODES, NUM_BLOCKS = 8, 16  # with fewer episodes, blocks of consecutive rows are what is independent
 WEIGHT_BLOCK = 4096  # logged rows that are weighed at a time
 
 
@@ -53,19 +50,13 @@ class Fresh(NamedTuple):
     Attributes:
         inputs, outcomes: standardised.
         is_known: whether a row was logged, and its s' too.
-        cluster: the episode, or block, that a row is of.
-        fold: the member that does not learn from it.
-        learned: [folds, n] places of the rows that each member learns from, first; behind them the others.
-        num_learned: [folds] how many these are.
+        folds: the members are judged on one each, and learn from the other.
     """
 
     inputs: Float[Array, "n in"]
     outcomes: Float[Array, "n out"]
     is_known: Bool[Array, " n"]
-    cluster: Int[Array, " n"]
-    fold: Int[Array, " n"]
-    learned: Int[Array, "folds n"]
-    num_learned: Int[Array, " folds"]
+    folds: Folds
 
 
 class Kept(NamedTuple):
@@ -221,8 +212,8 @@ class DynamicsRatio:
         # where the logs have hardly been, P_logs is beaten whether or not anything changed: such rows do not count
         overlap = majority_of_logs(tuned.log_presence, experience.num_offline, experience.num_online)
         is_counted = fresh.is_known.astype(jnp.float32)
-        gain = clustered_mean(row_gain, is_counted, fresh.cluster)
-        change = clustered_mean(row_gain, is_counted * overlap, fresh.cluster)
+        gain = clustered_mean(row_gain, is_counted, fresh.folds.cluster)
+        change = clustered_mean(row_gain, is_counted * overlap, fresh.folds.cluster)
         p_value = p_value_of_gain(change)
         is_open = p_value <= 1.0 - self.confidence
         metrics = {
@@ -349,10 +340,10 @@ class DynamicsRatio:
             return Learners(members.step(gradient, self._optimizer), logs_law.step(of_logs, self._optimizer)), None
 
         def out_of_fold(values: Float[Array, "folds n"]) -> Float[Array, " n"]:
-            return jnp.take_along_axis(values, fresh.fold[None, :], axis=0)[0]
+            return jnp.take_along_axis(values, fresh.folds.fold[None, :], axis=0)[0]
 
         def fold_means(held_out: Float[Array, " n"]) -> Float[Array, " folds"]:
-            in_fold = fresh.is_known[None, :] & _is_of_fold(fresh.fold)
+            in_fold = fresh.is_known[None, :] & is_of_fold(fresh.folds.fold)
             return jax.vmap(mean_of_known, (None, 0))(held_out, in_fold)
 
         def densities(law: OutcomeLaw) -> Float[Array, " n"]:
@@ -374,7 +365,7 @@ class DynamicsRatio:
 
             kept = Kept(
                 jax.tree.map(choose, laws, kept.laws),
-                jnp.where(is_better[:, fresh.fold], held_out, kept.held_out),
+                jnp.where(is_better[:, fresh.folds.fold], held_out, kept.held_out),
                 jnp.maximum(curve, kept.curve),
                 jnp.where(is_better, count.astype(jnp.float32), kept.num_updates),
             )
@@ -434,7 +425,7 @@ class DynamicsRatio:
             online = jnp.where(is_earlier, earlier, experience.online_start + place)
             return online, rows_with_replacement(0, first, half, key=offline_key)
 
-        return jax.vmap(of_member)(fresh.learned, fresh.num_learned, jax.random.split(key, NUM_FOLDS))
+        return jax.vmap(of_member)(fresh.folds.learned, fresh.folds.num_learned, jax.random.split(key, NUM_FOLDS))
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
@@ -455,28 +446,15 @@ def standardised(
 
 def _fresh(scales: DynamicsScales, experience: Experience) -> Fresh:
     """The current deployment, its episodes dealt out to the members in turn."""
-    place = jnp.arange(experience.max_online)
-    rows = experience[experience.online_start + place]
-    is_logged = place < experience.num_online
+    folds = deal_out(experience)
+    rows = experience[experience.online_start + jnp.arange(experience.max_online)]
     inputs, outcomes, is_known = standardised(scales, rows, experience.spec)
-    episodes = episode_numbers(rows.observation, rows.next_observation, rows.discount)
-    cluster = clusters(episodes, experience.num_online, fewest=FEWEST_EPISODES, num_blocks=NUM_BLOCKS)
-    cluster = jnp.where(is_logged, cluster, 0)
-    fold = cluster % NUM_FOLDS
-    is_learned = is_logged[None, :] & ~_is_of_fold(fold)
     return Fresh(
-        jnp.where(is_logged[:, None], inputs, 0.0),
-        jnp.where(is_logged[:, None], outcomes, 0.0),
-        is_logged & is_known,
-        cluster,
-        fold,
-        jnp.argsort(~is_learned, axis=1, stable=True).astype(jnp.int32),
-        jnp.sum(is_learned, axis=1, dtype=jnp.int32),
+        jnp.where(folds.is_logged[:, None], inputs, 0.0),
+        jnp.where(folds.is_logged[:, None], outcomes, 0.0),
+        folds.is_logged & is_known,
+        folds,
     )
-
-
-def _is_of_fold(fold: Int[Array, " n"]) -> Bool[Array, "folds n"]:
-    return fold[None, :] == jnp.arange(NUM_FOLDS)[:, None]
 
 
 def _in_stretches(key: PRNGKeyArray, num_updates: int, length: int) -> Key[Array, "stretches steps"]:

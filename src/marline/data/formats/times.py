@@ -57,6 +57,7 @@ def formats_of(text: pa.Array) -> list[str]:
     fitting = []
     for time_format in _FORMATS:
         with contextlib.suppress(pa.ArrowInvalid):
+            seconds_of(text.slice(0, 1), time_format)  # most formats, and columns of words, end here
             if (seconds_of(text, time_format) >= _EARLIEST).all():
                 fitting.append(time_format)
                 if not {"%d/%m", "%m/%d"} & {time_format[:5]}:  # no other reads the same digits
