@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+from marline.data.dataset import load  # noqa: E402
+from marline.data.decentralize import import_log  # noqa: E402
+from marline.data.formats import open_log  # noqa: E402
 from marline.data.formats.survey import survey  # noqa: E402
 from marline.data.mapping import ImportMapping  # noqa: E402
 from marline.data.proposal.draft import Proposal  # noqa: E402
@@ -93,3 +96,19 @@ def test_yes_and_no_tell_ends_and_a_step_is_rounded_to_what_times_can_tell(tmp_p
 def test_days_and_months_that_may_be_exchanged_are_told(tmp_path: Path) -> None:
     found = proposed(tmp_path, "time,x,u,reward", lambda n: f"03/04/2026 08:{n:02d},{n / 7},{n / 99},{n}")
     assert "may be written '%d/%m/%Y %H:%M' or '%m/%d/%Y %H:%M'" in "\n".join(lines("table.csv", found))
+
+
+def test_agents_with_a_table_each_have_each_its_own_columns(tmp_path: Path) -> None:
+    """Robots that see different things log different columns; a mapping that says so is read so."""
+    (tmp_path / "arm.csv").write_text(
+        "episode,step,x,speed,move,reward\n0,0,1,2,.1,1\n0,1,2,3,.2,1\n0,2,3,4,.3,0\n0,3,4,,.3,0\n"
+    )
+    (tmp_path / "base.csv").write_text("episode,step,x,move,reward\n0,0,5,.1,1\n0,1,6,.2,1\n0,2,7,.4,0\n")
+    paths = [tmp_path / "arm.csv", tmp_path / "base.csv"]
+    found = propose(survey(paths, ImportMapping()), ImportMapping())
+    assert roles(found)["x"] == "observations all" and roles(found)["speed"] == "observations arm"
+    assert found.mapping.agents["arm"].columns == {"observations": ("x", "speed")}
+    assert found.mapping.agents["base"].columns == {"observations": ("x",)}
+    assert (found.orders["arm"].incomplete, found.orders["base"].incomplete) == (1, 0)
+    import_log(open_log(tmp_path, found.mapping), tmp_path / "logs")
+    assert {agent: log.spec.observation_size for agent, log in load(tmp_path / "logs").items()} == {"arm": 2, "base": 1}

@@ -335,6 +335,8 @@ def orders(
     wanted = {name for name in (agent, episode, step) if name} | {one for its in needed.values() for one in its}
     kept = Kept(wanted, wanted, wanted)
     for path in paths:
+        owner = style.agent_of(stem_of(path)) if len(paths) > 1 and agent is None else None
+        owner = owner if owner in needed else None  # whose table it is, if of one with columns of its own
         for batch in batches(path, style, lambda present: kept):
             rows = batch.rows
             number = np.arange(batch.first, batch.first + len(rows))
@@ -354,9 +356,12 @@ def orders(
                     (episodes[places], number[places], None if steps is None else steps[places])
                 )
             for whose, names in needed.items():
+                if owner is not None and whose not in (None, owner):
+                    continue
                 gone = np.zeros(len(rows), bool)
                 for name in names:
-                    gone |= _absent(rows.column(name), style)
+                    if name in rows.schema.names:  # tables of one folder need not have the same columns
+                        gone |= _absent(rows.column(name), style)
                 for label, places in _by_label(rows, agent, path if len(paths) > 1 else None):
                     incomplete[label if whose is None else whose] += int(gone[places].sum())
     return {whose: _order(its, incomplete, whose) for whose, its in parts.items()} | {

@@ -69,13 +69,17 @@ def _rows(
     first = next(iter(mapping.agents), None)
     for path in paths:
         only_agent = mapping.agent_of(stem_of(path)) if len(paths) > 1 else None
-        for batch, numbers in _ordered(path, mapping):
+        for batch, numbers in _ordered(path, mapping, only_agent):
             header = tuple(batch.names)
             reader = _Reader(path, batch.rows, numbers, mapping)
             for names, whose in _by_columns(path, batch.names, mapping, only_agent):
                 if (*header, str(whose)) not in described:
                     described.add((*header, str(whose)))
-                    used = _used(path, batch.names, mapping) if whose in (None, only_agent, first) else batch.names
+                    used = (
+                        _used(path, batch.names, mapping, only_agent)
+                        if whose in (None, only_agent, first)
+                        else batch.names
+                    )
                     shown = str(path) if whose == only_agent else f"{path}: {logs_of(str(whose))}"
                     found.notes += describe_columns(
                         shown, batch.names, names, used, has_times=mapping.every is not None
@@ -103,32 +107,34 @@ def _rows(
 def _by_columns(
     path: Path, present: Sequence[str], mapping: ImportMapping, only_agent: AgentID | None
 ) -> Iterator[tuple[dict[str, list[str]], AgentID | None]]:
-    """The columns of each key, of everyone or of each agent that has its own."""
+    """The columns of each key, of everyone or of each agent that has its own; of one alone in a table of its name."""
     if not mapping.has_own_columns:
         yield find_columns(str(path), present, mapping.columns, continuing=mapping.continuing), only_agent
         return
-    for agent in mapping.agents:
+    for agent in [only_agent] if only_agent in mapping.agents else mapping.agents:
         where = f"{path}, agent {agent}"
         names = find_columns(where, present, mapping.columns_of(agent), continuing=mapping.continuing)
         yield {key: its for key, its in names.items() if key != "agent"}, agent
 
 
-def _used(path: Path, present: Sequence[str], mapping: ImportMapping) -> set[str]:
-    return {name for names, _ in _by_columns(path, present, mapping, None) for its in names.values() for name in its}
+def _used(path: Path, present: Sequence[str], mapping: ImportMapping, only_agent: AgentID | None) -> set[str]:
+    return {
+        name for names, _ in _by_columns(path, present, mapping, only_agent) for its in names.values() for name in its
+    }
 
 
-def _ordered(path: Path, mapping: ImportMapping) -> Iterator[tuple[Batch, np.ndarray]]:
+def _ordered(path: Path, mapping: ImportMapping, only_agent: AgentID | None) -> Iterator[tuple[Batch, np.ndarray]]:
     """The rows of a table and their numbers, sorted if that was asked for."""
 
     def keep(present: list[str]) -> Kept:
         whole: set[str] = set()
-        for names, _ in _by_columns(path, present, mapping, None):
+        for names, _ in _by_columns(path, present, mapping, only_agent):
             # from whole numbers on, the actions of a single column are choices
             labels = (*LABELS, "actions", "timestamps")
             whole |= {name for key in labels for name in names.get(key, []) if len(names[key]) == 1}
-        used = _used(path, present, mapping)
+        used = _used(path, present, mapping, only_agent)
         text = {name for name in used if (known := mapping.values_of(name)).one_hot or known.choices}
-        for names, _ in _by_columns(path, present, mapping, None):
+        for names, _ in _by_columns(path, present, mapping, only_agent):
             keys = ("agent", "policy", *(("step", "timestamps") if mapping.time_format else ()))
             text |= {name for key in keys for name in names.get(key, [])}
         return Kept(used, whole, text)
@@ -144,7 +150,7 @@ def _ordered(path: Path, mapping: ImportMapping) -> Iterator[tuple[Batch, np.nda
     names = everything[0].names
     table = pa.Table.from_batches([batch.rows for batch in everything]).combine_chunks()
     (whole,) = table.to_batches() or [everything[0].rows]
-    found = next(iter(_by_columns(path, names, mapping, None)))[0]
+    found = next(iter(_by_columns(path, names, mapping, only_agent)))[0]
     reader = _Reader(path, whole, np.arange(len(whole)), mapping)
     steps, episodes = reader.steps(found), reader.episodes(found)
     if steps is None:

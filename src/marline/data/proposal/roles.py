@@ -28,6 +28,7 @@ def take_columns(draft: Draft) -> None:
     _take_common(draft)
     if draft.guess:
         _guess(draft)
+        _take_own_of_tables(draft)
 
 
 def _take_own(draft: Draft) -> None:
@@ -43,6 +44,27 @@ def _take_common(draft: Draft) -> None:
     draft.common, problems = look_for_columns(draft.where, draft.present, draft.given.columns)
     for problem in problems:
         draft.problem(problem, "say in [columns] which it is", is_open=True)
+
+
+def _take_own_of_tables(draft: Draft) -> None:
+    """Of a table for each agent, each its own columns, where not all are in all tables."""
+    found = draft.found
+    if len(found.paths) == 1 or "agent" in draft.common:
+        return
+    names = file_names([stem_of(path) for path in found.paths])
+    differing = {
+        key
+        for key, its in draft.common.items()
+        if any(name not in columns for name in its for columns in found.columns)
+    }
+    if not differing or len(names) < len(found.paths):
+        return
+    for path, columns in zip(found.paths, found.columns, strict=True):
+        label = stem_of(path)
+        own = {key: [name for name in draft.common[key] if name in columns] for key in sorted(differing)}
+        draft.own[names[label]] = {key: its for key, its in own.items() if its}
+        draft.agents.setdefault(names[label], AgentMapping(label=label))
+    draft.common = {key: its for key, its in draft.common.items() if key not in differing}
 
 
 def _guess(draft: Draft) -> None:
