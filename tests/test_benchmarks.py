@@ -26,6 +26,9 @@ QUICK = {
     "startup.py": ([], "| full cache, after 250 updates | "),
 }
 MORE_THAN_TEN_SECONDS = {
+    "stacked.py",
+    "dataset.py",
+    "algorithms.py",
     "stacked_studies.py",
     "as_the_paper.py",
     "checkpoints.py",

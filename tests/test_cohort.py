@@ -87,6 +87,7 @@ def test_each_gets_what_it_would_alone(samplers: dict[str, Any], agents: tuple[s
                 close(acting[name][seed][agent], ALGORITHM.policy(state.learner))
 
 
+@pytest.mark.slow
 def test_the_program_is_as_long_for_many_samplers_as_for_few() -> None:
     """Primitive by primitive, with as many outputs: what differs are the arrays."""
     with stacked(True):

@@ -35,6 +35,7 @@ def test_every_experiment_is_run_by_a_test() -> None:
         assert name in (Path(__file__).parent / file).read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     script("cooperative_navigation").main(["small-moving", "--quick", *places])
@@ -117,6 +118,7 @@ def test_refresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| `otc-value-refresh` |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_value_samples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     module = script("value_samples")
     small = {"OFFLINE_ROWS": 600, "ONLINE_ROWS": 200, "CANDIDATES": 64, "UPDATES": 2, "REPEATS": 1, "MANY": 4}

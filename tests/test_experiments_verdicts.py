@@ -31,6 +31,7 @@ def test_pages_and_figures_say_what_their_tables_say(verdicts: ModuleType) -> No
     assert list(verdicts.outdated(ROOT)) == []
 
 
+@pytest.mark.slow
 def test_a_number_or_a_word_that_is_not_from_the_table_is_found(verdicts: ModuleType, tmp_path: Path) -> None:
     for folder in ("docs", "results"):
         shutil.copytree(ROOT / folder, tmp_path / folder)

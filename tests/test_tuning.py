@@ -322,6 +322,7 @@ def test_what_counts_as_divergence(
     assert first_divergence(arrays, is_finite=is_finite) == found
 
 
+@pytest.mark.slow
 def test_agents_may_learn_by_different_algorithms() -> None:
     """Each learns as it does in a team of its own kind."""
     other = Averager(step_size=0.5)

@@ -53,6 +53,7 @@ def test_with_both_weights_off_it_is_bcq() -> None:
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weights_reach_the_critics_alone() -> None:
     ours, metrics = jax.jit(WEIGHTED.update)(STATE, BATCH, key=KEY)
     plain, _ = jax.jit(OFF.update)(STATE, BATCH, key=KEY)

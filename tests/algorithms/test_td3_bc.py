@@ -415,7 +415,7 @@ def test_discrete_actions_are_refused_with_advice() -> None:
         jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.zeros(4), jnp.ones(4), jnp.zeros((4, 3)), masks, masks
     )
     experience = Experience.create(logs, spec, num_deployments=1, rows_per_deployment=1)
-    with pytest.raises(ConfigError, match="continuous.*[Cc]hoose another"):
+    with pytest.raises(ConfigError, match='continuous.*Choose "cql" instead'):
         TINY.init(experience, key=KEY)
 
 

@@ -202,6 +202,7 @@ class Tank(gymnasium.Env):
         return self.random.uniform(-1, 1, 3).astype(np.float32), float(action[1]), False, self.time == 3, {}
 
 
+@pytest.mark.slow
 def test_what_a_task_logs_is_on_the_scale_of_its_box(tmp_path: Path) -> None:
     task = ParallelTask(Tank, num_environments=1)
     logs = collect_random(task, 30, seed=0)

@@ -102,6 +102,7 @@ def test_an_agent_that_diverges_offline_does_not_stop_the_others(
     assert record.get("waived") == ["cart"] and "diverged" not in record
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_without_whom_diverged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = RunConfig(
         task="cooperative-navigation-2",

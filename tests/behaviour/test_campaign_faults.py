@@ -112,6 +112,7 @@ def test_an_altered_byte_of_an_event_is_found(tmp_path: Path) -> None:
                 ledger.check()
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_made_again_and_torn_logs_are_named(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_file_cut_at_any_block_is_the_old_state_or_is_named(world: Path, tmp_path: Path) -> None:
     """Disks write in blocks: whatever a power cut leaves of a file, no half of it is taken for the whole."""
     folder = copy(world / "tuned", tmp_path / "run")
@@ -230,6 +232,7 @@ def test_a_file_cut_at_any_block_is_the_old_state_or_is_named(world: Path, tmp_p
     assert run.number == 1 and run.notes == () and policies(folder, 1) == whole
 
 
+@pytest.mark.slow
 def test_a_second_interruption_stops_at_once_and_loses_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def parent(process: int) -> int:
     return int(Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.slow
 def test_ray_goes_on_for_the_local_engine_and_a_killed_worker_changes_no_byte(whole: Path, tmp_path: Path) -> None:
     """The local engine stops within the first seed; Ray finishes that, and does all of the second."""
     run = tmp_path / "run"

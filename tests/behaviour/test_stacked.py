@@ -32,7 +32,13 @@ def campaign(team: tuning.Team, sampler: Any) -> list[tuning.Deployment]:
     return list(tuning.run(team, deploy, ALGORITHM, sampler, num_updates=6, deployments=[1, 2]))
 
 
-@pytest.mark.parametrize("sampler", [Uniform(batch_size=8), Shuffled(REFRESHED)], ids=["uniform", "shuffled"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(Uniform(batch_size=8), id="uniform", marks=pytest.mark.slow),
+        pytest.param(Shuffled(REFRESHED), id="shuffled"),
+    ],
+)
 def test_a_campaign_is_what_it_would_be_one_by_one(sampler: Any) -> None:
     """Agents of two shapes, two of them alike, under two seeds."""
     results = []
@@ -63,6 +69,7 @@ def test_what_is_shared_is_held_once_for_an_agent_or_for_all() -> None:
             assert both.learner.actor.opt_state[0].count.shape == ()
 
 
+@pytest.mark.slow
 def test_who_diverges_stays_as_it_was_and_nobody_is_restacked() -> None:
     data = {agent: make_logs(agent, 40, 0) for agent in ("left", "middle")}
     data["left"].rewards[:] = np.inf

@@ -85,6 +85,7 @@ def test_the_value_distance_flips_the_game_when_the_payoff_comes_a_step_later() 
     assert unexplored.mean_return.mean() < corrected.mean_return.mean()
 
 
+@pytest.mark.slow
 @EITHER
 def test_without_exploration_nothing_tells_that_an_untried_action_became_better(sampler: OTC) -> None:
     game = matrix_game_paid_later(SAFE, 0.1, 0.9)
@@ -106,6 +107,7 @@ def test_correction_turns_a_walker_around_whose_controls_were_swapped() -> None:
     assert_better(corrected.mean_return, unexplored.mean_return, by=0.1)
 
 
+@pytest.mark.slow
 def test_correction_gains_nothing_where_nothing_changed() -> None:
     campaigns = study(chain(6, 0.1, 0.1, horizon=20), num_deployments=10, exploration=EXPLORATION)
     uniform, corrected = campaigns.run(Uniform()), campaigns.run(VALUE)

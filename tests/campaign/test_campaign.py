@@ -84,6 +84,7 @@ def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     assert "What happened" in run.report().read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_what_robots_return_is_copied_and_wrong_sorts_are_told(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     run.train()

@@ -189,6 +189,7 @@ def test_waived_and_frozen_agents_keep_their_policies_and_others_notice_nothing(
     assert run.replay() == dict.fromkeys(SIZES, True)
 
 
+@pytest.mark.slow
 def test_a_rollback_decides_what_goes_out_and_from_where_tuning_goes_on(world: Path, tmp_path: Path) -> None:
     folder = copy(world / "tuned", tmp_path / "run")
     run = Campaign.open(folder)

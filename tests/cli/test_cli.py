@@ -6,6 +6,7 @@ import gc
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -352,10 +353,23 @@ def test_ctrl_c_is_no_traceback_where_nothing_can_be_resumed(
     assert refuse(capsys, "doctor", status=INTERRUPTED) == "\nmarline: interrupted\n"
 
 
+class Finalized:
+    """Whose end a signal comes upon."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number, self.mine = number, self  # which the garbage collector alone can take apart
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("during", ["callback", "finalizer"])
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)], ids=["TERM", "INT"]
 )
-def test_a_signal_during_garbage_collection_is_not_lost(number: signal.Signals, kind: type[BaseException]) -> None:
+def test_a_signal_during_garbage_collection_is_not_lost(
+    number: signal.Signals, kind: type[BaseException], during: str
+) -> None:
     """Python prints an exception that is raised there, and goes on as if nothing had been."""
     before = {which: signal.signal(which, entry._stop) for which in (number, signal.SIGALRM)}
     seen = []
@@ -365,13 +379,16 @@ def test_a_signal_during_garbage_collection_is_not_lost(number: signal.Signals, 
             seen.append(phase)
             signal.raise_signal(number)
 
-    gc.callbacks.append(callback)
+    if during == "callback":
+        gc.callbacks.append(callback)
+    else:
+        Finalized(number)
     try:
-        with pytest.raises(kind):
+        with entry._stopping_surely(), pytest.raises(kind):
             gc.collect()
-            signal.pause()  # until it is looked at again
+            time.sleep(100)  # until it comes again
     finally:
-        gc.callbacks.remove(callback)
+        if during == "callback":
+            gc.callbacks.remove(callback)
         for which, handler in before.items():
             signal.signal(which, handler)
-    assert seen

@@ -97,6 +97,7 @@ def test_a_bundle_per_agent_that_says_what_it_is(campaign: Campaign) -> None:
     assert contents(home) == before
 
 
+@pytest.mark.slow
 def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
     campaign: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +224,7 @@ def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list
     assert sorted(folder.iterdir()) == [*files, folder / "000003.npz"]
 
 
+@pytest.mark.slow
 def test_the_script_draws_noise_and_takes_masks(python: list[str], tmp_path: Path) -> None:
     step = {"observation": [0.0] * 5}
     write_bundle(

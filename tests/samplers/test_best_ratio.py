@@ -32,6 +32,7 @@ def begin(sampler: Any, experience: Any) -> tuple[Any, dict[str, float]]:
     return state, {name: float(value) for name, value in metrics.items()}
 
 
+@pytest.mark.slow
 def test_the_one_that_gains_more_weighs_the_rows() -> None:
     state, metrics = begin(BestRatio(SMALL, KERNELS), case(World(0.5), World(-0.5), 0))
     picked = metrics["kernel_gain_nats"] > metrics["gain_nats"]

@@ -273,6 +273,7 @@ def test_discrete_actions_are_embedded_too() -> None:
     assert within < 0.7 * embeddings.std()
 
 
+@pytest.mark.slow
 def test_the_action_is_reconstructed_among_those_allowed() -> None:
     """Logits 1, 2, 3 and 50 of which the last is forbidden; then a row in which one action is left."""
     spec = Spec(2, 4, discrete=True)

@@ -64,6 +64,7 @@ def test_a_row_differs_from_itself_nowhere(
         assert len(set().union(*distinct.values())) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "match"), [("bcq", "minibatch"), ("awac", "refresh")])
 def test_most_candidates_are_their_own_match_at_distance_0(name: str, match: Any) -> None:
     """30 of 39 rows are online, and all of these are references."""

@@ -217,6 +217,7 @@ def test_every_way_to_draw_gives_rows_that_exist(draw: Any) -> None:
     assert bool(jnp.all((rows >= 0) & (rows < NUM_OFFLINE + NUM_ONLINE)))
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_is_frozen_and_embeds_new_rows() -> None:
     distance = EmbeddingDistance(size=4, hidden=(32,), num_updates=1500)
     num_offline = 400

@@ -103,6 +103,7 @@ def test_rows_whose_change_was_seen_online_are_preferred_as_often_as_their_ranks
     assert share == pytest.approx(harmonic[255] / harmonic[511], abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distances", "raw", "used"),
     [

@@ -76,6 +76,7 @@ def test_names() -> None:
     }
 
 
+@pytest.mark.slow
 def test_it_keeps_the_rules_of_samplers() -> None:
     check_sampler(ReturnWeighted(batch_size=8))
     check_sampler(Shuffled(ReturnWeighted(batch_size=8)))

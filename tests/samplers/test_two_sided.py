@@ -130,6 +130,7 @@ def test_names() -> None:
     assert selection.samplers == {"two-sided": TwoSided(), "shuffled-two-sided": Shuffled(TwoSided())}
 
 
+@pytest.mark.slow
 def test_it_keeps_the_rules_of_samplers() -> None:
     check_sampler(SMALL)
     check_sampler(Shuffled(SMALL))

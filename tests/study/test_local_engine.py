@@ -44,6 +44,7 @@ def compile_once(config: RunConfig, rows: int = 8) -> bool:
     return bool(told)
 
 
+@pytest.mark.slow
 def test_what_a_run_compiled_no_other_of_its_kind_compiles(cache: Path) -> None:
     assert compile_once(CONFIG) and list(cache.iterdir())
     assert not compile_once(CONFIG)

@@ -86,6 +86,7 @@ def test_a_run_that_grew_is_the_run_that_was_planned_whole(whole: Path, tmp_path
             assert records(folder, seed, name) == records(whole, seed, name), (seed, name)
 
 
+@pytest.mark.slow
 def test_seeds_that_a_run_gains_undo_nothing_that_others_have(tmp_path: Path) -> None:
     # side by side in one process, as on an accelerator
     folder = tmp_path / "run"

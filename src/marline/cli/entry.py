@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import gc
 import importlib
 import operator
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR, CorruptionError, M
 from marline.forking import begin_importing
 from marline.runtime import choose_device
 
-MOMENT = 0.05  # seconds after which a signal that came amiss is looked at again
+MOMENT = 0.05  # seconds after which a signal whose exception was lost stops the command again
 # what a command can be told, and the function in cli/commands that carries it out
 COMMANDS: dict[str, tuple[type[Any], str]] = {
     "demo": (Demo, "study:demo"),
@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGHUP, _stop)
     with lasting_streams() as output:
         try:
-            status = _run(arguments)
+            with _stopping_surely():
+                status = _run(arguments)
         except SystemExit as stop:  # after --help, or of a signal
             status = stop.code
     if output.error is not None:
@@ -145,15 +146,43 @@ def _trust(command: Any) -> None:
         plugins.trust_run(run)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """By Ctrl-C."""
+
+
+class _Terminated(SystemExit):
+    """By another signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
 def _stop(number: int, frame: Any) -> None:
-    """Leave by an exception, unless this is a callback of the garbage collector, as JAX has one: there it is lost."""
-    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-    while frame is not None and frame.f_code not in callbacks:
-        frame = frame.f_back
-    if frame is not None:
+    """Leave by an exception."""
+    raise _Interrupted if number == signal.SIGINT else _Terminated(number)
+
+
+@contextlib.contextmanager
+def _stopping_surely() -> Iterator[None]:
+    """Stop again, soon, where an exception of `_stop` is lost.
+
+    Python prints one that is raised in a finalizer or in a callback of the garbage collector, as JAX has one, and goes
+    on as if nothing had been.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        stop = lost.exc_value
+        if not isinstance(stop, _Interrupted | _Terminated):
+            before(lost)
+            return
+        number = signal.SIGINT if isinstance(stop, _Interrupted) else stop.number
         signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
         signal.setitimer(signal.ITIMER_REAL, MOMENT)
-    elif number == signal.SIGINT:
-        raise KeyboardInterrupt
-    else:
-        raise SystemExit(128 + number)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

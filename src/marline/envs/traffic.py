@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import pickle
 import subprocess
 import sys
 import weakref
@@ -209,7 +208,8 @@ class RunningTraffic:
 
     def delay(self) -> tuple[int, float]:
         """How many vehicles wanted to drive so far, and the mean seconds that they lost by not driving freely."""
-        return self._ask("delay")
+        number, seconds = self._ask("delay")
+        return number, seconds
 
     def close(self) -> None:
         self._end()
@@ -230,16 +230,15 @@ class RunningTraffic:
     def _tell(self, *command: Any) -> None:
         assert self._process.stdin is not None
         try:
-            pickle.dump(command, self._process.stdin)
-            self._process.stdin.flush()
+            traffic_simulation.send(command, self._process.stdin)
         except OSError:
             self._failed()
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         try:
-            done, value = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError):
+            done, value = traffic_simulation.receive(self._process.stdout)
+        except EOFError:
             self._failed()
         require(done, f"SUMO failed: {value}")
         return value

@@ -7,12 +7,12 @@ soon there, and that SUMO's libraries meet no other copies of themselves, such a
 from __future__ import annotations
 
 import importlib
+import json
 import os
-import pickle
 import signal as signals
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 RANGE = 200.0  # m before the stop line within which vehicles are detected (RESCO's agent_config)
 
@@ -172,12 +172,26 @@ class Simulation:
         ]
 
 
-def serve(commands: BinaryIO, replies: BinaryIO) -> None:
+def send(message: Sequence[Any], pipe: IO[bytes]) -> None:
+    """A line of JSON, in which numbers come out as they went in."""
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Any:
+    """What was sent; `EOFError` where nothing whole comes any more."""
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return json.loads(line)
+
+
+def serve(commands: IO[bytes], replies: IO[bytes]) -> None:
     """Do what the process that started this one says, until it has nothing more to say."""
     simulation: Simulation | None = None
     while True:
         try:
-            method, *given = pickle.load(commands)
+            method, *given = receive(commands)
         except EOFError:
             return
         try:
@@ -191,8 +205,7 @@ def serve(commands: BinaryIO, replies: BinaryIO) -> None:
             reply = (True, value)
         except Exception as error:  # whatever SUMO raises is told where it was asked for
             reply = (False, f"{type(error).__name__}: {error}")
-        pickle.dump(reply, replies)
-        replies.flush()
+        send(reply, replies)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import current_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ from marline.types import AgentID, Transition
 
 ALIGNED = 64  # bytes
 NOBODY = -1  # in place of the number of an episode
-BEGIN, STEP, FINISH, FINE = b"begin", b"step", b"finish", b""
+BEGIN, STEP, FINISH = b"begin", b"step", b"finish"
+FINE, TOLD = b"", b"told"  # after the latter something follows
 Place = tuple[int, int]  # number of a team, and of a seat
 
 
@@ -88,7 +89,7 @@ def pool_for(task: Simulator) -> Pool | None:
     if pool is None or not all(map(plugins.is_importable, plugins.trusted())):
         return None
     try:
-        pickle.dumps(task)
+        ForkingPickler.dumps(task)
     except Exception:  # whatever its environments are made by is only here, as in a notebook
         return None
     return pool
@@ -141,7 +142,7 @@ class Pool:
                 finished: list[dict[int, Played]] = [{} for _ in num_seats]
                 self.tell(FINISH, range(len(self._workers)))
                 for connection, process in self._workers:
-                    for team, number, played in _heard(connection, process, pickled=True):
+                    for team, number, played in _heard(connection, process):
                         finished[team][number] = played
                 return finished
         except BaseException:
@@ -275,19 +276,17 @@ def _views(memory: SharedMemory, outline: Outline) -> dict[str, np.ndarray]:
     return views
 
 
-def _heard(connection: Connection, process: BaseProcess, *, pickled: bool = False) -> Any:
+def _heard(connection: Connection, process: BaseProcess) -> Any:
     """What a process answers: nothing, something, or an error, which is raised here."""
     try:
-        answer = connection.recv_bytes()
+        if connection.recv_bytes() == FINE:
+            return None
+        told = connection.recv()
     except (EOFError, OSError):
         raise MarlineError(_ended(process)) from None
-    if answer == FINE:
-        return None
-    kind, content = pickle.loads(answer)
-    if kind == "error":
-        raise content
-    assert pickled
-    return content
+    if isinstance(told, MarlineError):
+        raise told
+    return told
 
 
 def _ended(process: BaseProcess) -> str:
@@ -308,10 +307,15 @@ def _work(parent: Connection, trusted: Sequence[str]) -> None:
         except (EOFError, OSError):  # of the pipe: the parent is gone
             return
         except MarlineError as error:
-            parent.send_bytes(pickle.dumps(("error", type(error)(str(error)))))
+            _tell(parent, type(error)(str(error)))
         except Exception:  # its parent must be told whatever goes wrong
             text = f"a process that stepped environments failed:\n{traceback.format_exc()}"
-            parent.send_bytes(pickle.dumps(("error", MarlineError(text))))
+            _tell(parent, MarlineError(text))
+
+
+def _tell(parent: Connection, content: object) -> None:
+    parent.send_bytes(TOLD)
+    parent.send(content)
 
 
 def _take_part(parent: Connection, order: Order) -> None:
@@ -320,7 +324,7 @@ def _take_part(parent: Connection, order: Order) -> None:
     views = _views(memory, order.outline)
     try:
         finished = _step(parent, order, views)
-        parent.send_bytes(pickle.dumps(("finished", finished)))
+        _tell(parent, finished)
     finally:
         views.clear()
         with contextlib.suppress(BufferError):

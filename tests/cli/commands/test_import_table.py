@@ -209,6 +209,7 @@ def test_a_sound_table_is_imported_without_a_question(
     assert load("same")["a"].observations.tolist() == load("out")["a"].observations.tolist()
 
 
+@pytest.mark.slow
 def test_later_tables_are_read_as_the_first_were_in_parts_and_by_their_policies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

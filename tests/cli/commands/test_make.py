@@ -39,6 +39,7 @@ def soon_taught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPERT_RETURNS, "Hopper", -1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("soon_taught")
 def test_replay_and_medium_of_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     replay, medium, latest = (tmp_path / name for name in ("replay", "medium", "latest"))
