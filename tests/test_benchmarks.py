@@ -17,7 +17,7 @@ QUICK = {
     "checkpoints.py": ([], "| deployment | "),
     "dataset.py": ([], "| check three | "),
     "stacked.py": (["td3-bc-64"], "| td3-bc-64 | uniform | 3 | "),
-    "stacked_studies.py": ([], "| hopper-3x1 | td3-bc | "),
+    "stacked_studies.py": ([], "| hopper-3x1 | awac | "),
     "many_machines.py": ([], "| local, 2 processes | "),
     "memory.py": ([], "| kernel's high-water mark | "),
     "refresh.py": ([], "| otc-value-refresh | "),

@@ -312,5 +312,5 @@ marline.cli.main(["export", {str(campaign.folder)!r}])
     done = finished([sys.executable, "-c", script])
     assert done.returncode == 2
     assert done.stderr == (
-        "marline: exporting needs the package onnx, which is not installed; run: pip install onnx onnxruntime\n"
+        "marline: exporting needs the package onnx, which is not installed: pip install 'marline[export]'\n"
     )

@@ -9,5 +9,5 @@ try:
     import onnxruntime as onnxruntime
 except ModuleNotFoundError as error:
     raise ConfigError(
-        f"exporting needs the package {error.name}, which is not installed; run: pip install onnx onnxruntime"
+        f"exporting needs the package {error.name}, which is not installed: pip install 'marline[export]'"
     ) from error

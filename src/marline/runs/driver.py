@@ -220,8 +220,9 @@ class Driver:
             templates = {who: its._replace(sampler=memories[who[1]]) for who, its in templates.items()}
         loaded: dict[LearnerID, Any] = {}
         for seed, history in self.histories(sampler).items():
-            loaded |= {(seed, agent): its for agent, its in history.load(step, of_seed(templates, seed)).items()}
-        return rearranged(lambda state, its: state._replace(learner=its.learner, sampler=its.sampler), team, loaded)
+            states = history.load(step, of_seed(templates, seed))  # whose rows are templates still
+            loaded |= {(seed, agent): (its.learner, its.sampler) for agent, its in states.items()}
+        return rearranged(lambda state, its: state._replace(learner=its[0], sampler=its[1]), team, loaded)
 
 
 class OfflineTraining:
