@@ -19,9 +19,9 @@ release = version = marline.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "results/*.md", "examples/*.ipynb", "CHANGELOG.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "results/*.md", "benchmarks/*.md", "examples/*.ipynb"]
 exclude_patterns = ["build", "**/.*"]
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache", "myst.header"]  # parts of results begin at any level
 
 myst_heading_anchors = 4  # as GitHub names them
 myst_links_external_new_tab = True
@@ -47,8 +47,15 @@ maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-# links of a page to what the site has not: sources are read where they are
-_FOLDER = re.compile(r"\[([^\]]+)\]\(((?:\.\./)*[\w./-]+/?)\)")
+
+def without_links_to_folders(page: str, text: str) -> str:
+    """A site has no folders to link to: only the words of such a link stay."""
+    here = (ROOT / page).parent
+
+    def words(link: re.Match[str]) -> str:
+        return link[1] if (here / link[2]).is_dir() else link[0]
+
+    return re.sub(r"\[([^\]]+)\]\(([\w./-]+)\)", words, text)
 
 
 def add_navigation(text: str) -> str:
@@ -82,6 +89,7 @@ def _directive(name: str) -> str:
 
 def read(app: object, page: str, source: list[str]) -> None:
     """What is added to pages when they are read."""
+    source[0] = without_links_to_folders(page, source[0])
     if page == root_doc:
         source[0] = add_navigation(source[0])
     elif page == "docs/api":
@@ -90,12 +98,12 @@ def read(app: object, page: str, source: list[str]) -> None:
 
 def as_restructured_text(app: object, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
     """Docstrings are written as Markdown has code, and with stars that mean nothing."""
-    code, text = False, "\n".join(lines)
-    del code
-    parts = re.split(r"(`[^`]+`)", text)
-    lines[:] = "".join(
-        f"`{part}`" if part.startswith("`") else re.sub(r"([*|])", r"\\\1", part).replace("_ ", r"\_ ") for part in parts
-    ).split("\n")
+    for index, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            parts = re.split(r"(`[^`]+`)", line)
+            lines[index] = "".join(
+                f"`{part}`" if part.startswith("`") else re.sub(r"([*|]|_(?=\W))", r"\\\1", part) for part in parts
+            )
 
 
 def setup(app) -> None:

@@ -28,8 +28,7 @@ API = """# Public names
 <!-- written by docs/reference.py -->
 Everything here is `marline.NAME`, imported on first use. What is not listed is for marline itself and may change
 without notice; so may what begins with an underscore. [What is promised of these names](compatibility.md).
-Beside them, `marline.testing` checks parts of your own ([plugins](plugins.md#check-it)), `marline.statistics`
-compares ([statistics](statistics.md)), and `marline.data.read_back` reads what a run directory holds.
+Beside them, `marline.testing` checks parts of your own ([plugins](plugins.md#check-it)).
 """
 COMMAND_LINE = """# Command line
 

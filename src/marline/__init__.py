@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -182,9 +183,17 @@ __all__ = [
 ]
 
 
+# names that will go with the next release, and those in their place; see docs/compatibility.md
+_FORMER: dict[str, str] = {}
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.metadata.version("marline")
+    if name in _FORMER:
+        told = f"marline.{name} goes with the next release; use marline.{_FORMER[name]}"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
+        name = _FORMER[name]
     if name not in _HOMES:
         raise AttributeError(f"module 'marline' has no attribute {name!r}")
     return getattr(importlib.import_module(f"marline.{_HOMES[name]}"), name)
