@@ -63,6 +63,10 @@ def add_navigation(text: str) -> str:
     for heading, part in re.findall(r"^## (.+)\n((?:(?!## ).*\n?)+)", text, flags=re.MULTILINE):
         links = re.findall(r"^- \[(.+?)\]\(([^)#]+?)\.(?:md|ipynb)\)", part, flags=re.MULTILINE)
         entries = "\n".join(f"{title} <{_from_root(target)}>" for title, target in links)
+        if heading == "Results":  # and the tables of each run, which come and go
+            linked = {_from_root(target)[1:] for _, target in links}
+            pages = (path.relative_to(ROOT).with_suffix("").as_posix() for path in sorted(ROOT.glob("results/*.md")))
+            entries += "".join(f"\n{Path(page).name} </{page}>" for page in pages if page not in linked)
         text += f"\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{entries}\n```\n"
     return text
 

@@ -75,9 +75,9 @@ def command_line() -> str:
     for name, (kind, _) in COMMANDS.items():
         definition = _definition(kind)
         text += f"\n## marline {name}\n{_escaped(ast.get_docstring(definition) or '', lines=True)}\n"
-        text += "\n| option | value; default | |\n|---|---|---|\n"
+        text += "\n| option, value; default | |\n|---|---|\n"
         for option in sorted(_options(kind), key=lambda option: not option.is_positional):
-            text += f"| `{option.flag}` | {option.value} | {_escaped(option.text)} |\n"
+            text += f"| `{option.flag}` {option.value} | {_escaped(option.text)} |\n"
     return text
 
 

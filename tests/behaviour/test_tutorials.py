@@ -36,11 +36,12 @@ def test_every_command_of_a_tutorial_works(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["own_logs", "comparing_samplers"])
-def test_a_notebook_runs_from_top_to_bottom(name: str) -> None:
+def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = ROOT / "examples" / f"{name}.ipynb"
     assert place.stat().st_size < 100_000, "light enough to look at in a browser"
     names: dict[str, Any] = {"__name__": "__main__"}
     cells = [cell for cell in json.loads(place.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] for cell in cells[1:] if cell["source"]), "what the cells show is kept"
+    monkeypatch.chdir(tmp_path)
     for cell in cells:
         exec(compile("".join(cell["source"]), f"{name}.ipynb", "exec"), names)
