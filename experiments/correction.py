@@ -88,6 +88,14 @@ OF_RANDOM_PLAY: dict[str, Any] = {
     "updates": 1000,
 }
 OF_TEAMS: dict[str, Any] = OF_RANDOM_PLAY | {"options": {}}
+# The paper's size but for half of its offline updates, and three deployments instead of ten
+OF_ROBOTS: dict[str, Any] = {
+    "algorithm": "bcq",
+    "options": {},
+    "rows": 1_000_000,
+    "offline_updates": 50_000,
+    "updates": 4000,
+}
 CASES: dict[str, Case] = {
     "matrix": Case("matrix", "conventions", random=0.45, best=1.0, **CHANGING),
     "swap": Case("swap", "conventions", random=-9.6429, best=17.721, **CHANGING),
@@ -99,6 +107,8 @@ CASES: dict[str, Case] = {
     "cooperative-navigation-4": Case("cooperative-navigation-4", "random", random=-112.0, best=-8.7, **OF_RANDOM_PLAY),
     "drifting-navigation": Case("drifting-navigation", "random", random=0.44, best=10.0, **OF_RANDOM_PLAY),
     "predator-prey-mixed": Case("predator-prey", "mixed", random=1.0, best=36.0, **OF_TEAMS),
+    # D4RL's scale
+    "halfcheetah-mixed": Case("halfcheetah-2x3", "mixed", random=-280.18, best=12135.0, **OF_ROBOTS),
     "predator-prey-conventions": Case("predator-prey", "conventions", random=1.0, best=36.0, **OF_TEAMS),
 }
 METHODS = ("two-sided", "dynamics-ratio", "otc-value", "otc-embedding", ORACLE)
