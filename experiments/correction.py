@@ -99,6 +99,8 @@ OF_ROBOTS: dict[str, Any] = {
 CASES: dict[str, Case] = {
     "matrix": Case("matrix", "conventions", random=0.45, best=1.0, **CHANGING),
     "swap": Case("swap", "conventions", random=-9.6429, best=17.721, **CHANGING),
+    # added when the runs of swap had shown that true weights turn agent_1 back: 1.25 is too near to the 1 of a step
+    "swap-costly": Case("swap(cost=3)", "conventions", random=-27.143, best=17.721, **CHANGING),
     "pass": Case("pass", "conventions", random=0.0, best=35.296, **CHOICES),
     "meet": Case("meet", "conventions", random=0.7407, best=16.451, **CHOICES),
     "rare-payoff": Case("rare-payoff", "random", random=1.75, best=8.725, **CHOICES),
