@@ -132,7 +132,7 @@ class Study:
         path = require_run(Path(folder))
         plugins.register(*types)
         if trust:
-            plugins.trust_run(path.parent)
+            plugins.trust_configuration(path)
         config = read_configuration(path.parent)
         require(
             config.task is not None,
