@@ -111,6 +111,7 @@ CASES: dict[str, Case] = {
     "predator-prey-mixed": Case("predator-prey", "mixed", random=1.0, best=36.0, **OF_TEAMS),
     # D4RL's scale
     "halfcheetah-mixed": Case("halfcheetah-2x3", "mixed", random=-280.18, best=12135.0, **OF_ROBOTS),
+    "halfcheetah-conventions": Case("halfcheetah-2x3", "conventions", random=-280.18, best=12135.0, **OF_ROBOTS),
     "predator-prey-conventions": Case("predator-prey", "conventions", random=1.0, best=36.0, **OF_TEAMS),
 }
 METHODS = ("two-sided", "dynamics-ratio", "otc-value", "otc-embedding", ORACLE)

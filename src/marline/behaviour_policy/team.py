@@ -25,6 +25,16 @@ def shipped_policy(robot: Robot, version: int, kind: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def shipped_teams(robot: Robot, version: int) -> dict[str, Path]:
+    """Folders of the medium policies that come with the package, by the seed that each was taught with alone.
+
+    They return the same, and walk each in its own way. Fewer than two are no choice, and none is given.
+    """
+    name = f"{robot.lower()}-v{version}-medium"
+    folders = sorted((Path(__file__).parent / "policies").glob(f"{name}*"))
+    return {f"seed-{folder.name.removeprefix(name)[1:] or 0}": folder for folder in folders} if folders[1:] else {}
+
+
 def share_out(actor: SquashedGaussianActor, specs: Mapping[AgentID, Spec]) -> dict[AgentID, Policy]:
     """The same layers for each agent but the last, of which it has what drives its own joints.
 
