@@ -47,7 +47,7 @@ def make(options: Make) -> int:
     require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
     require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
     task = make_task(task_name)
-    teams = {} if kind in KINDS else _past_teams(task)
+    teams = {} if kind in KINDS else past_teams(task)
     require_name(kind, [*KINDS, *teams], "kind of data")
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
@@ -121,7 +121,7 @@ def _in_turns(task: Task, options: Make) -> Made:
     return Made(logs, {"policy": {"kind": "in-turns", "convention": convention, "at random": explores}})
 
 
-def _past_teams(task: Task) -> Mapping[str, Policies]:
+def past_teams(task: Task) -> Mapping[str, Policies]:
     """Policies of each past team, by the name of its convention; none if there are no teams that differ."""
     if isinstance(task, MultiAgentMujoco):
         return {
@@ -132,7 +132,7 @@ def _past_teams(task: Task) -> Mapping[str, Policies]:
 
 
 def _require_past_teams(task: Task, kind: str) -> Mapping[str, Policies]:
-    if not (teams := _past_teams(task)):
+    if not (teams := past_teams(task)):
         raise ConfigError(
             f"{kind} data is played by past teams of a task that has some: "
             + ", ".join(name for name, known in TASKS.items() if _has_past_teams(known))
@@ -155,7 +155,8 @@ def _learned_policies(task: Task, options: Make, kind: str, wanted: str) -> tupl
     """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
     robot = _robot(task, wanted)
     training = Training(robot.robot, robot.version, options.training_seed)
-    folder = shipped_policy(robot.robot, robot.version, kind) if options.training is None else None
+    no_training = options.training is None
+    folder = shipped_policy(robot.robot, robot.version, kind, options.training_seed) if no_training else None
     if folder is None:
         trained, number = _train(training, kind, options)
         folder = policy_folder(trained, number)
