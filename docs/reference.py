@@ -1,4 +1,4 @@
-"""Write what follows from the code: docs/api.md, docs/command_line.md, and the list of what is public, docs/public.json.
+"""Write what follows from the code: docs/api.md, docs/command_line.md, and what is public, docs/public.json.
 
     python docs/reference.py
 
@@ -33,8 +33,8 @@ Beside them, `marline.testing` checks parts of your own ([plugins](plugins.md#ch
 COMMAND_LINE = """# Command line
 
 <!-- written by docs/reference.py -->
-`marline COMMAND --help` says the same. A list takes its values one after the other: `--seeds 5 --sampler otc-value uniform`.
-A flag has no value, and is off unless given. The commands exit with
+`marline COMMAND --help` says the same. A list takes its values one after the other: `--sampler otc-value uniform`.
+What has no value is a flag, and off unless given. The commands exit with
 
 | status | |
 |---|---|
@@ -156,7 +156,7 @@ def _options(kind: type[Any]) -> Iterator[Option]:
     """The options of a command."""
     body = _definition(kind).body
     texts = {
-        ast.unparse(node.target): inspect.cleandoc(after.value.value)
+        ast.unparse(node.target): inspect.cleandoc(str(after.value.value))
         for node, after in zip(body, body[1:], strict=False)
         if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
     }

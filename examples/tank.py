@@ -18,7 +18,7 @@ VALVES, STEPS, DAYS = ("inlet", "outlet"), 25, 40
 
 
 def flow(level, inlet, outlet):
-    """The level a step later; valves are open by 5 to 60 per cent, and what runs out does so faster the fuller it is."""
+    """The level a step later; valves are open by 5 to 60 per cent, and a full tank runs out faster."""
     return float(np.clip(level + 0.004 * (inlet - outlet * (0.5 + level)), 0, 2))
 
 

@@ -1,4 +1,4 @@
-"""What is built is what is installed: the wheel is whole, and works in an environment in which there is nothing else."""
+"""The wheel and the archive are whole, and the wheel works where there is nothing else."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ import marline
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-SPLIT = """{"agents": {"left": {"observations": "0:2", "actions": [0]}, "right": {"observations": "2:4", "actions": [1]}}}"""
+SPLIT = """{"agents": {
+  "left": {"observations": "0:2", "actions": [0]},
+  "right": {"observations": "2:4", "actions": [1]}}}"""
 USE = """
 import numpy as np
 import marline
 
 rows = np.random.default_rng(0)
 ends = np.arange(60) % 20 == 19
-joint = {"observations": rows.normal(size=(60, 4)), "actions": rows.uniform(-1, 1, (60, 2)), "rewards": rows.normal(size=60)}
+joint = {"observations": rows.normal(size=(60, 4)), "actions": rows.uniform(-1, 1, (60, 2)), "rewards": np.ones(60)}
 np.savez("joint.npz", **joint, terminals=ends & False, timeouts=ends)
 print(marline.__version__, marline.TD3BC(), *(getattr(marline, name) for name in marline.__all__))
 """
@@ -35,7 +37,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make dist` puts into dist/."""
     pytest.importorskip("hatchling", reason="packages are built by: make dev")
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, check=True, capture_output=True
+    )
     return folder
 
 
@@ -51,7 +55,14 @@ def test_the_packages_hold_all_that_they_should(built: Path) -> None:
     with tarfile.open(archive) as inside:
         packed = {name.partition("/")[2] for name in inside.getnames()}
     assert {f"src/{name}" for name in sources} <= packed
-    assert {"LICENSE", "CHANGELOG.md", "CITATION.cff", "docs/index.md", "requirements.lock", "tests/conftest.py"} <= packed
+    assert {
+        "LICENSE",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "docs/index.md",
+        "requirements.lock",
+        "tests/conftest.py",
+    } <= packed
 
 
 def _files(folder: Path) -> list[Path]:

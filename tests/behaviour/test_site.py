@@ -30,4 +30,4 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     reference = (tmp_path / "site" / "docs" / "api.html").read_text("utf-8")
     assert [name for name in marline.__all__ if f'id="marline.{name}"' not in reference] == []
     pages = list((tmp_path / "site").rglob("*.html"))
-    assert [page for page in pages if "<script src=\"http" in page.read_text("utf-8")] == []
+    assert [page for page in pages if '<script src="http' in page.read_text("utf-8")] == []
