@@ -63,7 +63,7 @@ def _said(options: Import) -> tuple[ImportMapping, bool]:
         entries = read_entries(options.spec)
         said = dataclasses.replace(said, agents={agent: AgentMapping(spec=entry) for agent, entry in entries.items()})
     columns = {**said.columns, **_columns(options.column)}
-    rewards = options.rewards or said.rewards or dataset.reward_scope_of(options.source) or ""
+    rewards = options.rewards or said.rewards
     return dataclasses.replace(said, columns=columns, align=said.align or options.align, rewards=rewards), has_file
 
 
