@@ -156,7 +156,7 @@ def _number(pen: Any, font: Any, number: int, x: float, y: float) -> None:
 def _line_of(pen: Any, font: Any, number: int, sight: Sight, top: float, *, right: int) -> None:
     """A signal: which of its phases is shown, since when, and how many vehicles wait."""
     middle, side = top + ROW * FINER / 2, 12 * FINER
-    _number(pen, font, number, (MARGIN + 8) * FINER, middle)
+    _number(pen, font, number, (MARGIN + 8.0) * FINER, middle)
     x = float(_PHASES * FINER)
     for phase in range(len(sight.signal.phases)):
         colour = GREEN if phase == sight.phase else FAINT
