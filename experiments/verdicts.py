@@ -11,8 +11,9 @@ FILE.csv lies in results/ and was written by `marline report --csv`, `experiment
 `experiments/correction.py`. What can stand behind it: `summary` and `standings` (what `marline report --summary`
 writes), `difference A B`, `finding A B` (that and what it allows to be said), `mean-difference A B` (of the mean over
 deployments), `equal A B`, `refresh` (a table of `experiments/refresh.py`), `parity return` and `parity mean_q1` (those
-of `experiments/parity_table.py`), `correction` and the name of a table of `experiments/correction_table.py`. Within a
-sentence a mark never begins a line, where Markdown would take it for a block.
+of `experiments/parity_table.py`), `correction` and the name of a table of `experiments/correction_table.py`, `traffic`
+(the table of `experiments/traffic_table.py`) and the name of a sentence there. Within a sentence a mark never begins a
+line, where Markdown would take it for a block.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import correction_table
 import parity_table
 import refresh
+import traffic_table
 
 from marline.configuration.run_config import describe
 from marline.report.comparison import compare, last_deployment
@@ -92,6 +94,12 @@ def derive(path: Path, what: str) -> str:
     if kind == "correction":
         lines = correction_table.table(path, " ".join(names))
         return lines[0] if names[0] in correction_table.SENTENCES else "\n" + "\n".join(lines) + "\n"
+    if kind == "traffic":
+        return (
+            traffic_table.sentence(path, " ".join(names))
+            if names
+            else "\n" + "\n".join(traffic_table.table(path)) + "\n"
+        )
     run = read_table(path)
     if kind in ("difference", "finding"):
         deployment = last_deployment(run, *names)
