@@ -56,7 +56,7 @@ SAMPLER_LINES = {
     "otc-value-literal": "OTC with d_q, a mean for each side, as the paper's formula has; the rest as otc-value (3.3)",
     "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
     "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
-    "otc-value-paper": "OTC with d_q to the letter: V / E V of each side, no floor, Eq. 4 as written, no clip (OTC paper)",
+    "otc-value-paper": "OTC with d_q to the letter: V / E V of each side, no floor, Eq. 4 as written, no clip",
     "otc-embedding-paper": "OTC with d_e to the letter: Eq. 4 from one deployment to the next, no clip (OTC paper)",
     "otc-value-refresh": "otc-value, matched every 1000 updates instead of at each: much cheaper (ours)",
     "otc-embedding-refresh": "otc-embedding, matched every 1000 updates (ours)",
