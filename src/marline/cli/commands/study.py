@@ -21,6 +21,7 @@ from marline.data.dataset import Dataset
 from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.display.console import resumable, say, say_json
 from marline.display.shell import command
+from marline.display.words import size_of_study
 from marline.envs import channels_of, make_task
 from marline.errors import DIVERGED, CorruptionError, require
 from marline.inputs.options import read_pairs
@@ -151,7 +152,8 @@ def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: S
         for note in study.notes:
             print(f"note: {note}", file=sys.stderr)
         config = study.config
-        say(f"{config.task}: {len(config.samplers)} samplers x {len(config.seeds)} seeds in {study.folder}", quiet=json)
+        size = size_of_study(len(config.samplers), len(config.seeds))
+        say(f"{config.task}: {size} in {study.folder}", quiet=json)
     with resumable(" && ".join(resume_command(study.folder, study.config) for study in studies)):
         run_all(studies, engine, progress=not json, log=trackers)
     status, tables = 0, {}
