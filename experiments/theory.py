@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -75,8 +74,7 @@ def laws(
     return {"uniform": merged, "otc": otc, "two-sided": two_sided, "oracle": today}
 
 
-@functools.partial(jax.jit, static_argnames="mismatch")
-def measure(key: PRNGKeyArray, mismatch: float) -> dict[str, Float[Array, " 4"]]:
+def measure(key: PRNGKeyArray, mismatch: Float[Array, ""]) -> dict[str, Float[Array, " 4"]]:
     """Of one world and each way: distance, error of values, bound and divergence."""
     reward_key, today_key, other_key, count_key = jax.random.split(key, 4)
     reward = jax.random.uniform(reward_key, (STATES, ACTIONS))
@@ -98,9 +96,10 @@ def measure(key: PRNGKeyArray, mismatch: float) -> dict[str, Float[Array, " 4"]]
 def compute(num_worlds: int) -> list[tuple[object, ...]]:
     """A row of `COLUMNS` for every world, mismatch and way."""
     keys = jax.random.split(jax.random.key(0), num_worlds)
+    of_worlds = jax.jit(jax.vmap(measure, in_axes=(0, None)))
     rows = []
     for mismatch in MISMATCHES:
-        found = jax.vmap(functools.partial(measure, mismatch=mismatch))(keys)
+        found = of_worlds(keys, jnp.float32(mismatch))
         for way in WAYS:
             values = np.asarray(found[way])
             rows += [(world, mismatch, way, *(f"{one:.6g}" for one in values[world])) for world in range(num_worlds)]
