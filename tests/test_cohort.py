@@ -51,11 +51,12 @@ def logs_of(number: int, team: tuning.Team, name: str) -> Any:
     ("samplers", "agents"),
     [
         (SOME, ("left",)),
-        pytest.param(PLANNED, ("left", "middle", "right"), marks=pytest.mark.slow),
-        pytest.param(PAIR, ("left",), marks=pytest.mark.slow),
+        (PLANNED, ("left", "middle", "right")),
+        (PAIR, ("left",)),
     ],
     ids=["some by plan", "all by plan", "with its control"],
 )
+@pytest.mark.slow
 def test_each_gets_what_it_would_alone(samplers: dict[str, Any], agents: tuple[str, ...]) -> None:
     """Two deployments, two seeds; also agents of two shapes."""
     with stacked(False):

@@ -166,8 +166,8 @@ def code_in_text(text: str) -> list[str]:
     return _CODE.findall(text)
 
 
-def trust_run(folder: Path) -> None:
-    """Let this process import the code that the configuration in a run directory names; nothing if there is none."""
+def trust_configuration(path: Path) -> None:
+    """Let this process import the code that the configuration of a run names; nothing if there is no such file."""
     with contextlib.suppress(OSError, ValueError, RecursionError):  # whoever needs it will say what is wrong with it
-        with open(folder / "run.json", "rb") as file:
+        with open(path, "rb") as file:
             trust(code_in(json.loads(file.read(MOST_BYTES))))

@@ -35,10 +35,11 @@ def campaign(team: tuning.Team, sampler: Any) -> list[tuning.Deployment]:
 @pytest.mark.parametrize(
     "sampler",
     [
-        pytest.param(Uniform(batch_size=8), id="uniform", marks=pytest.mark.slow),
+        pytest.param(Uniform(batch_size=8), id="uniform"),
         pytest.param(Shuffled(REFRESHED), id="shuffled"),
     ],
 )
+@pytest.mark.slow
 def test_a_campaign_is_what_it_would_be_one_by_one(sampler: Any) -> None:
     """Agents of two shapes, two of them alike, under two seeds."""
     results = []
@@ -178,11 +179,13 @@ def test_one_program_serves_all_chunks_of_offline_training() -> None:
     assert len(traced) == once
 
 
-EVERY_ROW, ONLINE = Uniform(batch_size=8), Uniform("online", batch_size=8)
-OF_ALL_KINDS = {
-    "uniform": EVERY_ROW,
-    "online-only": ONLINE,
+BY_PLAN: dict[str, Any] = {
+    "uniform": Uniform(batch_size=8),
+    "online-only": Uniform("online", batch_size=8),
     "by-return": ReturnWeighted(batch_size=8),
+}
+OF_ALL_KINDS = {
+    **BY_PLAN,
     "otc": REFRESHED,
     "otc-shuffled": Shuffled(REFRESHED),
     "matched": OnlineMatched(batch_size=8),
@@ -219,11 +222,12 @@ def measured(folder: Path, samplers: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("task", "samplers"),
     [
-        ("drifting-navigation", OF_ALL_KINDS),
-        ("hopper-3x1", {"uniform": EVERY_ROW}),
+        ("drifting-navigation", BY_PLAN),
+        ("hopper-3x1", BY_PLAN),
+        pytest.param("drifting-navigation", OF_ALL_KINDS, marks=pytest.mark.slow),
     ],
+    ids=["world", "simulator", "of all kinds"],
 )
-@pytest.mark.slow
 def test_a_study_is_what_it_would_be_one_by_one(
     task: str, samplers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +251,7 @@ def test_a_study_is_what_it_would_be_one_by_one(
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the checkpoints of two samplers, of which one is then a deployment ahead."""
-    samplers = {"uniform": EVERY_ROW, "online-only": ONLINE, "by-return": ReturnWeighted(batch_size=8)}
+    samplers = BY_PLAN
     publish, published = Driver.publish, []
 
     def dying(driver: Driver, *given: Any, **named: Any) -> None:

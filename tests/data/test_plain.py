@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from marline.data.plain import require_plain_folder, require_plain_path, require_plain_run
+from marline.data.plain import require_plain_folder, require_plain_path
 from marline.errors import CorruptionError
+from marline.runs.layout import require_plain_run
 
 
 def link_to_file(path: Path, victim: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from marline.configuration import run_config
-from marline.data import dataset, plain, provenance
+from marline.data import dataset, provenance
 from marline.runs.layout import (
     DATASET,
     OFFLINE,
+    OWN,
     RunDirectory,
     checkpoint_folder,
     checkpoint_steps,
@@ -33,7 +34,7 @@ def test_what_lies_below_knows_the_same_names(tmp_path: Path) -> None:
     assert (OFFLINE, DATASET) == (run_config.OFFLINE, dataset.MANIFEST)
     assert run.configuration.name == provenance.CONFIGURATION
     named = [run.configuration, run.data, run.report, run.seed(0)]
-    assert all(any(path.match(pattern) for pattern in plain.OWN) for path in named)
+    assert all(any(path.match(pattern) for pattern in OWN) for path in named)
 
 
 def test_teams_lie_where_a_configuration_says(tmp_path: Path) -> None:

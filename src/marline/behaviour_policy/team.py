@@ -17,12 +17,24 @@ from marline.types import AgentID, Spec
 EXPERT_RETURNS: dict[Robot, float] = {"HalfCheetah": 12135.0, "Walker2d": 4592.3, "Hopper": 3234.3}
 # which part of it a policy must reach
 SHARES = {"medium": 1 / 3, "expert": 1.0}
+SEEDS = 0, 1  # that policies which come with the package were taught with
 
 
-def shipped_policy(robot: Robot, version: int, kind: str) -> Path | None:
-    """The folder of a policy that comes with the package, if one does."""
-    folder = Path(__file__).parent / "policies" / f"{robot.lower()}-v{version}-{kind}"
+def shipped_policy(robot: Robot, version: int, kind: str, seed: int = 0) -> Path | None:
+    """The folder of a policy that comes with the package, if one was taught with that seed."""
+    name = f"{robot.lower()}-v{version}-{kind}"
+    folder = Path(__file__).parent / "policies" / (f"{name}-{seed}" if seed else name)
     return folder if folder.is_dir() else None
+
+
+def shipped_teams(robot: Robot, version: int) -> dict[str, Path]:
+    """Folders of the medium policies that come with the package, by the seed that each was taught with alone.
+
+    They return the same, and walk each in its own way. Fewer than two are no choice, and none is given.
+    """
+    found = {f"seed-{seed}": shipped_policy(robot, version, "medium", seed) for seed in SEEDS}
+    teams = {name: folder for name, folder in found.items() if folder is not None}
+    return teams if len(teams) > 1 else {}
 
 
 def share_out(actor: SquashedGaussianActor, specs: Mapping[AgentID, Spec]) -> dict[AgentID, Policy]:

@@ -137,13 +137,14 @@ def _trust(command: Any) -> None:
     if not getattr(command, "trust", False):
         return
     from marline import plugins
+    from marline.runs.layout import RunDirectory
 
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
         for text in value if isinstance(value, tuple) else (value,):
             plugins.trust(plugins.code_in_text(text) if isinstance(text, str) else ())
     if isinstance(run := getattr(command, "run", None), Path):
-        plugins.trust_run(run)
+        plugins.trust_configuration(RunDirectory(run).configuration)
 
 
 class _Interrupted(KeyboardInterrupt):

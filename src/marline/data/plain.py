@@ -1,6 +1,6 @@
-"""A run directory may come from a stranger: nothing in it is read or written through a link, a pipe or a device.
+"""A folder may come from a stranger: nothing in it is read or written through a link, a pipe or a device.
 
-Whoever opens a run directory looks through it once, before anything else is done; the directory itself may be given
+Whoever opens one looks through it once, before anything else is done; the folder itself may be given
 through a link, which is its user's own choice. What is opened afterwards is opened by `files.open_regular`, and what
 is written takes the place of what was there by a rename, so that other names of the same file keep what they had.
 """
@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError
 
-# what marline reads and writes in a run directory; whatever else its user keeps there is none of our business
-OWN = ("run.json", "run.lock", "run.pid", "ledger.*", "provenance.jsonl", "report.html", "data", "seed-*")
 
+def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    """Raise `CorruptionError`, naming it, if anything in a folder is no plain file or folder.
 
-def require_plain_run(folder: Path) -> None:
-    """Raise `CorruptionError`, naming it, if anything of ours in a run directory is no plain file or folder."""
-    _require_plain(folder, OWN)
-
-
-def require_plain_folder(folder: Path) -> None:
-    """Raise `CorruptionError`, naming it, if anything in a folder is no plain file or folder."""
-    _require_plain(folder, ("*",))
-
-
-def require_plain_path(folder: Path, path: Path) -> None:
-    """Raise `CorruptionError` if a path that leads into a folder does so by a link inside it.
-
-    Paths that lead elsewhere are their user's choice, and so is the folder itself.
+    Args:
+        folder: looked through to the bottom.
+        patterns: what of the entries at its top is looked at.
     """
-    folder, path = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
-    if not path.is_relative_to(folder):
-        return
-    for part in reversed([path, *path.parents][: len(path.parts) - len(folder.parts)]):
-        if os.path.lexists(part) and not _is_plain(part):
-            raise CorruptionError(_told(part))
-
-
-def _require_plain(folder: Path, patterns: tuple[str, ...]) -> None:
     remaining = [folder]
     while remaining:
         here = remaining.pop()
@@ -62,6 +43,19 @@ def _require_plain(folder: Path, patterns: tuple[str, ...]) -> None:
             continue
         except OSError as error:
             raise CorruptionError(f"{here} cannot be looked through: {error.strerror}") from error
+
+
+def require_plain_path(folder: Path, path: Path) -> None:
+    """Raise `CorruptionError` if a path that leads into a folder does so by a link inside it.
+
+    Paths that lead elsewhere are their user's choice, and so is the folder itself.
+    """
+    folder, path = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
+    if not path.is_relative_to(folder):
+        return
+    for part in reversed([path, *path.parents][: len(path.parts) - len(folder.parts)]):
+        if os.path.lexists(part) and not _is_plain(part):
+            raise CorruptionError(_told(part))
 
 
 def _is_plain(path: Path) -> bool:

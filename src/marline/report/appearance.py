@@ -143,11 +143,6 @@ def three_figures(value: float) -> str:
     return number(value, 2 if size == 0 or not math.isfinite(value) else max(0, 2 - math.floor(math.log10(size))))
 
 
-def plural(count: int, noun: str) -> str:
-    """ "1 seed", "5 seeds"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def join(parts: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

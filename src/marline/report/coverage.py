@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from marline.configuration.selection import SHUFFLED
 from marline.display.shell import command
-from marline.report.appearance import Look, join, plural, shorten
+from marline.display.words import plural
+from marline.report.appearance import Look, join, shorten
 from marline.report.records import Run
 from marline.runs.layout import RunDirectory
 

@@ -14,8 +14,9 @@ from marline.data.check import Finding
 from marline.data.dataset import Dataset
 from marline.data.files import write_output
 from marline.data.summary import episodes, summarise
+from marline.display.words import plural
 from marline.errors import MarlineError
-from marline.report.appearance import MINUS, number, plural, shorten
+from marline.report.appearance import MINUS, number, shorten
 from marline.report.chart import Axis, Cells, Chart, Mark
 from marline.report.chart_svg import figure
 from marline.report.figures import FROM_ZERO, SHARE

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from marline.data.files import read_regular
 from marline.data.migrations import migrated_configuration
-from marline.data.plain import require_plain_run
 from marline.data.provenance import Start, last_writer, read_starts
 from marline.errors import ConfigError, CorruptionError
 from marline.runs.layout import (
@@ -22,6 +21,7 @@ from marline.runs.layout import (
     RunDirectory,
     deployment_folder,
     deployment_numbers,
+    require_plain_run,
 )
 
 MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from marline.display.words import plural
 from marline.report import agent_returns
-from marline.report.appearance import Look, plural, shorten
+from marline.report.appearance import Look, shorten
 from marline.report.chart import Chart
 from marline.report.comparison import Outcome
 from marline.report.coverage import notes, remarks

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from marline.display.words import plural
 from marline.report import agent_returns
-from marline.report.appearance import MINUS, Look, digits, join, number, plural
+from marline.report.appearance import MINUS, Look, digits, join, number
 from marline.report.comparison import VERDICTS, Comparison, Finding, Outcome
 from marline.report.coverage import UNTOLD
 from marline.report.records import Run
@@ -177,7 +178,7 @@ def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> str:
     if len(first.seeds) == 1:
         so_far = " so far" if len(run.seeds) > 1 else ""
         text = f"In the only seed{so_far}, {looks[outcome.sampler].label} ended {_distance(first, reference)}"
-        text += "".join(f" and {_distance(other, its)}" for other, its in told[1:] if len(other.seeds) == 1)
+        text += "".join(f", and {_distance(other, its)}" for other, its in told[1:] if len(other.seeds) == 1)
         return f"{text}; one seed cannot tell this from chance. The return {_from_to(outcome)}."
     text = f"Over {_seeds(first.seeds)}"
     text += f" of {len(run.seeds)}" if len(first.seeds) < len(run.seeds) else ""

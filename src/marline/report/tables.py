@@ -13,8 +13,9 @@ import numpy as np
 
 from marline.data import provenance
 from marline.data.files import write_output
+from marline.display.words import plural
 from marline.report import agent_returns
-from marline.report.appearance import digits, looks, number, plural, shorten
+from marline.report.appearance import digits, looks, number, shorten
 from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
 from marline.report.curves import over_agents

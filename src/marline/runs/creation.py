@@ -7,13 +7,12 @@ from pathlib import Path
 from marline import plugins
 from marline.configuration.run_config import RunConfig
 from marline.data.files import atomic_json, json_sha256
-from marline.data.plain import require_plain_run
 from marline.data.provenance import record_start
 from marline.data.scratch import is_scratch
 from marline.display.shell import command
 from marline.errors import ConfigError
 from marline.runs.integrity import read_configuration, require_belonging
-from marline.runs.layout import RunDirectory
+from marline.runs.layout import RunDirectory, require_plain_run
 
 
 def plan_run(folder: Path, config: RunConfig) -> RunConfig:

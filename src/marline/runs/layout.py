@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
-from marline.data.plain import require_plain_run
+from marline.data.plain import require_plain_folder
 from marline.errors import CorruptionError, require
 
 OFFLINE = "offline"  # the team that all others of a seed begin with
@@ -21,6 +21,8 @@ METRICS, TRAJECTORIES = "metrics.jsonl", "trajectories.json"  # of a team
 LOGS, WAITING, POLICIES, LEARNERS = "logs", "waiting", "policies", "learners"  # of a deployment
 DATASET = "dataset.json"  # in every folder with logs: where it is, they are whole
 BUNDLES, DIVERGED = "bundles", "diverged"  # of a deployment, or of the offline team
+# what marline reads and writes in a run directory; whatever else its user keeps there is none of our business
+OWN = ("run.json", "run.lock", "run.pid", "ledger.*", "provenance.jsonl", "report.html", "data", "seed-*")
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]{7,})")  # padded to seven digits; there may be more
 _DEPLOYMENT = re.compile(r"deployment-([0-9]{2,9})")  # padded to two digits
@@ -68,6 +70,11 @@ class RunDirectory:
     def teams(self) -> list[Path]:
         """Everything that lies where teams do, by name."""
         return sorted(self.folder.glob(f"{_SEED}*/*"))
+
+
+def require_plain_run(folder: Path) -> None:
+    """Raise `CorruptionError`, naming it, if anything of ours in a run directory is no plain file or folder."""
+    require_plain_folder(folder, OWN)
 
 
 def require_run(folder: Path) -> Path:

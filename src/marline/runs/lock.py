@@ -9,8 +9,8 @@ from pathlib import Path
 
 from marline.data.files import StorageError, open_regular
 from marline.data.locking import HeldError, locked
-from marline.data.plain import require_plain_run
 from marline.errors import ConfigError, MarlineError
+from marline.runs.layout import require_plain_run
 
 PATIENCE = 0.5  # seconds
 LONGEST = 20  # bytes of a process's number

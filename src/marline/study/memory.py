@@ -9,6 +9,7 @@ import jax
 
 from marline.configuration.run_config import RunConfig
 from marline.data.experience import Experience
+from marline.display.words import size_of_study
 from marline.runs.driver import memory_template
 from marline.runtime import physical_memory
 from marline.samplers import draws_by_plan, trains
@@ -42,7 +43,7 @@ class Plan(NamedTuple):
     def __str__(self) -> str:
         num_seeds, num_samplers = max(map(len, self.seeds)), max(map(len, self.samplers))
         told = (
-            f"{num_samplers} samplers x {num_seeds} seeds are trained at once: about {self.most / GIB:.2f} GiB, "
+            f"{size_of_study(num_samplers, num_seeds)} are trained at once: about {self.most / GIB:.2f} GiB, "
             f"{self.rows / GIB:.2f} of them offline rows, of {self.available / GIB:.1f} GiB"
         )
         if len(self.seeds) * len(self.samplers) > 1:

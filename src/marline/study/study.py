@@ -23,6 +23,7 @@ from marline.data.team import require_agents, require_sizes
 from marline.display.console import ProgressDisplay
 from marline.display.notebook import html_table
 from marline.display.shell import command
+from marline.display.words import size_of_study
 from marline.envs import Task, make_task
 from marline.errors import ConfigError, require, require_name
 from marline.inputs.arguments import checked_arguments
@@ -132,7 +133,7 @@ class Study:
         path = require_run(Path(folder))
         plugins.register(*types)
         if trust:
-            plugins.trust_run(path.parent)
+            plugins.trust_configuration(path)
         config = read_configuration(path.parent)
         require(
             config.task is not None,
@@ -250,7 +251,7 @@ class Study:
         return write_report([self.folder], RunDirectory(self.folder).report if output is None else Path(output))
 
     def __repr__(self) -> str:
-        return f"<Study of {len(self.config.samplers)} samplers x {len(self.config.seeds)} seeds in {self.folder}>"
+        return f"<Study of {size_of_study(len(self.config.samplers), len(self.config.seeds))} in {self.folder}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: how far it is, and where every sampler ended."""

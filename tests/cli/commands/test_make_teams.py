@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from marline import cli
+from marline.cli.commands.make import past_teams
 from marline.data.dataset import Dataset, load
 from marline.data.summary import episodes
 from marline.envs import TASKS, Conventional, CooperativeNavigation, Meet, PredatorPrey, World
@@ -133,6 +134,22 @@ def test_robots_of_mixed_skill_have_marlines_policy(tmp_path: Path, capsys: pyte
     assert policy["else"]["kind"] == "medium-like"
     status, text = make(capsys, "hopper-3x1/conventions", "--out", tmp_path / "none")
     assert status == 2 and "past teams of a task that has some" in text and "meet" in text
+
+
+@pytest.mark.slow
+def test_teams_of_robots_earn_the_same_and_fit_only_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco", reason="MuJoCo tasks need: pip install 'marline[mujoco]'")
+    status, text = make(capsys, "halfcheetah-2x3/conventions", "--size", "8000", "--out", tmp_path / "teams")
+    assert status == 0, text
+    policy = json.loads((tmp_path / "teams" / "dataset.json").read_text())["provenance"]["policy"]
+    assert policy["teams"] == ["seed-0", "seed-1"]
+    assert (episodes(load(tmp_path / "teams")["agent_0"]).returns > 3500).all()
+    task = TASKS["halfcheetah-2x3"]
+    front, back = past_teams(task).values()
+    strangers = evaluate(task, {"agent_0": front["agent_0"], "agent_1": back["agent_1"]}, 2, key=KEY)
+    assert (strangers.returns < 3000).all()
 
 
 def test_in_turns_others_are_one_team_and_who_logs_explores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from marline.behaviour_policy.folder import first_reaching, policy_folder, read_policy, read_steps, train
-from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy
+from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy, shipped_teams
 from marline.behaviour_policy.training import Evaluation, Training
 from marline.cli.options.data import Make
 from marline.data import dataset
@@ -47,7 +47,7 @@ def make(options: Make) -> int:
     require(0 <= options.seed < 2**31, f"--seed is {options.seed}, but must lie in [0, 2^31)")
     require(options.max_steps >= 1, f"--max-steps is {options.max_steps}, but must be at least 1")
     task = make_task(task_name)
-    teams = task.conventions() if isinstance(task, Conventional) and kind not in KINDS else {}
+    teams = {} if kind in KINDS else past_teams(task)
     require_name(kind, [*KINDS, *teams], "kind of data")
     taken = options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir()))
     require(not taken, f"{options.out} exists already; choose another --out, or move it")
@@ -102,31 +102,48 @@ def _skilled(task: Task, options: Make) -> tuple[Policies, dict[str, object]]:
 
 
 def _conventions(task: Task, options: Make) -> Made:
-    teams = _past_teams(task, "conventions")
+    teams = _require_past_teams(task, "conventions")
     policy = {"kind": "conventions", "teams": list(teams), "episodes": "each of one team, all equally likely"}
     return Made(_play(task, one_of_teams(teams), options), {"policy": policy})
 
 
 def _team(task: Task, convention: str, policies: Policies, options: Make) -> Made:
-    return Made(_play(task, policies, options), {"policy": {"kind": "scripted", "convention": convention}})
+    kind = "scripted" if isinstance(task, Conventional) else "taught"
+    return Made(_play(task, policies, options), {"policy": {"kind": kind, "convention": convention}})
 
 
 def _in_turns(task: Task, options: Make) -> Made:
     """Logs in which the others are one past team, whatever an agent does: each logs while it alone explores."""
-    convention, policies = next(iter(_past_teams(task, "in-turns").items()))
+    convention, policies = next(iter(_require_past_teams(task, "in-turns").items()))
     size = SIZE if options.size is None else options.size
     logs = collect_in_turns(task, policies, size, epsilon=EXPLORES, key=jax.random.key(options.seed))
     explores = f"who logs, in {EXPLORES:.0%} of the steps; of the others nobody"
     return Made(logs, {"policy": {"kind": "in-turns", "convention": convention, "at random": explores}})
 
 
-def _past_teams(task: Task, kind: str) -> Mapping[str, Policies]:
-    if not isinstance(task, Conventional):
+def past_teams(task: Task) -> Mapping[str, Policies]:
+    """Policies of each past team, by the name of its convention; none if there are no teams that differ."""
+    if isinstance(task, MultiAgentMujoco):
+        return {
+            name: share_out(read_policy(folder, Training(task.robot, task.version)), task.specs)
+            for name, folder in shipped_teams(task.robot, task.version).items()
+        }
+    return task.conventions() if isinstance(task, Conventional) else {}
+
+
+def _require_past_teams(task: Task, kind: str) -> Mapping[str, Policies]:
+    if not (teams := past_teams(task)):
         raise ConfigError(
             f"{kind} data is played by past teams of a task that has some: "
-            + ", ".join(name for name, known in TASKS.items() if isinstance(known, Conventional))
+            + ", ".join(name for name, known in TASKS.items() if _has_past_teams(known))
         )
-    return task.conventions()
+    return teams
+
+
+def _has_past_teams(task: Task) -> bool:
+    if isinstance(task, MultiAgentMujoco):
+        return bool(shipped_teams(task.robot, task.version))
+    return isinstance(task, Conventional)
 
 
 def _learned(task: Task, options: Make, kind: str) -> Made:
@@ -138,7 +155,8 @@ def _learned_policies(task: Task, options: Make, kind: str, wanted: str) -> tupl
     """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
     robot = _robot(task, wanted)
     training = Training(robot.robot, robot.version, options.training_seed)
-    folder = shipped_policy(robot.robot, robot.version, kind) if options.training is None else None
+    no_training = options.training is None
+    folder = shipped_policy(robot.robot, robot.version, kind, options.training_seed) if no_training else None
     if folder is None:
         trained, number = _train(training, kind, options)
         folder = policy_folder(trained, number)
