@@ -420,9 +420,9 @@ class Campaign:
                 ) from None
             known = ("--mapping", self.folder) if kept else ()
             raise type(error)(
-                f"{error}. What a mapping can mend is mended in one of these logs alone: "
-                f"{command('data', 'import', logs, *known)} tells all that is wrong and writes it, and once you edited "
-                f"it, {command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
+                f"{error}. To read these logs otherwise than the offline ones: "
+                f"{command('data', 'import', logs, *known)} tells all that is wrong and writes a mapping; edit that, and "
+                f"{command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
             ) from None
 
     def _intake(self) -> Intake:

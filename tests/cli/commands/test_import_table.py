@@ -239,7 +239,7 @@ def test_later_tables_are_read_as_the_first_were_in_parts_and_by_their_policies(
     assert "are in already" in run(capsys, "ingest", "run", "one.jsonl", "--more")[1]
     status, text = run(capsys, "ingest", "run", day("new.jsonl", "m2", zone="cellar"), "--more")
     assert status == 2 and "'cellar' at row 0, which is none of its one_hot" in text, text
-    assert "marline data import new.jsonl --mapping run tells all that is wrong and writes it" in text
+    assert "marline data import new.jsonl --mapping run tells all that is wrong and writes a mapping" in text
     status, text = run(capsys, "data", "import", "new.jsonl", "--mapping", "run")
     assert status == 0 and "holds cellar, which one_hot do not list" in text
     assert "next:    marline ingest run new.jsonl --mapping import.toml" in text

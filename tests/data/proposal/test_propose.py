@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from marline.data.dataset import load  # noqa: E402
 from marline.data.decentralize import import_log  # noqa: E402
 from marline.data.formats import open_log  # noqa: E402
 from marline.data.formats.survey import survey  # noqa: E402
-from marline.data.mapping import ImportMapping  # noqa: E402
+from marline.data.mapping import ImportMapping, Values  # noqa: E402
 from marline.data.proposal.draft import Proposal  # noqa: E402
 from marline.data.proposal.propose import propose  # noqa: E402
 from marline.data.proposal.text import lines  # noqa: E402
@@ -91,6 +92,21 @@ def test_yes_and_no_tell_ends_and_a_step_is_rounded_to_what_times_can_tell(tmp_p
     assert roles(found)["game_over"] == "terminals" and roles(found)["u"] == "actions"
     assert roles(found)["over_speed"] == "observations"
     assert found.mapping.every == 0.1
+
+
+def test_words_of_another_language_for_an_end_and_units_in_brackets(tmp_path: Path) -> None:
+    head = "t,x [kg],y (m/s),z[a],u [Nm],Abbruch,reward"
+    given = ImportMapping(columns={"terminals": ("Abbruch",)})
+
+    def row(n: int) -> str:
+        return f"{n % 10},{n / 7},{n / 9},{n / 5},{n / 99},{('nein', 'ja')[n % 10 == 9]},{n}"
+
+    found = proposed(tmp_path, head, row, given)
+    (problem,) = [its for its in found.problems if "Abbruch" in its.text]
+    assert problem.is_open and 'choices = ["nein", "ja"] in [values.Abbruch]' in problem.fix
+    assert {name: its.unit for name, its in found.mapping.values.items()} == {"x [kg]": "kg", "y (m/s)": "m/s"}
+    given = dataclasses.replace(given, values={"Abbruch": Values(choices=("nein", "ja"))})
+    assert not [its for its in proposed(tmp_path, head, row, given).problems if "Abbruch" in its.text]
 
 
 def test_days_and_months_that_may_be_exchanged_are_told(tmp_path: Path) -> None:

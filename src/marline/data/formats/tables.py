@@ -235,7 +235,7 @@ class _Reader:
     def _cells(self, name: str, key: str, *, may_miss: bool) -> Cells:
         what = f"{self._path}: column {name[:40]!r}"
         known = self._mapping.values_of(name)
-        if known.choices and key != "actions":
+        if known.choices and key not in ("actions", "terminals", "timeouts"):
             raise DataError(f"{what} has choices, but is taken for the {key}; only an action is one, say one_hot")
         found = cells(
             self._batch.column(name),

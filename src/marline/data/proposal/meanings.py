@@ -181,10 +181,11 @@ def _look_at_ends(draft: Draft) -> None:
         for key in ("terminals", "timeouts"):
             for name in columns.get(key, []):
                 facts = draft.facts[name]
-                if not facts.is_truth:
+                if not facts.is_truth and not draft.given.values_of(name, whose).choices:
                     draft.problem(
                         f"column {name!r} for the {key} holds {_holds(facts)}",
-                        "export 0 and 1, or say another column",
+                        f"say another column, or which word is no and which is yes: choices = {_no_and_yes(facts)} in "
+                        f"[values.{quoted(name)}]",
                         is_open=True,
                     )
         if "terminals" in columns or draft.given.continuing:
@@ -277,6 +278,12 @@ def _number(word: str) -> tuple[float, str]:
         return float(word), word
     except ValueError:
         return math.inf, word
+
+
+def _no_and_yes(facts: Facts) -> str:
+    """The two words of a column, the more frequent one first: ends are rare."""
+    two = [word for word, _ in facts.words.most_common()]
+    return json.dumps(two if len(two) == 2 and not facts.has_more else ["no", "yes"], ensure_ascii=False)
 
 
 def _holds(facts: Facts) -> str:

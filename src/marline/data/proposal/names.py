@@ -53,6 +53,11 @@ _UNITS = {
     "hz": "Hz",
     "nm": "Nm",
 }
+_SYMBOLS = set(
+    "% ° °C °/s C K s ms min h Hz kHz rpm m mm cm km m/s km/h m/s2 m/s² rad deg rad/s deg/s g kg t N kN Nm N/m J kJ Wh "
+    "kWh W kW V mV A mA Ah Pa kPa bar l ml l/min l/s m3/h m³/h".split()
+)
+_IN_BRACKETS = re.compile(r"\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*$")
 
 
 def raw_words(name: str) -> list[str]:
@@ -68,7 +73,11 @@ def words(name: str) -> list[str]:
 
 
 def unit_of(name: str, present: Sequence[str]) -> str | None:
-    """The unit that the last word of a name says; a lone letter among others of its kind is none."""
+    """The unit that a name ends with, in brackets or as a word; a lone letter among others of its kind is none."""
+    found = _IN_BRACKETS.search(name)
+    bracketed = (found[1] or found[2]).strip() if found else ""
+    if found and found.start() > 0 and bracketed in _SYMBOLS:
+        return bracketed
     *stem, last = raw_words(name)
     if not stem or last not in _UNITS:
         return None
