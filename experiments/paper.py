@@ -258,7 +258,7 @@ def _noise(spec: Spec, num_offline: int, num_online: int) -> Experience:
         states = rng.normal(size=(2, num, spec.observation_size)).astype("f4")
         action = rng.uniform(-1, 1, (num, spec.action_size)).astype("f4")
         reward = rng.normal(size=num).astype("f4")
-        return Transition(states[0], action, reward, np.ones(num, "f4"), states[1])
+        return Transition(*map(jnp.asarray, (states[0], action, reward, np.ones(num, "f4"), states[1])))
 
     offline = Experience.create(rows(num_offline), spec, num_deployments=1, rows_per_deployment=num_online)
     return offline.merge(rows(num_online), 1)
