@@ -12,8 +12,9 @@ behind it: `summary` and `standings` (what `marline report --summary` writes), `
 what it allows to be said), `mean-difference A B` (of the mean over deployments), `equal A B`, `refresh` (a table of
 `experiments/refresh.py`), `parity return` and `parity mean_q1` (those of `experiments/parity_table.py`), `theory table`
 and `theory bound` (of `experiments/theory.py`), `correction` and `paper` with the name of a table of
-`experiments/correction_table.py` and of `experiments/paper_table.py`. Within a sentence a mark never begins a line,
-where Markdown would take it for a block.
+`experiments/correction_table.py` and of `experiments/paper_table.py`, `traffic` (the table of
+`experiments/traffic_table.py`) and the name of a sentence there. Within a sentence a mark never begins a line, where
+Markdown would take it for a block.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import paper_table
 import parity_table
 import refresh
 import theory
+import traffic_table
 
 from marline.report.comparison import compare, last_deployment
 from marline.report.records import Run
@@ -68,6 +70,12 @@ def derive(path: Path, what: str) -> str:
     if kind == "correction":
         lines = correction_table.table(path, " ".join(names))
         return lines[0] if names[0] in correction_table.SENTENCES else "\n" + "\n".join(lines) + "\n"
+    if kind == "traffic":
+        return (
+            traffic_table.sentence(path, " ".join(names))
+            if names
+            else "\n" + "\n".join(traffic_table.table(path)) + "\n"
+        )
     if kind == "theory":
         rows = theory.read(path)
         return theory.bound_sentence(rows) if names[0] == "bound" else "\n" + "\n".join(theory.table(rows)) + "\n"

@@ -323,3 +323,23 @@ def test_false_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         assert float(bootstrap) >= float(student)
         assert float(verdict) == (float(student) if int(num_seeds) >= 10 else 0.0)
         assert int(num_seeds) > 5 or float(flips) == 0.0
+
+
+def test_traffic_table(tmp_path: Path) -> None:
+    days = {"fixed-time": ((30.0, -9.0), (34.0, -7.0)), "tuned 1 times": ((28.0, -5.0), (30.0, -8.0))}
+    rows = [f"{name},{day},{its[1]},{its[0]}" for name, of_days in days.items() for day, its in enumerate(of_days)]
+    path = tmp_path / "days.csv"
+    path.write_text("\n".join(["control,day,return,delay", *rows]), "utf-8")
+    module = script("traffic_table")
+    # two days: the mean is off by 12.7 standard errors at most, of 2 and of 1
+    head, _, fixed, tuned = module.table(path)
+    assert head == "| control | lost by a vehicle | return | to fixed time |"
+    assert fixed == "| fixed-time | 32.0 s [6.6, 57.4] | \N{MINUS SIGN}8 |  |"
+    assert tuned.startswith("| tuned once | 29.0 s [16.3, 41.7] | \N{MINUS SIGN}6 | \N{MINUS SIGN}3")
+    told = {what: module.sentence(path, f"{what} tuned 1 times / fixed-time") for what in module.SENTENCES}
+    assert told["worse-days"] == "2 of 2 days" and told["most"] == "4 s" and told["better-returns"] == "1 of 2 days"
+    assert told["lost"].startswith("\N{MINUS SIGN}3") and " s [" in told["lost"]
+    path.write_text("\n".join(["control,day,return,delay", *rows[:-1]]), "utf-8")
+    module.read.cache_clear()
+    with pytest.raises(ValueError, match="not every control has the same days"):
+        module.table(path)
