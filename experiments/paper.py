@@ -96,7 +96,7 @@ def run_cell(
     samplers = [*item.samplers, *(text for one in also for text in (one, f"shuffled({one})"))]
     small: dict[str, Any] = {}
     if quick:
-        small = {"hidden": (4,), "evaluation_episodes": 2}
+        small = {"hidden": (4,), "evaluation_episodes": 1}  # a robot's takes a thousand steps
         small |= {"sampler_options": {"num_updates": 4}} if any("embedding" in one for one in samplers) else {}
     options = dict(cell.options) | ({"cloning_updates": 2} if quick and cell.algorithm == "bremen" else {})
     study = Study.create(
