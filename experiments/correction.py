@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from correction_table import ORACLE, SHARE, SHUFFLED, UNIFORM, draw, read, tables
+from correction_table import ORACLE, SHARE, UNIFORM, draw, read, tables
 
 from marline import Study
 from marline.cli.commands.make import make
@@ -137,7 +137,7 @@ def samplers(left_out: Sequence[str] = (), num_agents: int = 2) -> list[str]:
     }
     shares = [f"{SHARE}{share}=fresh-share(share={share})" for share in SHARES]
     references = [one for one in (*REFERENCES, *shares) if one.partition("=")[0] not in left_out]
-    controls = [f"{SHUFFLED}{name}=shuffled({its})" for name, its in methods.items()]
+    controls = [f"shuffled({name})" for name in methods]
     return [UNIFORM, *(f"{name}={its}" for name, its in methods.items()), *controls, *references]
 
 
