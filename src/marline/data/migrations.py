@@ -58,7 +58,8 @@ BUNDLE = Schema("marline bundle")
 
 TYPES: Mapping[str, str] = {}  # the former name of a type in run.json: its name now
 FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the former name of a field: its name now
-SINCE: Mapping[str, Mapping[str, Any]] = {}  # by the name of a type now, a field: what it meant that there was none
+# by the name of a type now, a field: what it meant that there was none
+SINCE: Mapping[str, Mapping[str, Any]] = {"TwoSided": {"pooled": False}}
 
 
 def migrated(document: Document, schema: Schema, path: Path, writer: str = "") -> Document:
