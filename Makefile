@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev demo test test-all check lint types layers format lock clean
+.PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest lock clean
 
 # Names each package as it comes, so that a slow network does not look like a hang.
 define install
@@ -47,13 +47,36 @@ format: dev ## mend style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## resolve both lock files afresh (needs uv; nothing else here does)
-	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+docs: .venv/.docs ## build the pages as a site, build/docs/docs/index.html, without a network; a link that leads nowhere is an error
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "built: build/docs/docs/index.html"
+
+dist: setup ## build the wheel and the source archive into dist/
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
+
+LOWEST := .venv-lowest/bin/python
+lowest: ## try the oldest versions that pyproject.toml allows, in .venv-lowest (needs uv)
+	$(need_uv)
+	@$(PYTHON) -m venv --clear .venv-lowest
+	uv pip install --python $(LOWEST) --resolution lowest-direct --only-binary :all: --no-binary marline --editable '.[dev]'
+	$(LOWEST) -m pytest -q $(LOWEST_TESTS) $(PYTEST_ARGS)
+# a test of each package that marline needs, or what an extra needs
+LOWEST_TESTS := tests/ops tests/algorithms/test_td3_bc.py tests/data/test_dataset.py tests/export/test_policies.py \
+  tests/data/formats/test_tables.py tests/data/formats/test_minari.py tests/data/formats/test_vault.py \
+  tests/envs/test_mujoco.py tests/envs/test_parallel.py tests/envs/test_traffic.py tests/cli/test_entry.py \
+  tests/report/test_report_page.py tests/report/test_report_tracking.py tests/study/test_study.py
+
+lock: ## resolve the lock files afresh (needs uv)
+	$(need_uv)
 	$(call compile,requirements.lock,)
 	$(call compile,requirements-dev.lock,--extra dev --constraint requirements.lock)
+	$(call compile,requirements-docs.lock,--extra docs --constraint requirements-dev.lock)
+
+need_uv = @command -v uv >/dev/null || { echo "this needs uv: pip install uv"; exit 1; }
 
 clean: ## remove .venv, builds and caches; never runs or data
-	rm -rf .venv dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --group build
@@ -83,4 +106,8 @@ endef
 
 .venv/.dev: requirements-dev.lock .venv/.core
 	$(call install,the tools for working on marline,--only-binary :all: --require-hashes -r requirements-dev.lock)
+	@touch $@
+
+.venv/.docs: requirements-docs.lock .venv/.dev
+	$(call install,what builds the pages,--only-binary :all: --require-hashes -r requirements-docs.lock)
 	@touch $@

@@ -7,12 +7,14 @@ A page says where a text comes from in comments that readers do not see:
 
     it gains <!-- from FILE.csv: difference otc-value uniform -->+3.3 [+0.2, +6.3]<!-- end -->
 
-FILE.csv lies in results/ and was written by `marline report --csv`, `experiments/parity.py` or
-`experiments/correction.py`. What can stand behind it: `summary` and `standings` (what `marline report --summary`
-writes), `difference A B`, `finding A B` (that and what it allows to be said), `mean-difference A B` (of the mean over
-deployments), `equal A B`, `refresh` (a table of `experiments/refresh.py`), `parity return` and `parity mean_q1` (those
-of `experiments/parity_table.py`), `correction` and the name of a table of `experiments/correction_table.py`. Within a
-sentence a mark never begins a line, where Markdown would take it for a block.
+FILE.csv lies in results/ and was written by `marline report --csv` or by a script beside this one. What can stand
+behind it: `summary` and `standings` (what `marline report --summary` writes), `difference A B`, `finding A B` (that and
+what it allows to be said), `mean-difference A B` (of the mean over deployments), `equal A B`, `refresh` (a table of
+`experiments/refresh.py`), `parity return` and `parity mean_q1` (those of `experiments/parity_table.py`), `theory table`
+and `theory bound` (of `experiments/theory.py`), `correction` and `paper` with the name of a table of
+`experiments/correction_table.py` and of `experiments/paper_table.py`, `traffic` (the table of
+`experiments/traffic_table.py`) and the name of a sentence there. Within a sentence a mark never begins a line, where
+Markdown would take it for a block.
 """
 
 from __future__ import annotations
@@ -24,19 +26,19 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import correction_table
+import paper_table
 import parity_table
 import refresh
+import theory
+import traffic_table
 
-from marline.configuration.run_config import describe
 from marline.report.comparison import compare, last_deployment
-from marline.report.records import Run, sampler_record
+from marline.report.records import Run
 from marline.report.statements import finding_text, interval
 from marline.report.svg import draw, only
 from marline.report.tables import markdown, standings_table
-from marline.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- from (?P<file>[\w.-]+): (?P<what>[^>]*?) -->)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
@@ -57,31 +59,7 @@ def read_table(path: Path) -> Run:
     """The run of which `marline report --csv` wrote this table, as far as returns go."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    options = {name: _options(name) for name in dict.fromkeys(row["sampler"] for row in rows)}
-    lines: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        line = {"deployment": int(row["deployment"]), "return": float(row["return"])}
-        lines.setdefault((row["sampler"], int(row["seed"])), {})[int(row["deployment"])] = line
-    return Run(
-        path=path.with_suffix(""),
-        settings={"task": rows[0]["task"], "algorithm": {"type": rows[0]["algorithm"]}},
-        samplers=tuple(sampler_record(name, its, options) for name, its in options.items()),
-        seeds=tuple(sorted({seed for _, seed in lines})),
-        num_deployments=max(int(row["deployment"]) for row in rows),
-        lines=lines,
-        trajectories={},
-        policies={},
-        dataset={},
-        torn=(),
-    )
-
-
-def _options(name: str) -> dict[str, Any]:
-    """What a sampler of this name is, which a table does not say; other names are those of variants of OTC."""
-    for prefix, kind in (("shuffled-", "Shuffled"), ("online-matched-", "OnlineMatched")):
-        if name.startswith(prefix):
-            return {"type": kind}
-    return describe(SAMPLERS[name]) if name in SAMPLERS else {"type": "OTC"}
+    return paper_table.run_of(path, rows)
 
 
 def derive(path: Path, what: str) -> str:
@@ -92,6 +70,17 @@ def derive(path: Path, what: str) -> str:
     if kind == "correction":
         lines = correction_table.table(path, " ".join(names))
         return lines[0] if names[0] in correction_table.SENTENCES else "\n" + "\n".join(lines) + "\n"
+    if kind == "traffic":
+        return (
+            traffic_table.sentence(path, " ".join(names))
+            if names
+            else "\n" + "\n".join(traffic_table.table(path)) + "\n"
+        )
+    if kind == "theory":
+        rows = theory.read(path)
+        return theory.bound_sentence(rows) if names[0] == "bound" else "\n" + "\n".join(theory.table(rows)) + "\n"
+    if kind == "paper":
+        return "\n" + "\n".join(paper_table.table(path.parent, " ".join(names))) + "\n"
     run = read_table(path)
     if kind in ("difference", "finding"):
         deployment = last_deployment(run, *names)
@@ -131,6 +120,11 @@ def renewed(root: Path) -> dict[Path, str]:
     for figure, (table, samplers) in FIGURES.items():
         run = read_table(results / table)
         found[results / figure] = draw([only(run, samplers) if samplers else run])
+    for item in paper_table.ITEMS.values():
+        if (results / f"{item.stem}.csv").exists():
+            found[results / f"{item.stem}.svg"] = paper_table.draw(results, item)
+    if (results / "theory.csv").exists():
+        found[results / "theory.svg"] = theory.draw(theory.read(results / "theory.csv"))
     found[results / "correction.svg"] = correction_table.draw(correction_table.read(results / "correction.csv"))
     return found
 

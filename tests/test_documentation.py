@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from marline.algorithms import ALGORITHMS
+from marline.data import migrations
 from marline.samplers import SAMPLERS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -39,6 +40,42 @@ def test_every_test_that_is_named_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text()))
     assert len(named) > 60
     assert [name for name in sorted(named) if f"def {name}(" not in sources] == []
+
+
+def test_every_page_is_in_the_navigation_and_every_link_leads_somewhere() -> None:
+    """`make docs` checks the same of the site; here it takes no Sphinx."""
+    root = DOCS.parent
+    linked = re.findall(r"^- \[.+?\]\((.+?)\)", (DOCS / "index.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert sorted({link for link in linked if "/" not in link}) == sorted(
+        path.name for path in DOCS.glob("*.md") if path.name != "index.md"
+    )
+    lost = []
+    for page in [*root.glob("*.md"), *DOCS.glob("*.md"), *root.glob("results/*.md"), root / "benchmarks" / "README.md"]:
+        text = re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target, _, anchor in re.findall(r"\]\(([^)#\s]*)(#?)([^)\s]*)\)", text):
+            there = (page.parent / target) if target else page
+            if "://" not in target and not (there.exists() and (not anchor or anchor in _anchors(there))):
+                lost.append(f"{page.relative_to(root)}: {target}#{anchor}")
+    assert lost == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ["api.md", "command_line.md"])
+def test_pages_that_follow_from_the_code_are_those_of_now(page: str) -> None:
+    pages = runpy.run_path(str(DOCS / "reference.py"))["pages"]()
+    assert (DOCS / page).read_text("utf-8") == pages[DOCS / page], "run python docs/reference.py"
+
+
+def test_the_schemas_of_files_are_told() -> None:
+    rows = re.findall(r"^\| (marline \w+) \|.*?\| (\d+) \|", (DOCS / "formats.md").read_text("utf-8"), re.MULTILINE)
+    schemas = [schema for schema in vars(migrations).values() if isinstance(schema, migrations.Schema)]
+    assert {kind: int(number) for kind, number in rows} == {schema.kind: schema.newest for schema in schemas}
 
 
 def test_the_architecture_names_every_module_and_its_purpose() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
+import json
+import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import marline
 from marline.display.notebook import html_table
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_every_public_name_is_there_and_listed_once() -> None:
@@ -16,6 +23,40 @@ def test_every_public_name_is_there_and_listed_once() -> None:
     for name in marline.__all__:
         assert getattr(marline, name) is not None
     assert set(marline.__all__) <= set(dir(marline))
+
+
+def test_what_is_public_is_what_was_said_to_be() -> None:
+    """docs/compatibility.md says what to do where this fails."""
+    said = json.loads((DOCS / "public.json").read_text("utf-8"))
+    for kind, there in runpy.run_path(str(DOCS / "reference.py"))["public"]().items():
+        gone = {name: value for name, value in said[kind].items() if there.get(name) != value}
+        new = {name: value for name, value in there.items() if said[kind].get(name) != value}
+        assert (gone, new) == ({}, {}), (
+            f"public {kind} are not those of docs/public.json; docs/compatibility.md says what a change needs, "
+            "and then: python docs/reference.py"
+        )
+
+
+def test_a_name_that_goes_works_for_one_release_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(marline._FORMER, "OldTask", "Task")
+    with pytest.warns(DeprecationWarning, match=r"marline.OldTask goes with the next release; use marline.Task"):
+        assert marline.OldTask is marline.Task  # pyright: ignore[reportAttributeAccessIssue]
+    assert set(marline._FORMER) & set(marline.__all__) == set()
+
+
+EXAMPLES = [
+    test
+    for name in marline.__all__
+    for test in doctest.DocTestFinder(recurse=False).find(inspect.unwrap(getattr(marline, name)), name)
+    if test.examples
+]
+
+
+@pytest.mark.parametrize("test", EXAMPLES, ids=lambda test: test.name)
+def test_examples_in_docstrings_do_what_they_say(test: doctest.DocTest) -> None:
+    test.globs = {"marline": marline, "np": np}
+    told: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=told.append).failed == 0, "".join(told)
 
 
 def test_tables_of_notebooks_are_text() -> None:

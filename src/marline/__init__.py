@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from marline.study.study import Study
     from marline.types import Critic, Policy, Spec, Transition
 
-__version__ = "0.1.0"
+    __version__: str  # of the package that is installed: pyproject.toml says it, and nothing else does
 
 # where each public name lives; imported on first use, so that `marline --help` need not wait for JAX
 _HOMES = {
@@ -181,7 +183,17 @@ __all__ = [
 ]
 
 
+# names that will go with the next release, and those in their place; see docs/compatibility.md
+_FORMER: dict[str, str] = {}
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("marline")
+    if name in _FORMER:
+        told = f"marline.{name} goes with the next release; use marline.{_FORMER[name]}"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
+        name = _FORMER[name]
     if name not in _HOMES:
         raise AttributeError(f"module 'marline' has no attribute {name!r}")
     return getattr(importlib.import_module(f"marline.{_HOMES[name]}"), name)

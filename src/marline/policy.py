@@ -131,9 +131,16 @@ def one_of_teams(teams: Mapping[str, Mapping[AgentID, Policy]]) -> dict[AgentID,
 class NumpyPolicy:
     """A policy for code that knows no JAX: arrays in, arrays out, its random stream inside.
 
-    Takes one observation `[obs]` or a batch `[n, obs]` and, for discrete actions of which some are
-    forbidden, a boolean mask `[num_actions]` or `[n, num_actions]` of those allowed. Actions are on the field's scale,
-    in float32: within the range of the logs, or in [-1, 1] where `channels` have none.
+    Takes one observation `[obs]` or a batch `[n, obs]` and, for discrete actions of which some are forbidden, a boolean
+    mask `[num_actions]` or `[n, num_actions]` of those allowed. Answers
+
+    - continuous actions in float32, `[act]` or `[n, act]`, on the field's scale: within the range of the logs, or in
+      [-1, 1] where `channels` have none;
+    - choices in int64: a NumPy integer, as Gymnasium's `Discrete` samples, or `[n]`. As where arrays are indexed, the
+      annotation does not tell one from the other.
+
+    Raises:
+        DataError: an observation or a mask is of another shape, not finite, or allows nothing.
     """
 
     def __init__(
@@ -142,7 +149,7 @@ class NumpyPolicy:
         self._policy, self._spec, self._channels = policy, spec, channels or Channels()
         self._key = jax.random.key(seed)
 
-    def __call__(self, observation: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, observation: np.ndarray, action_mask: np.ndarray | None = None) -> Any:
         try:
             batch = np.atleast_2d(np.asarray(observation, np.float32))
         except (TypeError, ValueError) as error:
@@ -152,10 +159,24 @@ class NumpyPolicy:
             raise DataError(f"the observation has shape {shape}, but must be [{size}] or [n, {size}]")
         if not np.isfinite(batch).all():
             raise DataError("the observation holds NaN or infinity; let the agent act in some safe way instead")
+        masks = None if action_mask is None else self._masks(action_mask, len(batch))
         self._key, key = jax.random.split(self._key)
-        masks = None if action_mask is None else np.atleast_2d(np.asarray(action_mask, bool))
-        actions = self._channels.answers(np.asarray(_act(self._policy, batch, masks, key)))
+        actions = np.asarray(_act(self._policy, batch, masks, key))
+        actions = actions.astype(np.int64) if actions.dtype.kind in "iu" else self._channels.answers(actions)
         return actions if np.ndim(observation) > 1 else actions[0]
+
+    def _masks(self, action_mask: np.ndarray, rows: int) -> np.ndarray:
+        """[n, num_actions] what is allowed."""
+        masks = np.atleast_2d(np.asarray(action_mask, bool))
+        size = self._spec.action_size if self._spec is not None else masks.shape[-1]
+        if self._spec is not None and not self._spec.discrete:
+            raise DataError("continuous actions have no mask; leave it out")
+        if masks.shape != (rows, size):
+            shape, wanted = list(np.shape(action_mask)), f"[{size}]" if rows == 1 else f"[{rows}, {size}]"
+            raise DataError(f"the action mask has shape {shape}, but must be {wanted}")
+        if not masks.any(axis=1).all():
+            raise DataError("the action mask allows nothing; let the agent act in some safe way instead")
+        return masks
 
 
 @jax.jit

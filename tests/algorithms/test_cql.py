@@ -169,6 +169,80 @@ def test_a_larger_alpha_leaves_a_smaller_gap() -> None:
     assert gap(5.0) == pytest.approx(np.log(2.0), abs=0.02)
 
 
+class Reference:
+    """Masked CQL in NumPy with gradients by hand: as IQL+CQL of og-marl, one agent, feed-forward, mask in the sum.
+
+    It shares nothing with marline but the first weights. Two hidden layers, Adam, double Q-learning, a target that is
+    copied every `target_period` updates.
+    """
+
+    def __init__(self, weights: list[np.ndarray], algorithm: CQL) -> None:
+        self.weights = [weight.astype("f8") for weight in weights]
+        self.slow = [weight.copy() for weight in self.weights]
+        self.first, self.second = ([np.zeros_like(weight) for weight in self.weights] for _ in range(2))
+        self.algorithm, self.num_updates = algorithm, 0
+
+    @staticmethod
+    def forward(weights: list[np.ndarray], x: np.ndarray) -> list[np.ndarray]:
+        """Input, both hidden layers, output."""
+        layers = [x]
+        for number in range(0, len(weights), 2):
+            x = layers[-1] @ weights[number] + weights[number + 1]
+            layers.append(np.maximum(x, 0.0) if number < len(weights) - 2 else x)
+        return layers
+
+    def update(self, batch: Transition) -> tuple[float, float]:
+        """Bellman loss and conservative gap before the step."""
+        its, rows = self.algorithm, np.arange(len(batch.reward))
+        action, reward, discount = (np.asarray(one) for one in (batch.action, batch.reward, batch.discount))
+        mask, next_mask = np.asarray(batch.action_mask), np.asarray(batch.next_action_mask)
+        following = np.asarray(batch.next_observation)
+        best = np.where(next_mask, self.forward(self.weights, following)[-1], -np.inf).argmax(axis=1)
+        target = reward + its.gamma * discount * self.forward(self.slow, following)[-1][rows, best]
+        layers = self.forward(self.weights, np.asarray(batch.observation))
+        q = layers[-1]
+        allowed = np.where(mask, np.exp(q), 0.0)
+        error = q[rows, action] - target
+        gap = np.log(allowed.sum(axis=1)) - q[rows, action]
+        slope = its.alpha_cql * allowed / allowed.sum(axis=1, keepdims=True)
+        slope[rows, action] += error - its.alpha_cql
+        slope /= len(rows)
+        self.num_updates += 1
+        for number in range(len(self.weights) - 2, -1, -2):
+            gradients = layers[number // 2].T @ slope, slope.sum(axis=0)
+            slope = (slope @ self.weights[number].T) * (layers[number // 2] > 0)
+            for place, gradient in zip((number, number + 1), gradients, strict=True):
+                self.first[place] = 0.9 * self.first[place] + 0.1 * gradient
+                self.second[place] = 0.999 * self.second[place] + 0.001 * gradient**2
+                mean, square = (
+                    moment / (1 - decay**self.num_updates)
+                    for moment, decay in ((self.first[place], 0.9), (self.second[place], 0.999))
+                )
+                self.weights[place] = self.weights[place] - its.learning_rate * mean / (np.sqrt(square) + 1e-8)
+        if self.num_updates % its.target_period == 0:
+            self.slow = [weight.copy() for weight in self.weights]
+        return float(np.mean(0.5 * error**2)), float(np.mean(gap))
+
+
+def test_it_learns_as_an_independent_implementation_does() -> None:
+    """From the same weights: one batch to rounding, and a curve of a hundred updates on batches of their own."""
+    algorithm = CQL(hidden=(8, 8), target_period=20, learning_rate=1e-3, alpha_cql=0.5)
+    state, told = STATE, []
+    reference = Reference([np.asarray(leaf) for leaf in jax.tree.leaves(state.network.model)], algorithm)
+    update, rng = jax.jit(algorithm.update), np.random.default_rng(1)
+    for _ in range(100):
+        rows = rng.integers(NUM_ROWS, size=32)
+        batch = jax.tree.map(lambda column, rows=rows: column[rows], BATCH)
+        state, metrics = update(state, batch, key=KEY)
+        told.append([*reference.update(batch), float(metrics["bellman_loss"]), float(metrics["conservative_gap"])])
+    curves = np.array(told)
+    np.testing.assert_allclose(curves[0, :2], curves[0, 2:], rtol=1e-5)
+    np.testing.assert_allclose(curves[:, :2], curves[:, 2:], rtol=2e-3, atol=1e-4)
+    learned = [np.asarray(leaf) for leaf in jax.tree.leaves(state.network.model)]
+    for leaf, weight in zip(learned, reference.weights, strict=True):
+        np.testing.assert_allclose(leaf, weight, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "batch"),
     [

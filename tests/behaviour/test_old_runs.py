@@ -192,7 +192,7 @@ def test_a_type_and_its_fields_may_get_other_names(campaign: Path, monkeypatch: 
     monkeypatch.setattr(migrations, "FIELDS", {"OTC": {"exponent": "alpha"}})
     with pytest.raises(CorruptionError, match="OTC does not tell its num_groups"):
         RunConfig.read(path)
-    monkeypatch.setattr(migrations, "SINCE", {"OTC": {"num_groups": 3}})
+    monkeypatch.setattr(migrations, "SINCE", {"OTC": {**migrations.SINCE["OTC"], "num_groups": 3}})
     renamed = RunConfig.read(path)
     (then,), (now,) = meant.samplers.values(), renamed.samplers.values()
     assert now == dataclasses.replace(then, num_groups=3), "what it meant then, not what is the default now"  # pyright: ignore[reportArgumentType]

@@ -199,6 +199,7 @@ def test_the_catalogue_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert catalogue["samplers"].keys() - set(catalogue["pairs"]["bremen"]) == {
         "otc-value",
         "otc-value-literal",
+        "otc-value-paper",
         "otc-value-refresh",
     }
     assert {"uniform", "otc-value", "online-matched"} <= catalogue["samplers"].keys()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import pytest
 
 import marline
 from marline import cli
 from marline.cli.entry import COMMANDS
+from marline.cli.options.study import Run
 from marline.errors import USAGE_ERROR
 
 
@@ -49,3 +52,10 @@ def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str], name: st
     assert f"usage: marline {name}" in said
     for unreadable in ("{None}", "[INT [INT", "[STR [STR", "(default: )", "(default: None)", "--no-"):
         assert unreadable not in said
+
+
+def test_help_breaks_no_line_where_only_the_docstring_does() -> None:
+    annotations = get_type_hints(Run, include_extras=True)
+    helps = [its.help for hint in annotations.values() for its in get_args(hint)[1:] if getattr(its, "help", None)]
+    assert len(helps) > 20 and not any("\n" in text or "  " in text for text in helps)
+    assert any(text.endswith("On a GPU one learns while another plays.") for text in helps)

@@ -21,7 +21,7 @@ from marline.data.manifest import RESERVED, write_sealed
 from marline.data.migrations import DATASET
 from marline.data.split import Share, read_split
 from marline.errors import ConfigError, DataError
-from marline.types import Spec
+from marline.types import RewardScope, Spec
 
 FLOW = Channels(
     observation_names=["level", "inflow", "temperature"],
@@ -165,6 +165,23 @@ def test_ranges_in_python() -> None:
     for options, told in wrong:
         with pytest.raises((ConfigError, DataError), match=told):
             from_arrays("plant", arrays(), **options)
+
+
+@pytest.mark.parametrize("scope", ["per-agent", "shared", None])
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_exports_tell_whose_the_rewards_are(kind: str, scope: RewardScope | None, tmp_path: Path) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow.parquet")
+    plant = dataclasses.replace(logs(), reward_scope=scope)
+    EXPORTS[kind]({"one": plant, "two": plant}, tmp_path / "out")
+    (each,) = {path.name for path in (tmp_path / "out").iterdir() if path.name.startswith("one")}
+    for source, back, split in (("out", "back", None), (f"out/{each}", "lone", {"one": Share()})):
+        import_log(open_log(tmp_path / source), tmp_path / back, split=split)
+        assert {its.reward_scope for its in dataset.load(tmp_path / back).values()} == {scope}
+    import_log(open_log(tmp_path / "out"), tmp_path / "said", reward_scope="shared")  # what the user says wins
+    assert dataset.load(tmp_path / "said")["two"].reward_scope == "shared"
+    import_log(open_log(tmp_path / "back"), tmp_path / "again")
+    assert dataset.load(tmp_path / "again")["two"].reward_scope == scope
 
 
 @pytest.mark.parametrize("kind", EXPORTS)

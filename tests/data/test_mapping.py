@@ -34,6 +34,7 @@ unit = "s"
 fill = 2
 [values.phase]
 one_hot = ["NS", 2]
+other = "zeros"
 [agents.north]
 from = "N/1"
 [agents.north.values.green]
@@ -48,7 +49,7 @@ def test_a_file_is_read_and_comes_back(tmp_path: Path) -> None:
     mapping = read_mapping(tmp_path / "import.toml")
     assert mapping.columns == {"agent": ("signal",), "observations": ("queue_*", "load [%]", "a,b")}
     assert (mapping.separator, mapping.decimal, mapping.nothing, mapping.every) == (";", ",", ("ERR",), 30)
-    assert mapping.values["phase"] == Values(one_hot=("NS", "2"))
+    assert mapping.values["phase"] == Values(one_hot=("NS", "2"), other="zeros")
     assert mapping.values_of("queue_n").fill == 2 and mapping.values_of("green") == Values(5.0, 60.0, "s")
     assert mapping.values_of("green", "north") == Values(5.0, 40.0, "s")  # what is said of an agent wins
     assert mapping.agent_of("N/1") == "north" and mapping.agent_of("south") == "south"
@@ -92,6 +93,8 @@ def test_any_text_is_written_as_toml(text: str) -> None:
         ({"agents": {"../x": {}}}, "cannot name a file"),
         ({"agents": {"a": {"from": "x"}, "b": {"from": "x"}}}, "are both 'x'"),
         ({"agents": {"a": {"actions": [0]}, "b": {"actions": [0]}}}, "gives action 0 to 'a' and 'b'"),
+        ({"values": {"x": {"choices": ["a"], "other": "zeros"}}}, "choose 'refuse' or 'missing'"),
+        ({"values": {"x": {"other": "missing"}}}, "is about words"),
         ({"agents": {"a": {"step": "t"}}}, "unknown key of m: agents.a 'step'"),
         ({"columns": {"agent": "x"}, "agents": {"a": {"actions": "u"}}}, "leave out one of them"),
     ],

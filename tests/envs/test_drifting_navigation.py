@@ -48,6 +48,20 @@ def test_how_far_actions_carry_offline() -> None:
     assert abs(found.mean()) < 0.01
 
 
+def test_beta_of_an_episode() -> None:
+    """All steps of an episode carry as far; over episodes beta is as it is over steps."""
+    logs = collect_random(DriftingNavigation(offline_beta_per="episode"), 2000, seed=0)["agent_0"]
+    ends = logs.terminals | logs.timeouts
+    episode = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    moved = (logs.next_observations - logs.observations)[:, :2]
+    clear = (np.abs(logs.next_observations[:, :2]).max(axis=1) < 1.0) & (np.abs(logs.actions).min(axis=1) > 0.3)
+    beta = (moved / np.where(clear[:, None], logs.actions, 1.0))[:, 0]
+    found = [beta[clear & (episode == number)] for number in range(episode[-1])]
+    assert max(np.ptp(its) for its in found if len(its)) < 1e-5
+    means = np.array([its[0] for its in found if len(its)])
+    assert means.min() < -0.15 and means.max() > 0.15 and abs(means.mean()) < 0.05
+
+
 def test_only_tasks_that_drift_know_of_deployments() -> None:
     assert isinstance(TASK, Drifting) and not isinstance(CooperativeNavigation(2), Drifting)
 

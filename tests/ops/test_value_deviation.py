@@ -44,6 +44,14 @@ def literal(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCH
     return np.abs(first / first.mean() - (second / second.mean())[np.asarray(matches)])
 
 
+def test_the_formula_as_it_stands() -> None:
+    """V / E V of either side; means of different signs turn the order of states around, which nothing mends."""
+    first, second = jax.jit(ops.value_ratio)(V_CANDIDATES), jax.jit(ops.value_ratio)(V_ONLINE)
+    np.testing.assert_allclose(jnp.abs(first - second[MATCHES]), [0.314286, 0.042857, 0.214286], atol=1e-5)
+    mixed = jnp.array([-1.0, 0.5, 2.0]), jnp.array([-2.0, -1.0, 1.0, -2.0])
+    np.testing.assert_allclose(jnp.abs(ops.value_ratio(mixed[0]) - ops.value_ratio(mixed[1])[MATCHES]), [4, 0, 2])
+
+
 def test_matches_of_the_worked_example() -> None:
     q_candidates, q_online = jnp.array([1.0, 2.5, 4.0]), jnp.array([0.8, 2.0, 3.1, 4.2])
     matched = jax.jit(best_match_scalar)(q_candidates, q_online, key=jax.random.key(0))

@@ -118,16 +118,20 @@ def test_who_leaves_early_does_not_wait(write_run: WriteRun, tmp_path: Path, mon
     assert len(list(tmp_path.rglob("*tfevents*"))) == 4
 
 
-def test_what_is_not_there_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="tensorboard"):
         require_trackers(["tensorbord"])
     absent = TRACKERS["mlflow"]._replace(package="not_there_at_all")
     monkeypatch.setitem(cast(dict[str, Kind], TRACKERS), "mlflow", absent)
-    with pytest.raises(ConfigError, match=r"pip install 'marline\[mlflow\]'"):
-        require_trackers(["mlflow"])
+    (tmp_path / "not_there_at_all").mkdir()  # as `wandb` is after a run that was logged
+    for folder in ("elsewhere", "."):
+        monkeypatch.syspath_prepend(tmp_path / folder)
+        with pytest.raises(ConfigError, match=r"pip install 'marline\[mlflow\]'"):
+            require_trackers(["mlflow"])
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's database, when it is read here
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_trackers_keep_everything_on_this_machine(
     name: str, write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -126,6 +126,19 @@ def test_the_exponent_follows_the_mean_distance(
     np.testing.assert_allclose(np.array(reported).T, [distances, raw, used], atol=1e-5)
 
 
+def test_eq_4_as_it_is_written_goes_from_one_deployment_to_the_next() -> None:
+    """1, 1 x .9 / .1, 9 x .3 / .9; nothing is clipped. Where a ratio is not finite the exponent stays."""
+    experience = joined(random_rows(30, 0), random_rows(6, 1))
+    for distances, expected in (((0.1, 0.9, 0.3), [1.0, 9.0, 3.0]), ((0.5, 0.0, 0.4), [1.0, 0.0, 0.0])):
+        sampler = OTC(Known(distances, by_row=False), num_estimate=8, alpha_bounds=None, relative_to="previous")
+        state = sampler.init(experience, key=KEY)
+        used = []
+        for _ in distances:
+            state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+            used.append(float(metrics["alpha"]))
+        np.testing.assert_allclose(used, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

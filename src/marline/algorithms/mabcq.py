@@ -1,7 +1,7 @@
 """MABCQ in our reading (Jiang & Lu 2021, 2108.01832): BCQ whose critics weigh transitions by how they may change.
 
-Of the paper only the abstract and its description in the OTC paper could be read, so the formulas
-are ours: see `ops/transition_normalization.py`.
+Of the paper its abstract, the beginning of its introduction and its description in the OTC paper could
+be read, and none of its formulas, so that those here are ours: see `ops/transition_normalization.py`.
 """
 
 from __future__ import annotations

@@ -25,16 +25,18 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.data.checkpoints import NOT_IDENTICAL, read_manifest
 from marline.data.dataset import Dataset
+from marline.data.formats import tables_in
 from marline.data.manifest import require_file_name
 from marline.display.shell import command
 from marline.envs import Task
-from marline.errors import ConfigError, DataError, DivergenceWarning, require
+from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require
 from marline.inputs.arguments import checked_arguments
 from marline.policy import NumpyPolicy
 from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
 from marline.runs.events import Event
+from marline.runs.given_mapping import given_mapping
 from marline.runs.integrity import require_belonging
 from marline.runs.layout import RunDirectory, require_run
 from marline.runs.lock import writing
@@ -271,6 +273,7 @@ class Campaign:
         clip_actions: bool = False,
         more: bool = False,
         policy_of: str | Path | None = None,
+        mapping: str | Path | None = None,
     ) -> Ingested:
         """Bring in the logs of the deployment that is out; all agents or none, and nothing is merged yet.
 
@@ -286,6 +289,8 @@ class Campaign:
             more: these are a part of what their agents logged, and more of it is to come: the next logs of an agent
                 are put behind them, until some come without `more`.
             policy_of: the bundles that acted, of logs that do not tell it: the folder that `export` wrote.
+            mapping: how to read these tables, in the place of the mapping that was kept with the offline logs: a file,
+                or a dataset folder or a run that keeps one.
 
         Raises:
             DataError: the logs break a rule, or are of another scale, policy, deployment or agent; nothing is changed.
@@ -301,14 +306,7 @@ class Campaign:
         elif isinstance(logs, Mapping):
             received, unstamped = self._given(logs), True
         else:
-            received = read_logs(
-                logs,
-                state.awaited.specs,
-                channels=self.channels,
-                clip_actions=clip_actions,
-                mapping=dataset.mapping_of(RunDirectory(self.folder).data),
-                deployment=state.number + 1,
-            )
+            received = self._read(logs, None if mapping is None else Path(mapping), clip_actions=clip_actions)
         if policy_of is not None:
             received = stamped(received, policy_of)
         with state.writing():
@@ -399,6 +397,33 @@ class Campaign:
 
     def _given(self, logs: Logs) -> Received:
         return Received(as_datasets(logs, self.channels), {}, (), "arrays")
+
+    def _read(self, logs: str | Path, mapping: Path | None, *, clip_actions: bool) -> Received:
+        """Logs from files: tables by a mapping, or else as the offline logs were."""
+        kept = dataset.mapping_of(RunDirectory(self.folder).data)
+        try:
+            return read_logs(
+                logs,
+                self._state.awaited.specs,
+                channels=self.channels,
+                clip_actions=clip_actions,
+                mapping=kept if mapping is None else given_mapping(mapping).to_document(),
+                deployment=self._state.number + 1,
+            )
+        except (DataError, CorruptionError) as error:
+            if not tables_in(logs):
+                raise
+            if mapping is not None:
+                raise type(error)(
+                    f"{error}. {mapping} must give as many numbers as the offline logs have: for words that they had "
+                    "not, say other"
+                ) from None
+            known = ("--mapping", self.folder) if kept else ()
+            raise type(error)(
+                f"{error}. What a mapping can mend is mended in one of these logs alone: "
+                f"{command('data', 'import', logs, *known)} tells all that is wrong and writes it, and once you edited "
+                f"it, {command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
+            ) from None
 
     def _intake(self) -> Intake:
         state = self._state

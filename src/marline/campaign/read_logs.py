@@ -27,7 +27,7 @@ from marline.data.formats.flat import DAMAGED_ARCHIVE, npz_blocks
 from marline.data.formats.log import joined
 from marline.data.layout import by_number, first_row, logs_of, require_keys
 from marline.data.manifest import read_sealed, require_intact
-from marline.data.mapping import from_document
+from marline.data.mapping import AgentMapping, ImportMapping, from_document
 from marline.data.migrations import BUNDLE
 from marline.data.notes import grouped
 from marline.display.shell import command
@@ -257,7 +257,9 @@ def _imported(
     clip_actions: bool,
 ) -> Received:
     """Logs in another format. They are read twice, first for whose they are: those of a deployment are few."""
-    said = from_document(mapping, "the mapping of the offline logs") if mapping and tables_in(path) else None
+    said = from_document(mapping, "the mapping of these logs") if mapping else ImportMapping()
+    if not tables_in(path):  # which have columns with names
+        said = ImportMapping(agents={agent: AgentMapping(spec=its.spec) for agent, its in said.agents.items()})
     log = open_log(path, said)
     for agent, known in (channels or {}).items():
         if log.channels.get(agent, Channels()) != Channels():  # an export of ours, whose metadata tell
@@ -275,11 +277,18 @@ def _imported(
                 f"{path} holds logs of {strange[0][:40]!r}, who is not of this team; it is {', '.join(specs)}"
             )
         specs = {agent: spec for agent, spec in specs.items() if agent in agents}
+    # where rows are of one agent, so are their columns
+    split = said.split if None in agents and any(its.share.actions for its in said.agents.values()) else None
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "logs"
-        scope = (said.rewards if said is not None else "") or None
         imported = import_log(
-            log, target, specs=specs, channels=channels, clip_actions=clip_actions, reward_scope=scope
+            log,
+            target,
+            specs=specs,
+            split=split,
+            channels=channels,
+            clip_actions=clip_actions,
+            reward_scope=said.rewards or None,
         )
         logs = dataset.load(target)
     logs = {agent: dataclasses.replace(rows, source=str(log.source), notes=()) for agent, rows in logs.items()}

@@ -31,7 +31,7 @@ def works_with(algorithm: str) -> list[str]:
     unfit = [
         name
         for name, sampler in SAMPLERS.items()
-        if valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal")
+        if valueless and isinstance(sampler, OTC) and sampler.distance in ("value", "value-literal", "value-paper")
     ]
     return [name for name in SAMPLER_LINES if name not in unfit]
 
@@ -53,9 +53,11 @@ SAMPLER_LINES = {
     "online-only": "uniform over the rows of the last deployment (OTC paper, Fig. 5)",
     "frozen": "no update at all: a reference, by itself where the world drifts (ours)",
     "otc-value": "OTC with d_q, deviations from one common mean (OTC paper, 3.3; our default)",
-    "otc-value-literal": "OTC with d_q, a mean for each side: the paper's formula read literally (3.3)",
+    "otc-value-literal": "OTC with d_q, a mean for each side, as the paper's formula has; the rest as otc-value (3.3)",
     "otc-embedding": "OTC with d_e, one conditional VAE embedding, frozen (OTC paper, 3.5)",
     "otc-two-stage": "OTC matching on (s, a) and comparing s' - s, as defined in 3.2 (ours)",
+    "otc-value-paper": "OTC with d_q to the letter: V / E V of each side, no floor, Eq. 4 as written, no clip",
+    "otc-embedding-paper": "OTC with d_e to the letter: Eq. 4 from one deployment to the next, no clip (OTC paper)",
     "otc-value-refresh": "otc-value, matched every 1000 updates instead of at each: much cheaper (ours)",
     "otc-embedding-refresh": "otc-embedding, matched every 1000 updates (ours)",
     "otc-two-stage-refresh": "otc-two-stage, matched every 1000 updates (ours)",

@@ -35,6 +35,11 @@ class Channels:
 
     Raises:
         ConfigError: something else is in a field; the message names it.
+
+    Example:
+        >>> flow = marline.Channels(action_names=["flow"], action_units=["l/min"], action_low=[5], action_high=[60])
+        >>> flow.to_field(np.array([[-1.0], [0.0], [1.0]])).tolist()
+        [[5.0], [32.5], [60.0]]
     """
 
     observation_names: Sequence[str] | None = None

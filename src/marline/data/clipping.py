@@ -78,5 +78,6 @@ class Reach(NamedTuple):
     def _range(self, column: int) -> str:
         return (
             'say what becomes -1 and 1, the ends of what the agent can do, as "low" and "high" in a --spec file of '
-            f"marline data import (the logs reach from {self.low[column]:.4g} to {self.high[column]:.4g})"
+            f"marline data import (the logs reach from {self.low[column]:.4g} to {self.high[column]:.4g}); or, if a "
+            "policy on [-1, 1] acted, log what it answered"
         )

@@ -175,6 +175,14 @@ def from_arrays(
     Raises:
         DataError: a key is missing, or a column is no array of numbers, misshapen or of another length.
         ConfigError: the range is none.
+
+    Example:
+        >>> columns = {"observations": [[0.2], [0.4], [0.5]], "actions": [[5], [60], [30]], "rewards": [-3, -1, 0]}
+        >>> valve = marline.from_arrays("valve", {**columns, "terminals": [0, 0, 1]}, low=5, high=60)
+        >>> valve.spec
+        Spec(observation_size=1, action_size=1, discrete=False)
+        >>> valve.actions[:2].tolist()
+        [[-1.0], [1.0]]
     """
     where = layout.logs_of(agent, source)
     notes: list[str] = []

@@ -51,7 +51,7 @@ def import_log(
         channels: names, units and ranges by agent, for what `split` does not tell; before what the source says.
         clip_actions: cut continuous actions to their range instead of refusing others.
         replace: whether a dataset that is there already is replaced.
-        reward_scope: whose the rewards are, see `Dataset`.
+        reward_scope: whose the rewards are, see `Dataset`; what the source says unless given.
 
     Raises:
         DataError: the log breaks a rule, in which case nothing is written.
@@ -62,7 +62,7 @@ def import_log(
     agents: dict[AgentID, _Agent] = {}
     expected = list(split or specs or [])
     with ThreadPoolExecutor(1) as pool, dataset.writing(directory, provenance, replace=replace) as writer:
-        writer.reward_scope = reward_scope
+        writer.reward_scope = reward_scope or log.reward_scope
         digest = pool.submit(sha256_file, log.source) if log.source.is_file() else None
         for block in log.blocks():
             if block.agent is None and split is None:

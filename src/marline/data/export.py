@@ -15,10 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from marline.data.dataset import Dataset
+from marline.data.dataset import Dataset, common_reward_scope
 from marline.data.files import publish_directory
 from marline.data.formats.optional import require_package
-from marline.data.formats.recorded import RECORD, SIZES
+from marline.data.formats.recorded import RECORD, SCOPE, SIZES
 from marline.data.layout import logs_of
 from marline.errors import DataError
 from marline.types import AgentID
@@ -32,7 +32,8 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
     With that folder at `<root>/<namespace>` and `MINARI_DATASETS_PATH=<root>`, Minari loads
     `<namespace>/<agent>-v0`. Masks of discrete actions go to `infos/action_mask`. Where a row's next
     observation is not that of the row after it, an episode has to end, as truncated. Actions are written on
-    the field's scale, which the action space and the metadata's key "marline" tell.
+    the field's scale, which the action space and the metadata's key "marline" tell; "marline.rewards" tells whose
+    the rewards are, if that is known.
 
     Raises:
         DataError: an agent has no rows, or a name that Minari does not take.
@@ -43,6 +44,7 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
         if not _MINARI_NAME.fullmatch(agent):
             raise DataError(f"agent {agent!r} cannot name a Minari dataset; use letters, digits, '_' and '-'")
     _require_rows(datasets)
+    scope = common_reward_scope(datasets)
     with publish_directory(directory) as folder:
         for agent, dataset in datasets.items():
             data = folder / f"{agent}-v0" / "data"
@@ -65,6 +67,7 @@ def export_minari(datasets: Mapping[AgentID, Dataset], directory: Path) -> None:
                 "minari_version": "0.5.3",
                 **({RECORD: {agent: dataset.channels.to_json()}} if dataset.channels.to_json() else {}),
                 SIZES: {agent: dataclasses.asdict(spec)},
+                **({SCOPE: scope} if scope else {}),
             }
             (data / "metadata.json").write_text(json.dumps(metadata))
 
@@ -74,7 +77,8 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
 
     Columns are `agent, episode, step, obs_0, ..., action_0, ..., reward, terminated, truncated, next_obs_0, ...`;
     choices are a column `action`; `mask_0, ..., next_mask_0, ..., timestamp` where there are any. Actions are written
-    on the field's scale, which the metadata's key "marline" tells.
+    on the field's scale, which the metadata's key "marline" tells; "marline.rewards" tells whose the rewards are, if
+    that is known.
 
     Raises:
         DataError: an agent has no rows.
@@ -84,11 +88,13 @@ def export_parquet(datasets: Mapping[AgentID, Dataset], directory: Path) -> None
     arrow = require_package("pyarrow", "Parquet tables", "data")
     parquet = require_package("pyarrow.parquet", "Parquet tables", "data")
     _require_rows(datasets)
+    scope = common_reward_scope(datasets)
     with publish_directory(directory) as folder:
         for agent, dataset in datasets.items():
             channels = dataset.channels.to_json()
             metadata = {SIZES: json.dumps({agent: dataclasses.asdict(dataset.spec)})}
             metadata |= {RECORD: json.dumps({agent: channels})} if channels else {}
+            metadata |= {SCOPE: scope} if scope else {}
             table = arrow.table(_table(agent, dataset), metadata=metadata)
             parquet.write_table(table, folder / f"{agent}.parquet")
 

@@ -66,6 +66,8 @@ class Values:
         one_hot: the words, or whole numbers, that become a number each: 1 where the word stands, 0 elsewhere.
         choices: the words that are choices 0, 1, ... of an action.
         fill: rows in a row in which the last value before may stand for a missing one.
+        other: what to do about a word that `one_hot` or `choices` do not list: refuse it, let it count as missing, or,
+            of `one_hot`, let it be none of them, so that all of its numbers are 0.
     """
 
     low: float | None = None
@@ -75,6 +77,7 @@ class Values:
     one_hot: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     fill: int = 0
+    other: Literal["refuse", "missing", "zeros"] = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,11 +349,15 @@ def _one(entry: Any, where: str) -> Values:
         not words or not {"low", "high", "factor"} & entry.keys(),
         f"{where}: words have no low, high or factor; remove them",
     )
+    other = entry.get("other", "refuse")
+    known = ("refuse", "missing", "zeros") if "one_hot" in words else ("refuse", "missing")
+    require(other in known, f"{where}.other is {_short(other)}; choose {' or '.join(map(repr, known))}")
+    require("other" not in entry or bool(words), f"{where}.other is about words; list those that are known as one_hot")
     numbers = {
         key: float(value) for key, value in (("low", low), ("high", high), ("factor", factor)) if value is not None
     }
     fields: dict[str, Any] = {**numbers, **words}
-    return Values(unit=entry.get("unit"), fill=fill or 0, **fields)
+    return Values(unit=entry.get("unit"), fill=fill or 0, other=other, **fields)
 
 
 def _words(value: Any, where: str) -> tuple[str, ...]:

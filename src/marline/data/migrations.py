@@ -59,7 +59,11 @@ BUNDLE = Schema("marline bundle")
 TYPES: Mapping[str, str] = {}  # the former name of a type in run.json: its name now
 FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the former name of a field: its name now
 # by the name of a type now, a field: what it meant that there was none
-SINCE: Mapping[str, Mapping[str, Any]] = {"TwoSided": {"pooled": False}}
+SINCE: Mapping[str, Mapping[str, Any]] = {
+    "OTC": {"relative_to": "first"},
+    "DriftingNavigation": {"offline_beta_per": "step"},
+    "TwoSided": {"pooled": False},
+}
 
 
 def migrated(document: Document, schema: Schema, path: Path, writer: str = "") -> Document:

@@ -75,6 +75,13 @@ def make_task(name: str) -> Task:
 
     Raises:
         ConfigError: an unknown name, with the nearest; an option that it does not have; code that is not yet trusted.
+
+    Example:
+        >>> task = marline.make_task("cooperative-navigation-2")
+        >>> task.agents, task.horizon
+        (('agent_0', 'agent_1'), 50)
+        >>> task.specs["agent_0"]
+        Spec(observation_size=8, action_size=2, discrete=False)
     """
     if name in _made:
         return _made[name]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from marline.errors import require_name
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
@@ -17,11 +18,12 @@ AGENT = "agent_0"
 
 
 class State(NamedTuple):
-    """Positions in the arena [-1, 1]^2, and the number of the deployment, 0 for the offline logs."""
+    """Positions in the arena [-1, 1]^2, the number of the deployment, 0 for the offline logs, and their beta."""
 
     position: Float[Array, " 2"]
     landmark: Float[Array, " 2"]
     deployment: Int[Array, ""]
+    offline_beta: Float[Array, ""]  # of the whole episode, where it is not drawn at every step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +31,10 @@ class State(NamedTuple):
 class DriftingNavigation:
     """An action a moves the agent by beta a; the landmark pays 10 and ends the episode.
 
-    In the offline logs beta is drawn from [-0.2, 0.2] at every step, so that no action leads
-    anywhere on average; online it is 0.1 at the first deployment and grows to 0.2 at the tenth, after
-    which it stays. All this is the paper's. Ours are: one beta for both axes, constant within a
+    In the offline logs beta is drawn uniformly from [-0.2, 0.2], so that no action leads anywhere on
+    average; online it is 0.1 at the first deployment and grows to 0.2 at the tenth, after which it
+    stays. All this is the paper's. Ours are: that offline beta is drawn at every step, where
+    `offline_beta_per="episode"` draws it once an episode; one beta for both axes, constant within a
     deployment; arena and horizon; a reach of 0.1; a start at least as far from the landmark;
     observations. Random play offline returns 0.44 an episode, and whoever knows beta reaches every
     landmark from 0.1 on.
@@ -46,6 +49,10 @@ class DriftingNavigation:
     first_beta: float = 0.1
     last_beta: float = 0.2
     num_drifting: int = 10
+    offline_beta_per: Literal["step", "episode"] = "step"
+
+    def __post_init__(self) -> None:
+        require_name(self.offline_beta_per, ("step", "episode"), "time that an offline beta lasts")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:
@@ -73,24 +80,28 @@ class DriftingNavigation:
             return jnp.linalg.norm(carry[1][0] - carry[1][1]) < self.reach
 
         _, (position, landmark) = jax.lax.while_loop(too_near, again, (key, draw(key)))
-        return State(position, landmark, jnp.int32(0))
+        return State(position, landmark, jnp.int32(0), self._offline_beta(key=jax.random.fold_in(key, 2)))
 
     def enter(self, state: State, deployment: Int[Array, ""]) -> State:
         """The same start in the world of a deployment."""
         return state._replace(deployment=jnp.asarray(deployment, jnp.int32))
 
-    def beta(self, deployment: Int[Array, ""], *, key: PRNGKeyArray) -> Float[Array, ""]:
-        """How far an action carries; offline it is drawn anew with every key."""
-        offline = jax.random.uniform(key, (), minval=-self.offline_beta, maxval=self.offline_beta)
+    def beta(self, state: State, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """How far an action carries; offline it is drawn anew with every key, or that of the episode."""
+        offline = state.offline_beta if self.offline_beta_per == "episode" else self._offline_beta(key=key)
+        deployment = state.deployment
         progress = (jnp.clip(deployment, 1, self.num_drifting) - 1) / max(self.num_drifting - 1, 1)
         online = self.first_beta + (self.last_beta - self.first_beta) * progress
         return jnp.where(deployment == 0, offline, online)
+
+    def _offline_beta(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jax.random.uniform(key, (), minval=-self.offline_beta, maxval=self.offline_beta)
 
     def step(
         self, state: State, actions: Mapping[AgentID, Array], *, key: PRNGKeyArray
     ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
         """Move and stop at the walls; within reach of the landmark it is over."""
-        move = self.beta(state.deployment, key=key) * jnp.clip(actions[AGENT], -1.0, 1.0)
+        move = self.beta(state, key=key) * jnp.clip(actions[AGENT], -1.0, 1.0)
         state = state._replace(position=jnp.clip(state.position + move, -1.0, 1.0))
         reached = self.reached(state.landmark - state.position)
         return state, jnp.where(reached, self.prize, 0.0), reached

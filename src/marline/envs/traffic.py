@@ -20,6 +20,7 @@ from marline.data.channels import Channels
 from marline.envs import traffic_simulation
 from marline.envs.task import Actions, TimeStep
 from marline.envs.traffic_control import Actuated, FixedTime, Layout, MaxPressure
+from marline.envs.traffic_picture import RoadMap, Sight, paint
 from marline.envs.traffic_simulation import Signal
 from marline.errors import ConfigError, require
 from marline.inputs.arguments import checked
@@ -173,6 +174,7 @@ class RunningTraffic:
     def __init__(self, task: Traffic, arguments: list[str]) -> None:
         self._task, self._signals, self._layouts = task, task.signals, task.layouts
         self._masks: dict[AgentID, np.ndarray] = {}
+        self._last: list[dict[str, Any]] = []  # what detectors said
         self._is_stepping = False
         # -P: what lies beside the file shadows nothing
         self._process = subprocess.Popen(
@@ -211,11 +213,20 @@ class RunningTraffic:
         number, seconds = self._ask("delay")
         return number, seconds
 
+    def render(self) -> np.ndarray:
+        """The roads, and what every signal shows and sees, uint8 [height, width, 3]; see `traffic_picture`."""
+        sights = [
+            Sight(signal, its["phase"], its["green"], its["queue"])
+            for signal, its in zip(self._signals.values(), self._last, strict=True)
+        ]
+        clock, vehicles = self._ask("vehicles")
+        return paint(_road_map(self._task.network), sights, [(x, y) for x, y in vehicles], clock)
+
     def close(self) -> None:
         self._end()
 
     def _seen(self, seen: list[dict[str, Any]], *, starts: bool) -> TimeStep:
-        of_agents = dict(zip(self._signals, seen, strict=True))
+        self._last, of_agents = seen, dict(zip(self._signals, seen, strict=True))
         self._masks = {agent: mask(its, self._layouts[agent], self._task) for agent, its in of_agents.items()}
         return TimeStep(
             {agent: observation(its, self._layouts[agent]) for agent, its in of_agents.items()},
@@ -326,6 +337,16 @@ def _plans(task: Traffic) -> dict[AgentID, _Plan]:
         f"{sizes}; {INSTALL} brings one that fits",
     )
     return dict(zip(task.agents, plans, strict=True))
+
+
+@functools.cache
+def _road_map(network: Network) -> RoadMap:
+    """The lanes of a network, also those within its junctions."""
+    lanes = {}
+    for lane in ElementTree.parse(_folder(network) / f"{network}.net.xml").getroot().iter("lane"):
+        points = (point.split(",") for point in lane.get("shape", "").split())
+        lanes[lane.get("id", "")] = [(float(x), float(y)) for x, y, *_ in points]
+    return RoadMap(lanes)
 
 
 @functools.cache

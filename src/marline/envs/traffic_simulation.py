@@ -165,6 +165,11 @@ class Simulation:
         num_vehicles = finished + len(driving) + len(waiting)
         return num_vehicles, total / max(num_vehicles, 1)
 
+    def vehicles(self) -> tuple[float, list[tuple[float, float]]]:
+        """The second of the day, and where every vehicle is that drives, in metres."""
+        sumo = self._sumo
+        return sumo.simulation.getTime(), [sumo.vehicle.getPosition(vehicle) for vehicle in sumo.vehicle.getIDList()]
+
     def _see(self) -> list[dict[str, Any]]:
         return [
             {"phase": phase, "green": green, **detectors.see(self._step)}

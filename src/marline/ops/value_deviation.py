@@ -31,6 +31,11 @@ def value_deviation(values: Float[Array, " n"], mean: Float[Array, ""], std: Flo
     return (values - mean) / jnp.maximum(jnp.abs(mean), _floor(std))
 
 
+def value_ratio(values: Float[Array, " n"]) -> Float[Array, " n"]:
+    """V / E V over the values of one side: the paper's own form (section 3.3), which may divide by 0."""
+    return values / jnp.mean(values)
+
+
 def floor_binds(mean: Float[Array, ""], std: Float[Array, ""]) -> Bool[Array, ""]:
     """Whether the floor rather than |mean| scales `value_deviation`."""
     return _floor(std) > jnp.abs(mean)

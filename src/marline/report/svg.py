@@ -88,7 +88,7 @@ def draw(runs: Sequence[Run]) -> str:
     """The SVG of runs that have been read."""
     shown = looks(runs)
     many = any(len(run.samplers) > MOST_CURVES for run in runs)
-    body, top = _legend(_roles(shown) if many else [(look, look.label) for look in shown.values()])
+    body, top = legend(_roles(shown) if many else [(look, look.label) for look in shown.values()])
     for run in runs:
         body.append(f'<text class="title" x="{MARGIN:g}" y="{top + 14:g}">{escape(_title(run))}</text>')
         top += 22
@@ -96,19 +96,24 @@ def draw(runs: Sequence[Run]) -> str:
             if row.caption:
                 body.append(f'<text class="name" x="{MARGIN:g}" y="{top + 16:g}">{escape(row.caption)}</text>')
                 top += 20
-            body += _row(row, top)
+            body += place(row, top)
             top += row.height
         top += 12
+    return sheet("; ".join(_title(run) for run in runs), body, top, shown, metadata(runs))
+
+
+def sheet(title: str, body: Sequence[str], height: float, shown: Mapping[str, Look], about: Sequence[str] = ()) -> str:
+    """What was drawn, `height` high, as an SVG file with the colours of these looks."""
     light = "\n".join(f".s{look.order} {{ color: {look.light}; }}" for look in shown.values())
     dark = "\n".join(f".s{look.order} {{ color: {look.dark}; }}" for look in shown.values())
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
             'role="img">',
-            f"<title>{escape('; '.join(_title(run) for run in runs))}</title>",
-            *metadata(runs),
+            f"<title>{escape(title)}</title>",
+            *about,
             f"<style>{STYLE}{SHAPES}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
-            f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{top - 1:g}" rx="8"/>',
+            f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8"/>',
             *body,
             "</svg>\n",
         ]
@@ -135,7 +140,7 @@ def _roles(shown: Mapping[str, Look]) -> Iterator[tuple[Look, str]]:
         yield look, names.get(role, look.label)
 
 
-def _legend(entries: Iterable[tuple[Look, str]]) -> tuple[list[str], float]:
+def legend(entries: Iterable[tuple[Look, str]]) -> tuple[list[str], float]:
     """Lines and names, wrapped, and the height that they take."""
     parts, x, y = [], MARGIN, 26.0
     for look, name in entries:
@@ -202,7 +207,8 @@ def _still(chart: Chart) -> Chart:
     return dataclasses.replace(chart, marks=[mark for mark in chart.marks if mark.role in ("band", "mean")])
 
 
-def _row(row: Row, top: float) -> list[str]:
+def place(row: Row, top: float) -> list[str]:
+    """The panels of a row, below a height."""
     gap = 24
     width = (WIDTH - 2 * MARGIN - gap * (row.columns - 1)) / row.columns
     parts = []

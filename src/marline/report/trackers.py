@@ -201,5 +201,8 @@ def require_trackers(names: Sequence[str]) -> None:
     for name in names:
         require_name(name, TRACKERS, "tracker")
         package = TRACKERS[name].package
-        if importlib.util.find_spec(package) is None:
+        found = importlib.util.find_spec(package)
+        if (
+            found is None or found.origin is None
+        ):  # a folder of that name, such as the one that W&B writes, is no package
             raise ConfigError(f"--log {name} needs {package}, which is not there: pip install 'marline[{name}]'")

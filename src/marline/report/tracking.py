@@ -47,7 +47,8 @@ class _Follower:
         self._name, self._run = name, run
         self._said = tempfile.TemporaryFile()  # no pipe, which a process that it leaves behind would keep open
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "marline.report.follow", str(run), name],
+            # -P, or a script called wandb.py where the command was called would be taken for the package
+            [sys.executable, "-P", "-m", "marline.report.follow", str(run), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._said,

@@ -35,6 +35,8 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "otc-value-literal": OTC("value-literal"),
     "otc-embedding": OTC("embedding"),
     "otc-two-stage": OTC("two-stage"),
+    "otc-value-paper": OTC("value-paper", alpha_bounds=None, relative_to="previous"),
+    "otc-embedding-paper": OTC("embedding", alpha_bounds=None, relative_to="previous"),
     "otc-value-refresh": OTC("value", match="refresh", num_estimate=2000),
     "otc-embedding-refresh": OTC("embedding", match="refresh", num_estimate=2000),
     "otc-two-stage-refresh": OTC("two-stage", match="refresh", num_estimate=2000),

@@ -24,7 +24,7 @@ from marline.nn.train_state import TrainState
 from marline.ops.conservative import masked_q
 from marline.ops.known_rows import mean_of_known
 from marline.ops.row_draws import rows_with_replacement
-from marline.ops.value_deviation import common_mean_and_std, floor_binds, value_deviation
+from marline.ops.value_deviation import common_mean_and_std, floor_binds, value_deviation, value_ratio
 from marline.ops.value_targets import next_values
 from marline.ops.variational import active_units, gaussian_kl
 from marline.types import Critic, Metrics, Spec, Transition
@@ -89,14 +89,16 @@ class ValueDistance:
     Attributes:
         mean: "common" measures all deviations from one mean, so that a row matched with itself is at
             distance 0. Candidates and references count for half of it each: were it a mean over rows,
-            distances would depend on how many of either are compared. "separate" is the paper's
-            formula read literally, with one mean for the candidates and one for the references.
+            distances would depend on how many of either are compared. "separate" has one mean for the
+            candidates and one for the references, as the paper's formula. "ratio" is that formula as it
+            stands, V / E V of either side: no floor, and where a mean has another sign or is 0, whatever
+            comes of it.
     """
 
-    mean: Literal["common", "separate"] = "common"
+    mean: Literal["common", "separate", "ratio"] = "common"
 
     def __post_init__(self) -> None:
-        require_name(self.mean, ("common", "separate"), "mean")
+        require_name(self.mean, ("common", "separate", "ratio"), "mean")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:
         return ()
@@ -119,6 +121,12 @@ class ValueDistance:
         q_values, values = _values(critic, experience, jnp.concatenate([candidates, references]), key=key)
         split = candidates.shape[0]
         sides = [values[:split], values[split:]]
+        if self.mean == "ratio":
+            first, second = (
+                Features(q[:, None], value_ratio(side)[:, None])
+                for q, side in zip((q_values[:split], q_values[split:]), sides, strict=True)
+            )
+            return first, second, jnp.float32(0.0)
         if self.mean == "common":
             scales = [common_mean_and_std(*sides)] * 2
         else:
@@ -171,7 +179,7 @@ class EmbeddingDistance:
 
     Attributes:
         size: dimensions of the embedding.
-        hidden: widths of encoder and decoder.
+        hidden: widths of encoder and decoder; of a sampler chosen by name they are those of the algorithm's networks.
         kl_weight: weight of the KL term; at BCQ's 0.5 every dimension collapses.
         num_updates: training steps on B^0.
         learning_rate: of Adam.
@@ -342,6 +350,7 @@ def _standardised(batch: Transition, normalizer: Normalizer, spec: Spec) -> tupl
 DISTANCES: dict[str, Distance[Any]] = {
     "value": ValueDistance(),
     "value-literal": ValueDistance(mean="separate"),
+    "value-paper": ValueDistance(mean="ratio"),
     "embedding": EmbeddingDistance(),
     "two-stage": TwoStageDistance(),
 }

@@ -58,7 +58,10 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the distance froze, the exponents, and the mean distance that adaptation is relative to."""
+    """What the distance froze, the exponents, and the mean distance that adaptation is relative to.
+
+    That is the first deployment's, or the previous one's where `relative_to` says so; checkpoints call it the first.
+    """
 
     distance: Any
     alpha_raw: Float[Array, ""]
@@ -84,11 +87,14 @@ class OTC:
     be compared with it, and leaves the exponent as it is.
 
     Attributes:
-        distance: "value" (d_q, common mean), "value-literal" (d_q, separate means), "embedding"
-            (d_e), "two-stage", or a `Distance` of your own.
+        distance: "value" (d_q, common mean), "value-literal" (d_q, separate means), "value-paper" (d_q, the
+            formula as it stands), "embedding" (d_e), "two-stage", or a `Distance` of your own.
         alpha: exponent alpha^0 of the rank; 0 is uniform sampling.
         adaptive: scale the exponent with the mean distance (Eq. 4), or keep it fixed.
-        alpha_bounds: the adaptive exponent is clipped to these for sampling.
+        alpha_bounds: the adaptive exponent is clipped to these for sampling; None leaves it as it is.
+        relative_to: "first" is Eq. 4 with its ratios multiplied out, from mean distances that can be compared.
+            "previous" is Eq. 4 as it is written: the exponent of the deployment before times the ratio of this one's
+            mean distance to that one's, each to all rows of its D^k. A ratio that is not finite leaves the exponent.
         exclude_self: never match a row with itself.
         num_candidates: rows of B^k per update, drawn with replacement.
         num_references: rows of D^k per update, drawn without replacement; all if there are fewer.
@@ -103,7 +109,8 @@ class OTC:
     distance: Distance[Any] | str = "value"
     alpha: float = 1.0
     adaptive: bool = True
-    alpha_bounds: tuple[float, float] = (0.1, 4.0)
+    alpha_bounds: tuple[float, float] | None = (0.1, 4.0)
+    relative_to: Literal["first", "previous"] = "first"
     exclude_self: bool = False
     num_candidates: int = 512
     num_references: int = 2000
@@ -122,8 +129,9 @@ class OTC:
             0 <= self.alpha < math.inf,
             f"alpha is {self.alpha}, but the exponent of the rank must be finite and at least 0, which is uniform",
         )
-        low, high = self.alpha_bounds
+        low, high = self.alpha_bounds or (0.0, 0.0)
         require(0 <= low <= high < math.inf, f"alpha_bounds are {self.alpha_bounds}, but need 0 <= low <= high < inf")
+        require_name(self.relative_to, ("first", "previous"), "deployment that Eq. 4 is relative to")
         require_name(self.match, ("minibatch", "refresh"), "way to match")
         counts = ("num_candidates", "num_references", "batch_size", "num_estimate", "refresh_every", "num_groups")
         for name in counts:
@@ -155,14 +163,14 @@ class OTC:
         memory, metrics = self._distance.begin_deployment(state.distance, experience)
         state = state._replace(distance=memory)
         mean_distance, counts = self._estimate_distances(state, experience, critic, key=key)
-        first = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
+        earlier = jnp.where(state.deployment == 0, mean_distance, state.first_mean_distance)
         raw, used = state.alpha_raw, state.alpha
         if self.adaptive and self.alpha > 0:
-            is_comparable = experience.num_online >= self._num_compared(experience)
-            raw = jnp.where(is_comparable, adapted_alpha(self.alpha, mean_distance, first), raw)
-            used = jnp.clip(raw, *self.alpha_bounds)
+            raw = self._adapted(raw, mean_distance, earlier, experience)
+            used = raw if self.alpha_bounds is None else jnp.clip(raw, *self.alpha_bounds)
+        earlier = mean_distance if self.relative_to == "previous" else earlier
         plan = state.plan and state.plan._replace(num_updates=jnp.int32(0))
-        state = State(memory, raw, used, first, state.deployment + 1, plan)
+        state = State(memory, raw, used, earlier, state.deployment + 1, plan)
         probabilities = rank_probabilities(self.num_candidates, used)
         return state, {
             **metrics,
@@ -267,6 +275,20 @@ class OTC:
     def _distance(self) -> Distance[Any]:
         return DISTANCES[self.distance] if isinstance(self.distance, str) else self.distance
 
+    def _adapted(
+        self,
+        raw: Float[Array, ""],
+        mean_distance: Float[Array, ""],
+        earlier: Float[Array, ""],
+        experience: Experience,
+    ) -> Float[Array, ""]:
+        """The exponent by Eq. (4), before it is clipped."""
+        if self.relative_to == "previous":
+            scaled = raw * (mean_distance / earlier)
+            return jnp.where(jnp.isfinite(scaled), scaled, raw)
+        is_comparable = experience.num_online >= self._num_compared(experience)
+        return jnp.where(is_comparable, adapted_alpha(self.alpha, mean_distance, earlier), raw)
+
     def _references(
         self, experience: Experience, num: int, *, key: PRNGKeyArray, distinct: Int[Array, ""] | None = None
     ) -> Int[Array, " m"]:
@@ -309,8 +331,11 @@ class OTC:
         block = min(MATCH_BLOCK, self.num_estimate)
         num_blocks = self.num_estimate // block
         candidates = rows_with_replacement(0, experience.size, num_blocks * block, key=candidate_key)
-        most, num = -(-experience.max_online // 2), self._num_compared(experience)
-        references = self._references(experience, min(self.num_references, most), key=reference_key, distinct=num)
+        if self.relative_to == "previous":
+            references = self._references(experience, experience.max_online, key=reference_key)
+        else:
+            most, num = -(-experience.max_online // 2), self._num_compared(experience)
+            references = self._references(experience, min(self.num_references, most), key=reference_key, distinct=num)
         first, second, _ = self._distance.features(
             state.distance, experience, critic, candidates, references, key=value_key
         )

@@ -237,7 +237,20 @@ def test_later_tables_are_read_as_the_first_were_in_parts_and_by_their_policies(
     assert status == 0 and "WAITING 0/3, more of knight, queen, rook to come" in text
     assert "more of knight, queen, rook to come" in run(capsys, "status", "run")[1]
     assert "are in already" in run(capsys, "ingest", "run", "one.jsonl", "--more")[1]
-    assert run(capsys, "ingest", "run", day("two.jsonl", "m2"), "--more")[0] == 0
+    status, text = run(capsys, "ingest", "run", day("new.jsonl", "m2", zone="cellar"), "--more")
+    assert status == 2 and "'cellar' at row 0, which is none of its one_hot" in text, text
+    assert "marline data import new.jsonl --mapping run tells all that is wrong and writes it" in text
+    status, text = run(capsys, "data", "import", "new.jsonl", "--mapping", "run")
+    assert status == 0 and "holds cellar, which one_hot do not list" in text
+    assert "next:    marline ingest run new.jsonl --mapping import.toml" in text
+    told = Path("import.toml").read_text()
+    zone = '[values.zone]\none_hot = ["castle", "north", "south"]'
+    Path("import.toml").write_text(told.replace(zone, zone[:-1] + ', "cellar"]'))
+    status, text = run(capsys, "ingest", "run", "new.jsonl", "--more", "--mapping", "import.toml")
+    assert status == 2 and "(18, 6) instead" in text and "for words that they had not, say other" in text, text
+    Path("import.toml").write_text(told.replace(zone, zone + '\nother = "zeros"'))
+    assert run(capsys, "ingest", "run", "new.jsonl", "--more", "--mapping", "import.toml")[0] == 0
+    assert run(capsys, "ingest", "run", day("two.jsonl", "m4"), "--more")[0] == 0
     plain = [{key: row[key] for key in row if key != "policy_sha256"} for row in rows if row["match"] == "m3"]
     Path("plain.jsonl").write_text("\n".join(map(json.dumps, plain)))
     status, text = run(capsys, "ingest", "run", "plain.jsonl")

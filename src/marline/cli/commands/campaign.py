@@ -104,6 +104,7 @@ def ingest(options: Ingest) -> int:
         "--more": options.more,
     }
     bundles = () if options.policy_of is None else ("--policy-of", options.policy_of)
+    bundles += () if options.mapping is None else ("--mapping", options.mapping)
     logs = () if options.logs is None else (options.logs,)
     with resumable(command("ingest", options.run, *logs, *(flag for flag, given in flags.items() if given), *bundles)):
         campaign = open_campaign(options.run)
@@ -115,6 +116,7 @@ def ingest(options: Ingest) -> int:
             clip_actions=options.clip_actions,
             more=options.more,
             policy_of=options.policy_of,
+            mapping=options.mapping,
         )
     if options.json:
         say_json(found._asdict())

@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from marline.campaign.read_logs import read_logs
-from marline.cli.commands.given_mapping import given_mapping
 from marline.cli.options.data import Check, Export
 from marline.data import dataset
 from marline.data.check import Finding, lint
@@ -22,6 +21,7 @@ from marline.data.team import require_agents, require_sizes
 from marline.display.console import say, say_json
 from marline.display.shell import command
 from marline.errors import DataError, MarlineError, require
+from marline.runs.given_mapping import given_mapping
 from marline.types import AgentID
 
 FOUND_ERRORS = 2

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marline.cli.commands.given_mapping import given_mapping
 from marline.cli.options.data import Import
 from marline.data import dataset
 from marline.data.decentralize import import_log
@@ -21,6 +20,8 @@ from marline.data.split import read_entries
 from marline.display.console import say
 from marline.display.shell import command
 from marline.errors import USAGE_ERROR, CorruptionError, DataError, require
+from marline.runs.given_mapping import given_mapping
+from marline.runs.layout import RunDirectory
 from marline.types import AgentID, Spec
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _said(options: Import) -> tuple[ImportMapping, bool]:
         entries = read_entries(options.spec)
         said = dataclasses.replace(said, agents={agent: AgentMapping(spec=entry) for agent, entry in entries.items()})
     columns = {**said.columns, **_columns(options.column)}
-    rewards = options.rewards or said.rewards or dataset.reward_scope_of(options.source) or ""
+    rewards = options.rewards or said.rewards
     return dataclasses.replace(said, columns=columns, align=said.align or options.align, rewards=rewards), has_file
 
 
@@ -121,7 +122,8 @@ def _show(
     require(not options.yes, "--yes accepts what is shown; say as well where the dataset is to go: --out DIR")
     proposal = _proposal(tables, said, specs, guess=not has_file)
     _tell(options, proposal)
-    path = options.mapping if has_file and options.mapping is not None else _write(options, proposal)
+    is_file = has_file and options.mapping is not None and options.mapping.is_file()
+    path = options.mapping if is_file and options.mapping is not None else _write(options, proposal)
     _tell_next(options, path, proposal)
     return 0
 
@@ -181,7 +183,8 @@ def _write(options: Import, proposal: Proposal) -> Path:
     from marline.data.proposal.mapping_file import to_text
 
     text = to_text(proposal)
-    path, number = options.mapping or Path(FILE), 2
+    named = options.mapping if options.mapping is not None and not options.mapping.is_dir() else None
+    path, number = named or Path(FILE), 2
     while path.exists():
         if path.is_file() and path.stat().st_size < len(text) * 8 and path.read_bytes() == text.encode():
             return path
@@ -194,5 +197,7 @@ def _tell_next(options: Import, path: Path, proposal: Proposal) -> None:
     out = options.out or Path("logs")
     task = ("--task", options.task) if options.task else ()
     following = command("data", "import", options.source, "--mapping", path, *task, "--out", out)
+    if options.mapping is not None and RunDirectory(options.mapping).configuration.exists():
+        following = command("ingest", options.mapping, options.source, "--mapping", path)
     say(f"  mapping: {path}{' (edit it first)' if proposal.is_open else ' (as shown; edit it to change that)'}")
     say(f"  next:    {following}")

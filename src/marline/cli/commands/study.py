@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from marline import report as reporting
 from marline.cli.commands.report import say_where
@@ -38,20 +39,36 @@ from marline.study.several import run_all
 from marline.study.study import Study
 from marline.types import AgentID
 
+# sizes of `marline demo`, and with --quick
+DEMO: dict[str, Any] = {
+    "seeds": 4,
+    "dataset_size": 100_000,
+    "rows_per_deployment": 1000,
+    "offline_updates": 2500,
+    "deployments": 3,
+    "updates": 250,
+}
+DEMO_QUICK: dict[str, Any] = {
+    "samplers": ("otc-value", "uniform"),
+    "seeds": 1,
+    "dataset_size": 2000,
+    "rows_per_deployment": 100,
+    "offline_updates": 20,
+    "deployments": 1,
+    "updates": 10,
+    "evaluation_episodes": 20,
+}
+
 
 def demo(options: Demo) -> int:
     """`marline demo`: the main job, small."""
     set_up_jax()
+    units = 8 if options.quick else 64
     demonstration = Study.create(
-        options.run,
+        options.run or Path("runs/demo-quick" if options.quick else "runs/demo"),
         task="cooperative-navigation-3",
-        algorithm="td3-bc(hidden=(64, 64), alpha_bc=100)",
-        seeds=4,
-        dataset_size=100_000,
-        rows_per_deployment=1000,
-        offline_updates=2500,
-        deployments=3,
-        updates=250,
+        algorithm=f"td3-bc(hidden=({units}, {units}), alpha_bc=100)",
+        **(DEMO_QUICK if options.quick else DEMO),
     )
     return _finish([demonstration], make_engine("local"), json=False)
 

@@ -81,6 +81,9 @@ class Ingest:
     --more. With --allow-missing and no LOGS, what is there is all."""
     policy_of: Path | None = None
     """The bundles that acted, the folder that `marline export` wrote, for logs that do not tell it."""
+    mapping: Path | None = None
+    """Mapping file that says how to read these tables, in the place of the one that the run keeps. `marline data import
+    TABLE --mapping RUN` writes that one, to be edited."""
     json: bool = False
     """Print what became of them as JSON."""
     trust: bool = False

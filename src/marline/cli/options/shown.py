@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import inspect
+import itertools
+import sys
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
@@ -19,18 +24,38 @@ def command_options(cls: C) -> C:
     """A frozen dataclass of the options of a command.
 
     A list is shown as `INT ...`, what need not be given by its type alone, a positional argument by its own name, and a
-    default only where there is one: what holds otherwise is for the docstring to say.
+    default only where there is one: what holds otherwise is for the docstring to say. Lines of the docstring of a field
+    are joined, for where they break has nothing to do with the width of a terminal.
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
-    hints = get_type_hints(cls, include_extras=True)
-    cls.__annotations__ = {field.name: _shown(field.name, hints[field.name]) for field in dataclasses.fields(cls)}
+    hints, told = get_type_hints(cls, include_extras=True), _docstrings(cls.__module__).get(cls.__name__, {})
+    cls.__annotations__ = {
+        field.name: _shown(field.name, hints[field.name], told.get(field.name)) for field in dataclasses.fields(cls)
+    }
     return cls
 
 
-def _shown(name: str, hint: Any) -> Any:
+@functools.cache
+def _docstrings(module: str) -> dict[str, dict[str, str]]:
+    """What stands below the fields of each class in a module, in one line."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    found: dict[str, dict[str, str]] = {}
+    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, below in itertools.pairwise(cls.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found.setdefault(cls.name, {})[name] = " ".join(text.split())
+                case _:
+                    pass
+    return found
+
+
+def _shown(name: str, hint: Any, told: str | None) -> Any:
     plain, extras = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
     word = _word(plain, name.upper() if _IS_POSITIONAL in extras else "")
-    return hint if word is None else Annotated[hint, arg(metavar=word or None, help_behavior_hint=_default)]
+    if word is None:
+        return hint
+    return Annotated[hint, arg(metavar=word or None, help=told, help_behavior_hint=_default)]
 
 
 def _word(hint: Any, own: str = "") -> str | None:

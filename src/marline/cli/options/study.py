@@ -19,8 +19,10 @@ class Demo:
     Takes about a minute on two cores, a third of it compiling.
     """
 
-    run: Path = Path("runs/demo")
-    """Where the run directory goes."""
+    run: Path | None = None
+    """Where the run directory goes; runs/demo unless given, with --quick runs/demo-quick."""
+    quick: bool = False
+    """Do each step only just, in seconds: shows that the installation works, and its numbers mean nothing."""
     device: Literal["cpu", "gpu"] | None = None
     """Where to compute; on a GPU if there is one that JAX can use, unless given. `marline doctor` tells."""
 

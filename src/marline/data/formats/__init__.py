@@ -13,7 +13,15 @@ from marline.data.formats.found import Found
 from marline.data.formats.log import Block, Log
 from marline.data.formats.minari import METADATA, is_minari, minari_blocks
 from marline.data.formats.optional import require_package
-from marline.data.formats.recorded import of_minari, of_tables, on_field_scale, spec_of_minari, specs_of_tables
+from marline.data.formats.recorded import (
+    of_minari,
+    of_tables,
+    on_field_scale,
+    reward_scope_of_minari,
+    reward_scope_of_tables,
+    spec_of_minari,
+    specs_of_tables,
+)
 from marline.data.formats.table_names import table_kind
 from marline.data.formats.vault import is_vault, vault_blocks
 from marline.data.layout import by_number
@@ -77,7 +85,8 @@ def _open_folder(path: Path, mapping: ImportMapping) -> Log:
     if is_vault(path):
         return Log(path, "vault", functools.partial(vault_blocks, path), ordered_agents=True)
     if is_minari(path):
-        return _each("minari", minari_blocks, path, {None: path}, {None: of_minari(path, METADATA)})
+        log = _each("minari", minari_blocks, path, {None: path}, {None: of_minari(path, METADATA)})
+        return dataclasses.replace(log, reward_scope=reward_scope_of_minari([path], METADATA))
     members = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=lambda p: by_number(p.name))
     vaults = [p.name for p in members if is_vault(p)]
     if vaults:
@@ -87,7 +96,8 @@ def _open_folder(path: Path, mapping: ImportMapping) -> Log:
         recorded = {agent: of_minari(folder, METADATA) for agent, folder in datasets.items()}
         specs = {agent: spec for agent, folder in datasets.items() if (spec := spec_of_minari(folder, METADATA))}
         log = _each("minari", minari_blocks, path, {**datasets}, {**recorded})
-        return dataclasses.replace(log, specs={**specs})
+        scope = reward_scope_of_minari(datasets.values(), METADATA)
+        return dataclasses.replace(log, specs={**specs}, reward_scope=scope)
     tables = [p for p in members if table_kind(p)]
     flat = [p for p in members if p.suffix.lower() in _FLAT]
     if len({table_kind(p) or p.suffix.lower() for p in (*tables, *flat)}) > 1:
@@ -127,6 +137,7 @@ def _tables(path: Path, files: Sequence[Path], mapping: ImportMapping) -> Log:
         channels=channels,
         specs=specs,
         policies=found.policies,
+        reward_scope=reward_scope_of_tables(files),
     )
 
 

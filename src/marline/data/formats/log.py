@@ -12,7 +12,7 @@ import numpy as np
 from marline.data.channels import Channels
 from marline.data.layout import Columns
 from marline.errors import DataError
-from marline.types import AgentID, Spec
+from marline.types import AgentID, RewardScope, Spec
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 1 << 28
@@ -46,6 +46,7 @@ class Log:
         channels: what the source itself says of its columns, by agent; under None, of those of all agents. A range
             must be there before the first block, names and units may come while reading.
         specs: sizes, and whether actions are choices, of agents of which the source tells it.
+        reward_scope: whose the rewards are, if the source tells it; see `Dataset`.
         policies: by agent, the policies that its rows name, and the first row of each; grows meanwhile.
         mapping: what was said of the source, as plain values, where anything was.
     """
@@ -58,6 +59,7 @@ class Log:
     columns: dict[AgentID | None, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     channels: dict[AgentID | None, Channels] = dataclasses.field(default_factory=dict)
     specs: dict[AgentID | None, Spec] = dataclasses.field(default_factory=dict)
+    reward_scope: RewardScope | None = None
     policies: dict[AgentID | None, dict[str, int]] = dataclasses.field(default_factory=dict)
     mapping: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -1,10 +1,10 @@
-"""What exports of marline's own say of their columns: names, units, and the scale that actions are written on."""
+"""What exports of marline's own say: names and units of columns, the scale of actions, sizes, and whose rewards are."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from marline.data.formats.log import Block, Log
 from marline.data.formats.optional import require_package
 from marline.data.formats.table_names import stem_of, table_kind
 from marline.errors import CorruptionError, DataError
-from marline.types import AgentID, Spec
+from marline.types import REWARD_SCOPES, AgentID, RewardScope, Spec
 
 RECORD = "marline"  # the key in the metadata of a Parquet table or a Minari dataset, of channels by agent
 SIZES = "marline.specs"  # of specs by agent
+SCOPE = "marline.rewards"  # of whose the rewards of the team are
 _LARGEST = 1 << 24  # bytes of metadata
 
 
@@ -41,6 +42,21 @@ def spec_of_minari(folder: Path, metadata: Path) -> Spec | None:
     """The sizes that a Minari dataset of ours tells."""
     found = _specs(_document(folder, metadata).get(SIZES))
     return next(iter(found.values())) if len(found) == 1 else None
+
+
+def reward_scope_of_tables(files: Sequence[Path]) -> RewardScope | None:
+    """Whose the rewards are, if Parquet tables tell, and all of them the same."""
+    told = {_metadata(file).get(SCOPE.encode(), b"") for file in files if table_kind(file) == ".parquet"}
+    return _scope({text.decode(errors="replace") for text in told})
+
+
+def reward_scope_of_minari(folders: Iterable[Path], metadata: Path) -> RewardScope | None:
+    """Whose the rewards are, if Minari datasets tell, and all of them the same."""
+    return _scope({str(_document(folder, metadata).get(SCOPE)) for folder in folders})
+
+
+def _scope(told: set[str]) -> RewardScope | None:
+    return next((scope for scope in REWARD_SCOPES if told == {scope}), None)
 
 
 def _specs(document: Any) -> dict[AgentID, Spec]:
@@ -118,4 +134,5 @@ def on_field_scale(log: Log, folder: Path, agent: AgentID | None = None) -> Log:
             scale = channels.get(agent, Channels())
             yield Block(agent, {**columns, "actions": scale.to_field(columns["actions"])})
 
-    return Log(log.source, log.kind, blocks, notes=log.notes, channels=channels, specs=specs)
+    scope = dataset.reward_scope_of(folder)
+    return Log(log.source, log.kind, blocks, notes=log.notes, channels=channels, specs=specs, reward_scope=scope)

@@ -119,19 +119,27 @@ def _words(column: pa.Array, what: str, known: Values, style: Style, numbers: np
     text = words_of(column, style.nothing)
     missing = text.is_null().to_numpy(zero_copy_only=False)
     places = compute.index_in(text, pa.array(words)).fill_null(-1).to_numpy(zero_copy_only=False)
-    wrong = (places < 0) & ~missing
-    if wrong.any():
-        row = first_row(wrong)
+    strange = (places < 0) & ~missing
+    if strange.any() and (known.other == "refuse" or (known.other == "missing" and not may_miss)):
+        row = first_row(strange)
         which = "one_hot" if known.one_hot else "choices"
         listed = ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+        ways = 'other = "missing" or "zeros"' if known.one_hot else 'other = "missing"'
+        fix = f"add it to them, or say what becomes of such words: {ways} beside them in a mapping"
+        if known.other == "missing":
+            fix = 'it counts as missing (other), so say missing = "cut" in [rows] of the mapping, or fill'
         raise DataError(
             f"{what} holds {str(text[row])[:40]!r} at row {numbers[row]}, which is none of its {which} ({listed}); "
-            f"add it to them in the mapping"
+            f"{fix}"
         )
+    if known.other == "missing":
+        missing = missing | strange
     _require_may_miss(what, missing, numbers, may_miss)
-    values = np.maximum(places, 0).astype(np.int64)
+    values = places.astype(np.int64)
     if known.one_hot:
         values = (np.arange(len(words)) == values[:, None]).astype(np.float32)
+    else:
+        values = np.maximum(values, 0)  # where it is missing
     return Cells(values, missing if may_miss else None)
 
 

@@ -25,7 +25,8 @@ terminals, timeouts, next_observations, action_masks, next_action_masks, timesta
     ): """What is known of columns, by name or pattern. low and high: of an action, the ends of what the agent can
 do; of an observation or reward, values beyond count as missing. unit. factor: multiplied by; -1 makes a reward of
 a cost. one_hot: words, or whole numbers, that become a number each. choices: words that are the choices 0, 1, ...
-of an action. fill: for how many rows in a row the last value stands for a missing one.""",
+of an action. other: "refuse", "missing" or, of one_hot, "zeros": what other words than those are. fill: for how many
+rows in a row the last value stands for a missing one.""",
     ("agents",): """The team. from: what the table calls an agent. An agent may have columns of its own (observations,
 actions, rewards, ...) and [agents.NAME.values.COLUMN] of its own.""",
 }

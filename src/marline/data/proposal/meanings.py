@@ -26,6 +26,7 @@ def look_at_values(draft: Draft) -> None:
         _look_at_observations(draft, whose, columns)
     _look_at_ends(draft)
     _look_at_words(draft)
+    _look_at_strange_words(draft)
 
 
 def _look_at_actions(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
@@ -232,6 +233,28 @@ def _look_at_words(draft: Draft) -> None:
         facts = draft.facts[name]
         if facts.kind in ("other", "nothing"):
             draft.problem(f"column {name!r} holds {_holds(facts)}", "leave it out", is_open=True)
+
+
+def _look_at_strange_words(draft: Draft) -> None:
+    """Words that are not among those that were listed."""
+    for whose, columns in draft.everyone():
+        for name in dict.fromkeys(flat({key: columns.get(key, []) for key in ("observations", "actions")})):
+            facts, known = draft.facts[name], draft.given.values_of(name, whose)
+            listed_words = {*known.one_hot, *known.choices}
+            strange = [word for word in facts.words if listed_words and word not in listed_words]
+            if not strange:
+                continue
+            which, ways = ("one_hot", '"missing" or "zeros"') if known.one_hot else ("choices", '"missing"')
+            told = {"missing": "they count as missing (other)", "zeros": "they are none of its words (other)"}
+            draft.problem(
+                f"column {name!r} holds {listed(strange)}, which {which} do not list",
+                told.get(
+                    known.other,
+                    f"add them, or say other = {ways} in [values.{quoted(name)}]; where policies were learned already, "
+                    f"the latter, for they take as many words as were listed",
+                ),
+                is_open=known.other == "refuse",
+            )
 
 
 def _free(draft: Draft, columns: Mapping[str, list[str]]) -> list[str]:
