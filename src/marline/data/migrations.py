@@ -63,6 +63,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the f
 SINCE: Mapping[str, Mapping[str, Any]] = {
     "OTC": {"relative_to": "first"},
     "DriftingNavigation": {"offline_beta_per": "step"},
+    "TwoSided": {"pooled": False},
 }
 
 
