@@ -114,7 +114,14 @@ CASES: dict[str, Case] = {
     "halfcheetah-conventions": Case("halfcheetah-2x3", "conventions", random=-280.18, best=12135.0, **OF_ROBOTS),
     "predator-prey-conventions": Case("predator-prey", "conventions", random=1.0, best=36.0, **OF_TEAMS),
 }
-METHODS = ("two-sided", "dynamics-ratio", "otc-value", "otc-embedding", ORACLE)
+METHODS = {
+    "two-sided": "two-sided",
+    "two-sided-pooled": "two-sided(pooled=true)",  # added when swap-costly had shown what it is for
+    "dynamics-ratio": "dynamics-ratio",
+    "otc-value": "otc-value",
+    "otc-embedding": "otc-embedding",
+    ORACLE: ORACLE,
+}
 REFERENCES = ("return-weighted", "offline-only")
 QUICK = {"rows": 400, "offline_updates": 4, "updates": 4}
 COLUMNS = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
@@ -125,10 +132,13 @@ def samplers(left_out: Sequence[str] = (), num_agents: int = 2) -> list[str]:
 
     The oracle knows what partners do, so that an agent alone has none.
     """
-    methods = [name for name in METHODS if name not in left_out and (name != ORACLE or num_agents > 1)]
+    methods = {
+        name: its for name, its in METHODS.items() if name not in left_out and (name != ORACLE or num_agents > 1)
+    }
     shares = [f"{SHARE}{share}=fresh-share(share={share})" for share in SHARES]
     references = [one for one in (*REFERENCES, *shares) if one.partition("=")[0] not in left_out]
-    return [UNIFORM, *methods, *(f"shuffled({name})" for name in methods), *references]
+    controls = [f"shuffled({name})" for name in methods]
+    return [UNIFORM, *(f"{name}={its}" for name, its in methods.items()), *controls, *references]
 
 
 def run_case(

@@ -42,7 +42,7 @@ from marline.statistics.intervals import (
 )
 
 SHARE, SHUFFLED, ORACLE, UNIFORM, RETURNS = "fresh-", "shuffled-", "oracle", "uniform", "return-weighted"
-OURS = ("two-sided", "dynamics-ratio")
+OURS = ("two-sided", "two-sided-pooled", "dynamics-ratio")
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
 
 
@@ -377,7 +377,9 @@ def _key() -> list[str]:
 def _panel(tasks: Sequence[Task], method: str, left: float, width: float) -> list[str]:
     """Intervals of a method, one row for each task."""
     pairs = [(task.minus(method, SHUFFLED + method), task.minus(method, UNIFORM)) for task in tasks]
-    rooms = [task.minus(ORACLE, SHUFFLED + ORACLE) for task in tasks]
+    rooms = [
+        task.minus(ORACLE, SHUFFLED + ORACLE) if any(pair) else None for task, pair in zip(tasks, pairs, strict=True)
+    ]
     ends = [end for pair in pairs for one in pair if one is not None for end in _ends(one)]
     ends += [room.mean for room in rooms if room is not None]
     low, high = min([*ends, -5.0]), max([*ends, 5.0])

@@ -96,7 +96,7 @@ def run_cell(
     samplers = [*item.samplers, *(text for one in also for text in (one, f"shuffled({one})"))]
     small: dict[str, Any] = {}
     if quick:
-        small = {"hidden": (4,), "evaluation_episodes": 2}
+        small = {"hidden": (4,), "evaluation_episodes": 1}  # a robot's takes a thousand steps
         small |= {"sampler_options": {"num_updates": 4}} if any("embedding" in one for one in samplers) else {}
     options = dict(cell.options) | ({"cloning_updates": 2} if quick and cell.algorithm == "bremen" else {})
     study = Study.create(
@@ -258,7 +258,7 @@ def _noise(spec: Spec, num_offline: int, num_online: int) -> Experience:
         states = rng.normal(size=(2, num, spec.observation_size)).astype("f4")
         action = rng.uniform(-1, 1, (num, spec.action_size)).astype("f4")
         reward = rng.normal(size=num).astype("f4")
-        return Transition(states[0], action, reward, np.ones(num, "f4"), states[1])
+        return Transition(*map(jnp.asarray, (states[0], action, reward, np.ones(num, "f4"), states[1])))
 
     offline = Experience.create(rows(num_offline), spec, num_deployments=1, rows_per_deployment=num_online)
     return offline.merge(rows(num_online), 1)

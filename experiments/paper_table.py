@@ -35,7 +35,7 @@ from marline.report.appearance import COLORS, looks, number
 from marline.report.chart import Axis, Chart, Mark
 from marline.report.chart_svg import SERIES
 from marline.report.comparison import LEVEL
-from marline.report.figures import returns_chart
+from marline.report.figures import Looks, returns_chart
 from marline.report.records import Run, sampler_record
 from marline.report.statements import interval
 from marline.report.svg import Panel, Row, legend, place, sheet
@@ -57,6 +57,7 @@ COLUMNS = ("cell", "task", "algorithm", "sampler", "seed", "deployment", "return
 AGENT_COLUMNS = ("cell", "sampler", "seed", "deployment", "agent", "value")
 PAPER_SEEDS = 5
 UNDEFINED = 0.01  # of the range of returns: an offline return below it has no improvement in percent
+REPLAY = "the replay of a training until medium, made on the way: hours, once a robot"
 LETTER = "-paper"  # what ends the names of samplers that are the paper to the letter
 
 
@@ -104,16 +105,14 @@ class Finding(NamedTuple):
 @functools.lru_cache
 def claims(path: Path = NUMBERS) -> tuple[Claim, ...]:
     """All that the paper says."""
-    numbers = ("value", "std", "against_value", "against_std", "at_most")
+    found = []
     with path.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Claim(
-                **{name: row[name] for name in ("item", "cell", "method", "against", "where", "how")},
-                **{name: float(row[name] or "nan") for name in numbers},
-                sign=1 if row["sign"] == "+" else -1,
-            )
-            for row in csv.DictReader(file)
-        )
+        for row in csv.DictReader(file):
+            numbers = ("value", "std", "against_value", "against_std", "at_most")
+            value, std, against_value, against_std, at_most = (float(row[name] or "nan") for name in numbers)
+            words = row["item"], row["cell"], row["method"], row["against"], 1 if row["sign"] == "+" else -1
+            found.append(Claim(*words, value, std, against_value, against_std, at_most, row["where"], row["how"]))
+    return tuple(found)
 
 
 def run_of(path: Path, rows: Sequence[Mapping[str, str]]) -> Run:
@@ -309,7 +308,7 @@ def summary_table(results: Path) -> list[str]:
         devices = dict.fromkeys(start["device"] for start in starts)
         dates = sorted({start["date"][:10] for start in starts})
         left = [cell for cell in item.cells if cell.name not in runs]
-        price = "" if not left else _price(sum(core_hours(item, cell, 5) for cell in left))
+        price = _price(sum(core_hours(item, cell, 5) for cell in left)) if left else ""
         missing = "; ".join(dict.fromkeys(cell.missing for cell in left if cell.missing))
         page = f"[page]({item.stem}.md)" if (results / f"{item.stem}.md").exists() else f"`{command(item)}`"
         row = [
@@ -338,9 +337,10 @@ def price_table(results: Path) -> list[str]:
     for item in ITEMS.values():
         runs = read(results, item)
         for cell in item.cells:
-            if cell.name not in runs and item.unit != "overhead":
+            if cell.name not in runs:
                 hours = _price(core_hours(item, cell, 5))
-                rows.append([item.name, cell.name, hours, f"`{command(item, '--only', cell.name)}`", cell.missing])
+                lacks = cell.missing or (REPLAY if cell.logs == "medium-replay" else "")
+                rows.append([item.name, cell.name, hours, f"`{command(item, '--only', cell.name)}`", lacks])
     return _markdown(["item", "cell", "core-hours, 5 seeds", "command", "missing"], rows)
 
 
@@ -382,7 +382,8 @@ def draw(results: Path, item: Item) -> str:
     body, top = legend([(look, look.label) for look in shown.values() if not look.is_control])
     panels = []
     for cell in item.cells:
-        chart = returns_chart(runs[cell.name], shown) if cell.name in runs else None
+        draws = times_chart if item.unit == "overhead" else returns_chart
+        chart = draws(runs[cell.name], shown) if cell.name in runs else None
         if chart is not None:
             panels.append(Panel(cell.name, dataclasses.replace(chart, y=Axis(covers=item.axis))))
     quantities = _rows(results / f"{item.stem}-{item.per_agent}.csv") if item.per_agent else []
@@ -396,6 +397,16 @@ def draw(results: Path, item: Item) -> str:
         top += row.height
     hues = "".join(f".n{series} {{ color: {light}; }}" for series, (light, _) in enumerate(COLORS.values()))
     return sheet(f"{item.name}: {item.title}", body, top + 12, shown, [f"<style>{hues}</style>"] if quantities else ())
+
+
+def times_chart(run: Run, shown: Looks) -> Chart:
+    """Milliseconds per update, a dot for each round."""
+    marks = []
+    for number_of, sampler in enumerate(run.samplers):
+        times = list(run.returns(sampler.name, run.num_deployments).values())
+        marks.append(Mark([float(number_of)] * len(times), times, "dots", look=shown[sampler.name]))
+    names = [shown[sampler.name].label for sampler in run.samplers]
+    return Chart("ms per update", "", marks, Axis(names=names), Axis(from_zero=True))
 
 
 def violins(rows: Sequence[Mapping[str, str]], title: str) -> Chart | None:

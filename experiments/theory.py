@@ -153,10 +153,10 @@ def draw(rows: Sequence[Mapping[str, str]]) -> str:
         x = [float(mismatch) for mismatch in dict.fromkeys(row["mismatch"] for row in rows)]
         means = [float(_numbers(rows, str(mismatch), way)["kl"].mean()) for mismatch in x]
         curves.append(Mark(x, means, look=look, name=look.label))
-    ends = [max(max(mark.x) for mark in clouds) * share for share in (0.05, 1.0)]
+    along = np.linspace(0.02, max(max(mark.x) for mark in clouds), 60).tolist()
     bound = Look(3, "bound of Theorem 1", *COLORS["vermillion"], "circle", "solid")
     steepness = GAMMA / (1 - GAMMA) ** 2
-    clouds.append(Mark(ends, [steepness * end for end in ends], look=bound, name=bound.label))
+    clouds.append(Mark(along, [steepness * one for one in along], look=bound, name=bound.label))
     shown = {**LOOKS, "bound": bound}
     panels = [
         Panel("Error of values, by distance of laws", Chart("", "", clouds, Axis("distance of laws"), Axis(log=True))),

@@ -214,8 +214,10 @@ def test_paper_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said([*(0.1 * noise)]) == "differs", "equal, where the paper has a gain"
     assert said([*(20 * noise)]) == "not told apart" == said([0.1, -0.1, 0.1, -0.1])
     assert table.verdict(claim, None, math.nan, 2.0) == "not run"
-    low, high = table.welch([16.0, 17.0, 18.0], claim)  # 1 / 3 and (1.2^2 + 2.4^2) / 5, 5.6 degrees of freedom
-    assert (low, high) == pytest.approx((0.3 - 3.31, 0.3 + 3.31), abs=0.02)
+    low, high = table.welch(
+        [16.0, 17.0, 18.0], claim
+    )  # sqrt(1 / 3 + (1.2^2 + 2.4^2) / 5) by t of 5.48 degrees of freedom, 2.504
+    assert (low, high) == pytest.approx((0.3 - 3.335, 0.3 + 3.335), abs=0.01)
 
     lines = ["cell,task,algorithm,sampler,seed,deployment,return"]
     gains = {"uniform": 0.05, "otc-embedding-paper": 0.22, "shuffled-otc-embedding-paper": 0.2, "otc-embedding": 0.04}

@@ -80,7 +80,7 @@ def test_a_study_shows_where_it_is(tmp_path: Path) -> None:
         deployments=1,
         evaluation_episodes=2,
     )
-    assert "not run yet" in study._repr_html_() and "1 seeds" in repr(study)
+    assert "not run yet" in study._repr_html_() and "x 1 seed in" in repr(study)
     told: list[str] = []
     study.run(progress=lambda share, text, updates: told.append(text))
     assert told and "not run yet" not in study._repr_html_()

@@ -114,7 +114,7 @@ def test_the_wheel_works_where_nothing_else_is_installed(built: Path, tmp_path: 
 def _install(home: Path, what: str, folder: Path) -> None:
     """Install into an environment, in the versions that the locks have; skips where there is no network."""
     lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
-    (folder / "versions.txt").write_text("\n".join(re.findall(r"^[\w.-]+==[^\s\\]+", lock, re.MULTILINE)), "utf-8")
+    (folder / "versions.txt").write_text("\n".join(re.findall(r"^[\w.-]+==[^\\\n]+", lock, re.MULTILINE)), "utf-8")
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run([*pip, "-c", folder / "versions.txt", what], capture_output=True, text=True)
     if "NewConnectionError" in done.stderr or "NameResolutionError" in done.stderr:

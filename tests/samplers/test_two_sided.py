@@ -151,3 +151,33 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     (name,) = options
     with pytest.raises(ConfigError, match=name):
         TwoSided(**options)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_was_not_done_today_is_worth_what_it_is_to_all() -> None:
+    """agent_1 turns steps around now, which it is spared a cost for, and agent_0 steps on in all places but one."""
+    world = Swap(cost=3.0)
+    past = world.conventions()["plain"]
+    today = {
+        "agent_0": Choosing(lambda observation: jnp.where(observation[0] > 0.9, 1, 2), 3),
+        "agent_1": Choosing(lambda observation: jnp.int32(0), 2),
+    }
+    logs, fresh = (collect(world, team, size, key=KEY) for team, size in ((past, 3000), (today, 200)))
+    rows = logs["agent_0"]
+    is_plain, was_not_done = logs["agent_1"].actions == 1, rows.actions == 0
+    shares = []
+    for pooled in (False, True):
+        sampler = TwoSided(num_references=400, batch_size=8, pooled=pooled)
+        state, metrics, _ = begun(rows, fresh["agent_0"], sampler)
+        assert metrics["gate_open"] == 1
+        weight = weights(state)[was_not_done]
+        shares.append((weight * is_plain[was_not_done]).sum() / weight.sum())
+    assert shares[0] > 0.7 and shares[1] < 0.25 and metrics["pooled"] == 1
+
+
+def test_where_nothing_changed_pooling_changes_nothing() -> None:
+    world = Swap()
+    past = world.conventions()["plain"]
+    logs, fresh = (collect(world, past, size, key=jax.random.key(size))["agent_0"] for size in (3000, 200))
+    state, metrics, _ = begun(logs, fresh, TwoSided(num_references=400, batch_size=8, pooled=True))
+    assert metrics["gate_open"] == 0
+    np.testing.assert_allclose(weights(state), 1.0, rtol=1e-5)

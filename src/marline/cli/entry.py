@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, subcommand
 
 import marline
 from marline.cli.options.campaign import Ingest, Rollback, Status, Train, Tune, Verify
-from marline.cli.options.data import Check, Data, Import, Make
+from marline.cli.options.data import Check, Data, Get, Import, Make
 from marline.cli.options.data import Export as ExportData
 from marline.cli.options.installation import Doctor, List
 from marline.cli.options.study import Demo, Export, Play, Report, Resume, Run
@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[type[Any], str]] = {
     "data export": (ExportData, "data:export"),
     "data check": (Check, "data:check"),
     "data make": (Make, "make:make"),
+    "data get": (Get, "get:get"),
     "list": (List, "installation:list_catalogue"),
     "doctor": (Doctor, "installation:doctor"),
 }

@@ -55,6 +55,7 @@ LEDGER = Schema("marline ledger")
 CHECKPOINT = Schema("marline checkpoint")  # with the lines of metrics up to it
 DATASET = Schema("marline dataset", (_channels,))
 BUNDLE = Schema("marline bundle")
+SHELF = Schema("marline shelf")
 
 TYPES: Mapping[str, str] = {}  # the former name of a type in run.json: its name now
 FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the former name of a field: its name now
@@ -62,6 +63,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the f
 SINCE: Mapping[str, Mapping[str, Any]] = {
     "OTC": {"relative_to": "first"},
     "DriftingNavigation": {"offline_beta_per": "step"},
+    "TwoSided": {"pooled": False},
 }
 
 

@@ -86,10 +86,9 @@ class DriftingNavigation:
         """The same start in the world of a deployment."""
         return state._replace(deployment=jnp.asarray(deployment, jnp.int32))
 
-    def beta(self, state: State, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        """How far an action carries; offline it is drawn anew with every key, or that of the episode."""
-        offline = state.offline_beta if self.offline_beta_per == "episode" else self._offline_beta(key=key)
-        deployment = state.deployment
+    def beta(self, deployment: Int[Array, ""], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """How far an action carries; offline it is drawn anew with every key."""
+        offline = self._offline_beta(key=key)
         progress = (jnp.clip(deployment, 1, self.num_drifting) - 1) / max(self.num_drifting - 1, 1)
         online = self.first_beta + (self.last_beta - self.first_beta) * progress
         return jnp.where(deployment == 0, offline, online)
@@ -101,7 +100,10 @@ class DriftingNavigation:
         self, state: State, actions: Mapping[AgentID, Array], *, key: PRNGKeyArray
     ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
         """Move and stop at the walls; within reach of the landmark it is over."""
-        move = self.beta(state, key=key) * jnp.clip(actions[AGENT], -1.0, 1.0)
+        beta = self.beta(state.deployment, key=key)
+        if self.offline_beta_per == "episode":
+            beta = jnp.where(state.deployment == 0, state.offline_beta, beta)
+        move = beta * jnp.clip(actions[AGENT], -1.0, 1.0)
         state = state._replace(position=jnp.clip(state.position + move, -1.0, 1.0))
         reached = self.reached(state.landmark - state.position)
         return state, jnp.where(reached, self.prize, 0.0), reached

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-LEAST = 1e-12  # of a density, in units of the kernel's highest value
+from marline.ops.pooled_ratio import LEAST, Pooled, pooled_law, pooled_ratio, visits_of
+
 LEAST_GAIN = 1e-4  # nats per row; what is below may be rounding
 NUM_ERRORS = 2.0  # standard errors above 0 that a gain must be to be believed
 
@@ -101,16 +102,82 @@ def law_of_logs(
 
 
 def two_sided_weights(
-    logs: Distances, today: Distances, counts_of_logs: Bool[Array, " m"], counts_of_today: Bool[Array, " k"], by: Choice
+    logs: Distances,
+    today: Distances,
+    counts_of_logs: Bool[Array, " m"],
+    counts_of_today: Bool[Array, " k"],
+    by: Choice,
+    pooled: Pooled | None = None,
 ) -> Float[Array, " n"]:
-    """w_i = (sum_today G_ij O_ij + kappa p_i) / ((sum_today G_ij + kappa) p_i); 1 where no gain is believed.
+    """w_i = (sum_today G_ij O_ij + kappa q_i) / ((sum_today G_ij + kappa) p_i); 1 where no gain is believed.
 
-    Where nothing that was done tells rows apart, G is 1 and this is (sum_today K_ij + kappa p_i) / ((k + kappa) p_i).
+    q_i is p_i, or what it is by all of today's rows. Where nothing that was done tells rows apart, G is 1 and this is
+    (sum_today K_ij + kappa p_i) / ((k + kappa) p_i).
     """
     law = law_of_logs(logs, counts_of_logs, by.given, by.outcome)
     given = kernel(today.given, by.given) * counts_of_today[None, :]
-    of_today = shrunk_law(given, kernel(today.outcome, by.outcome), law, by.strength)
+    outcome = kernel(today.outcome, by.outcome)
+    prior = law
+    if pooled is not None:
+        alike = kernel(logs.given, by.given) * counts_of_logs[None, :]
+        counts = jnp.broadcast_to(counts_of_today, given.shape).astype(jnp.float32)
+        ratio = pooled_ratio(kernel(logs.outcome, by.outcome), outcome, counts, pooled.visits, by.strength)
+        prior = pooled_law(law, ratio, alike, pooled)
+    of_today = shrunk_law(given, outcome, prior, by.strength)
     return jnp.where(by.is_believed, of_today / law, 1.0)
+
+
+def pool(
+    logs: Distances,
+    among_logs: Float[Array, "m m"],
+    today: Distances,
+    counts_of_logs: Bool[Array, " m"],
+    counts_of_today: Bool[Array, " k"],
+    episodes: Int[Array, " k"],
+    by: Choice,
+    *,
+    strengths: tuple[float, ...],
+) -> tuple[Choice, Pooled]:
+    """What all of today's rows say, if that foretells held-out episodes better than the law of the logs does.
+
+    Args:
+        logs: distances of today's rows to references among logged rows.
+        among_logs: squared distances of outcomes among these references.
+        today: distances among today's rows.
+        counts_of_logs: which references among logged rows count.
+        counts_of_today: which of today's rows do.
+        episodes: of which episode each of today's rows is.
+        by: what foretells best without.
+        strengths: tried.
+
+    Returns:
+        The choice, with another strength if it is better to pool, and what all rows say.
+    """
+    given, same = kernel(logs.given, by.given), kernel(today.outcome, by.outcome)
+    to_logs, references = kernel(logs.outcome, by.outcome), kernel(among_logs, by.outcome)
+    visits = visits_of(given, counts_of_logs, counts_of_today)
+    held_out = counts_of_today[None, :] & (episodes[:, None] != episodes[None, :])
+    alike = kernel(today.given, by.given) * held_out
+    law = law_of_logs(logs, counts_of_logs, by.given, by.outcome)
+    num_rows = jnp.maximum(jnp.sum(counts_of_today), 1)
+
+    def ratios(strength: float) -> Float[Array, " m"]:
+        counts = jnp.broadcast_to(counts_of_today, to_logs.T.shape).astype(jnp.float32)
+        return pooled_ratio(references, to_logs.T, counts, visits, strength)
+
+    def likelihood(prior: Float[Array, " k"], strength: Float[Array, ""] | float) -> Float[Array, ""]:
+        found = jnp.log(jnp.maximum(shrunk_law(alike, same, prior, strength), LEAST))
+        return jnp.sum(jnp.where(counts_of_today, found, 0.0)) / num_rows
+
+    found, tried = [], [ratios(strength) for strength in strengths]
+    for strength, its in zip(strengths, tried, strict=True):
+        ratio = pooled_ratio(to_logs, same, held_out.astype(jnp.float32), visits, strength)
+        prior = pooled_law(law, ratio, given * counts_of_logs[None, :], Pooled(visits, its, jnp.bool_(True)))
+        found.append(likelihood(prior, strength))
+    best = jnp.argmax(jnp.stack(found))
+    is_better = jnp.stack(found)[best] > likelihood(law, by.strength)
+    strength = jnp.where(is_better, jnp.array(strengths)[best], by.strength)
+    return by._replace(strength=strength), Pooled(visits, jnp.stack(tried)[best], is_better)
 
 
 def choose(

@@ -1,7 +1,8 @@
 """Weights of transitions in offline decentralised Q-learning, in our reading of MABCQ (Jiang & Lu 2021, 2108.01832).
 
-Of that paper its abstract, the beginning of its introduction and its description in the OTC paper
-could be read, and none of its formulas: transition normalisation flattens P_B(s'|s, a), value deviation raises next states better than expected.
+Of that paper its abstract, the beginning of its introduction and its description in the OTC paper could be read, and
+none of its formulas: transition normalisation flattens P_B(s'|s, a), value deviation raises next states better than
+expected.
 """
 
 from __future__ import annotations

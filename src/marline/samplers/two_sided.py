@@ -16,7 +16,8 @@ from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.nn.cvae import one_hot_action
 from marline.ops.episodes import episode_numbers
-from marline.ops.kernel_ratio import Choice, Distances, choose, squared_distances, two_sided_weights
+from marline.ops.kernel_ratio import Choice, Distances, choose, pool, squared_distances, two_sided_weights
+from marline.ops.pooled_ratio import Pooled
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.row_draws import rows_without_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities, uniform_table
@@ -55,6 +56,10 @@ class TwoSided:
     by two standard errors, nothing has changed as far as one can tell, and all rows weigh the same. So they do where
     D^k is a single episode.
 
+    Where today has no row that is alike, rows weigh 1. If today's partners are worth something whatever one does, what
+    one does today then looks better, or worse, than all else. With `pooled` such rows are instead as much likelier as
+    their outcomes are over all of today's rows, if that foretells held-out episodes better.
+
     Kernels need few dimensions: up to about six of s, a and s' - s together. Beyond, weights stay near 1. Everything is
     standardised by B^0. Rows whose s' is not known count nowhere, and weigh 1. It costs 2 * num_references kernels per
     offline row and deployment, and nothing per update.
@@ -66,6 +71,7 @@ class TwoSided:
         strengths: tried, in rows: what the law of the logs counts for.
         max_weight: of a row, in units of a row that is as likely today as in the logs.
         compare_rewards: whether r is part of the outcome.
+        pooled: whether outcomes may count for what was not done today.
         batch_size: rows per update.
     """
 
@@ -75,6 +81,7 @@ class TwoSided:
     strengths: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
     max_weight: float = 20.0
     compare_rewards: bool = True
+    pooled: bool = False
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
     draws_by_plan: ClassVar[bool] = True
@@ -129,7 +136,19 @@ class TwoSided:
             bandwidths=self.bandwidths,
             strengths=self.strengths,
         )
-        weights = self._weights(state, experience, logs, today, choice)
+        pooled = None
+        if self.pooled:
+            choice, pooled = pool(
+                logs.distances(today.given, today.outcome),
+                squared_distances(logs.outcome, logs.outcome),
+                today.distances(today.given, today.outcome),
+                logs.counts,
+                today.counts,
+                episodes,
+                choice,
+                strengths=self.strengths,
+            )
+        weights = self._weights(state, experience, logs, today, choice, pooled)
         table = alias_table(weights)
         return state._replace(table=table), {
             "change_nats": choice.gain,
@@ -139,6 +158,7 @@ class TwoSided:
             "bandwidth_outcome": choice.outcome,
             "strength": choice.strength,
             "effective_sample_size": effective_sample_size(row_probabilities(table)),
+            **({"pooled": pooled.is_used.astype(jnp.float32)} if pooled is not None else {}),
         }
 
     def sample(
@@ -151,7 +171,13 @@ class TwoSided:
         return weighted_plan(state.table, experience, self.online_share)
 
     def _weights(
-        self, state: State, experience: Experience, logs: References, today: References, choice: Choice
+        self,
+        state: State,
+        experience: Experience,
+        logs: References,
+        today: References,
+        choice: Choice,
+        pooled: Pooled | None,
     ) -> Float[Array, " offline"]:
         """Of all offline rows, a few at a time."""
 
@@ -163,6 +189,7 @@ class TwoSided:
                 logs.counts,
                 today.counts,
                 choice,
+                pooled,
             )
             return jnp.where(its.counts, jnp.minimum(weights, self.max_weight), 1.0)[0]
 

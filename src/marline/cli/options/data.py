@@ -123,6 +123,22 @@ class Make:
 
 
 @command_options
+class Get:
+    """Get logs or a team by name from a shelf, every file checked by its SHA-256; without a name, say what there is."""
+
+    name: Positional[str | None] = None
+    """What to get."""
+    mirror: str | None = None
+    """Where the shelf is: a folder, or an address with https:// or http://; $MARLINE_MIRROR unless given."""
+    out: Path | None = None
+    """Folder to make; what it is called, in the working directory, unless given."""
+    seal: str | None = None
+    """Refuse a shelf with another seal than this."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@command_options
 class Data:
     """Bring logs in and out, check them, or make some."""
 
@@ -130,6 +146,7 @@ class Data:
         Annotated[Import, subcommand("import")]
         | Annotated[Export, subcommand("export")]
         | Annotated[Check, subcommand("check")]
-        | Annotated[Make, subcommand("make")],
+        | Annotated[Make, subcommand("make")]
+        | Annotated[Get, subcommand("get")],
         arg(name=""),
     ]
