@@ -421,8 +421,8 @@ class Campaign:
             known = ("--mapping", self.folder) if kept else ()
             raise type(error)(
                 f"{error}. To read these logs otherwise than the offline ones: "
-                f"{command('data', 'import', logs, *known)} tells all that is wrong and writes a mapping; edit it, and "
-                f"{command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
+                f"{command('data', 'import', logs, *known)} tells all that is wrong and writes a mapping; edit it, "
+                f"and {command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
             ) from None
 
     def _intake(self) -> Intake:

@@ -59,8 +59,8 @@ def require_budget(number: int, awaited: Awaited) -> None:
     """Raise `ConfigError` where deployment `number` is beyond those that were planned."""
     require(
         number <= awaited.deployments,
-        f"all {awaited.deployments} deployments are done, as planned; to go on, begin another campaign on logs of today: "
-        "marline train LOGS --deployments K --run DIR",
+        f"all {awaited.deployments} deployments are done, as planned; to go on, begin another campaign on logs of "
+        "today: marline train LOGS --deployments K --run DIR",
     )
 
 
