@@ -35,7 +35,11 @@ def script(name: str) -> ModuleType:
 
 def test_every_experiment_is_run_by_a_test() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    elsewhere = {"verdicts": "test_experiments_verdicts.py", "kill_campaign": "behaviour/test_campaign_faults.py"}
+    elsewhere = {
+        "verdicts": "test_experiments_verdicts.py",
+        "shelf": "test_experiments_shelf.py",
+        "kill_campaign": "behaviour/test_campaign_faults.py",
+    }
     assert {path.stem for path in EXPERIMENTS.glob("*.py")} <= here | elsewhere.keys()
     for name, file in elsewhere.items():
         assert name in (Path(__file__).parent / file).read_text("utf-8")
