@@ -121,6 +121,7 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert module.draw([world]).count("<circle") == 4
 
 
+@pytest.mark.slow
 def test_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """From nothing to a page; what is there is not done again, and what was written on a page stays."""
     monkeypatch.syspath_prepend(EXPERIMENTS)

@@ -48,6 +48,7 @@ def assert_better(first: np.ndarray, second: np.ndarray, *, by: float) -> None:
     assert difference.sign == 1 and difference.mean >= by, difference
 
 
+@pytest.mark.slow
 def test_the_matrix_game_flips_after_one_deployment() -> None:
     campaigns = study(matrix_game(FLIPPING, 0.1, 0.9), num_deployments=3, exploration=0.0)
     uniform = campaigns.run(Uniform())

@@ -100,6 +100,7 @@ def test_seeds_that_a_run_gains_undo_nothing_that_others_have(tmp_path: Path) ->
     assert verify(folder).problems == ()
 
 
+@pytest.mark.slow
 def test_an_oracle_and_its_control_are_told_what_partners_do(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     wanted = config("oracle", "shuffled", task="swap", algorithm=CQL(hidden=HIDDEN), deployments=1)
