@@ -19,6 +19,7 @@ import argparse
 import csv
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from marline import Study
 from marline.cli.commands.make import make
 from marline.cli.options.data import Make
 from marline.envs import make_task
-from marline.errors import require_name
+from marline.errors import ConfigError, require_name
 from marline.report.records import Run, read_run
 from marline.runtime import set_up_jax
 
@@ -228,4 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

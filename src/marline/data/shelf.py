@@ -78,7 +78,7 @@ class Shelf:
     def _read_list(self) -> Manifest:
         if not _is_address(self.source):
             place = Path(self.source) / LIST
-            require(place.is_file(), f"{self.source} is no shelf: it has no {LIST}")
+            require(place.is_file(), f"{self.source} is no shelf: it has no {LIST}; give the folder or address of one")
             return read_sealed(place, SHELF)
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch) / LIST
