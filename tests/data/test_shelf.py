@@ -15,6 +15,8 @@ import pytest
 
 import marline
 from marline import cli
+from marline.data.manifest import write_sealed
+from marline.data.migrations import SHELF
 from marline.data.shelf import Shelf, make_shelf
 from marline.errors import ConfigError, CorruptionError, DataError
 
@@ -73,6 +75,13 @@ def test_what_is_not_as_listed_is_refused_and_leaves_nothing(
             Shelf(source).get("arm-team", tmp_path / "here")
         assert not (tmp_path / "here").exists()
     Shelf(str(shelf)).get("arm-random", tmp_path / "here")  # all else is as it was
+
+
+@pytest.mark.parametrize("about", [None, ["logs"], {"logs": 3}])
+def test_a_list_that_does_not_tell_what_is_there_is_refused(about: object, tmp_path: Path) -> None:
+    write_sealed(tmp_path / "shelf.json", SHELF.kind, SHELF.newest, {"about": about}, {})
+    with pytest.raises(CorruptionError, match="does not tell what is on the shelf"):
+        Shelf(str(tmp_path))
 
 
 def test_shelves_that_are_none_or_others(shelf: Path, tmp_path: Path) -> None:

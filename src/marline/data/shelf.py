@@ -56,7 +56,10 @@ class Shelf:
         require(
             seal in (None, self.seal), f"the shelf at {source} has the seal {self.seal}, not {seal}: it is another one"
         )
-        self.about: Mapping[str, str] = self._list["about"]
+        about = self._list.get("about")
+        if not isinstance(about, dict) or not all(isinstance(line, str) for line in about.values()):
+            raise CorruptionError(f"{self.source}/{LIST} does not tell what is on the shelf; give another mirror")
+        self.about: Mapping[str, str] = about
 
     def get(self, name: str, folder: Path) -> None:
         """Put a copy of a thing into a new folder, which appears when all of it is what it should be.
