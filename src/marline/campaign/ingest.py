@@ -20,9 +20,9 @@ from marline.data import dataset
 from marline.data.check import check
 from marline.display.shell import command
 from marline.errors import require
-from marline.runs.events import Event
+from marline.runs.events import Event, of_kind
+from marline.runs.events import Ingested as IngestedEvent
 from marline.runs.history import History
-from marline.runs.layout import LOGS
 from marline.types import AgentID
 
 
@@ -113,12 +113,9 @@ class Intake:
 
     def _found(self, described: Entries) -> Ingested | None:
         """The deployment that has exactly these logs already."""
-        for number in range(1, self.number + 1):
-            folder = self.history.deployment(number) / LOGS
-            if described and folder.exists():
-                there = dataset.describe(folder)["provenance"]
-                if all(is_in(there.get("agents", {}), agent, its) for agent, its in described.items()):
-                    return self._ingested(number, "repeated", there["agents"], tuple(there["waived"]))
+        for event, known in of_kind(IngestedEvent, self.events):
+            if described and all(is_in(known.agents, agent, its) for agent, its in described.items()):
+                return self._ingested(event.deployment, "repeated", known.agents, known.waived)
         return None
 
     def _ingested(

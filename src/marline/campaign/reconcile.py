@@ -19,7 +19,7 @@ from marline.data.summary import episodes
 from marline.runs.events import Created, Event, Gated, Ingested, Known, Trained, Tuned, Waiting, of_kind
 from marline.runs.history import History, identity, list_sha256
 from marline.runs.layout import LEARNERS, LOGS, POLICIES, RunDirectory, configuration_sha256
-from marline.runs.ledger import Ledger, told
+from marline.runs.ledger import told
 from marline.runs.lineage import lineage
 from marline.runs.records import Record, ShiftRecord
 from marline.types import AgentID
@@ -28,18 +28,26 @@ MEASURED = tuple(ShiftRecord.__annotations__)
 Due = tuple[int, Known]
 
 
-def due_events(folder: Path, offline_updates: int, offline: History, history: History, tuned: int) -> Iterator[Due]:
+def due_events(
+    folder: Path,
+    events: Sequence[Event],
+    records: Sequence[Record],
+    offline_updates: int,
+    offline: History,
+    history: History,
+    tuned: int,
+) -> Iterator[Due]:
     """Deployment and content of every event that the files of a campaign tell and its ledger lacks.
 
     Args:
         folder: the run directory.
+        events: of the ledger.
+        records: what was measured up to the last deployment that the team was tuned on.
         offline_updates: after which the offline team is trained.
         offline: of the offline team.
         history: of the deployments.
         tuned: deployments that the team was tuned on.
     """
-    events = Ledger(folder).events()
-    records = history.records_at(tuned) if tuned else []
     known = {(event.kind, event.deployment) for event in events}
     waited = {(event.deployment, waiting.waiting) for event, waiting in of_kind(Waiting, events)}
     run = RunDirectory(folder)
@@ -66,6 +74,8 @@ def due_events(folder: Path, offline_updates: int, offline: History, history: Hi
             ),
         )
     for number in range(1, tuned + 2):
+        if all((kind.kind, number) in known for kind in (Ingested, Gated, Tuned)):
+            continue  # without a look at files of which there is nothing left to tell
         logs, waiting = history.deployment(number) / LOGS, history.waiting(number)
         if waiting.exists() and (number, list_sha256(waiting)) not in waited:
             yield number, Waiting(waiting=list_sha256(waiting), agents=_provenance(waiting).get("agents", {}))

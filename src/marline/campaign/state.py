@@ -66,6 +66,8 @@ class CampaignState:
         self.number = 0
         self.notes: tuple[str, ...] = ()
         self.other_versions: list[str] = []
+        self._measured: tuple[object, list[Record]] | None = None  # after which checkpoint, and what up to it
+        self._settled: object = None
         self._resume()
         self._is_writing, self._seen = False, self._on_disk()
 
@@ -93,9 +95,16 @@ class CampaignState:
     @property
     def records(self) -> list[Record]:
         """What was measured, as the last checkpoint has it: a crash may have kept it from the file beside it."""
-        if self.number:
-            return self.history.records_at(self.number)
-        return self.offline.records() if self.team is None else self.offline.records_at(self.config.offline_updates)
+        if self.team is None:
+            return self.offline.records()
+        if self._measured is None or self._measured[0] != self.number:
+            found = (
+                self.history.records_at(self.number)
+                if self.number
+                else self.offline.records_at(self.config.offline_updates)
+            )
+            self._measured = self.number, found
+        return [record.copy() for record in self._measured[1]]
 
     @property
     def lineage(self) -> list[Lineage]:
@@ -176,14 +185,18 @@ class CampaignState:
             self.team, self.number = self.team_after(done), done
 
     def _reconcile(self) -> None:
-        if self.team is not None:
+        reached = self.team is not None, self.number
+        if self.team is not None and reached != self._settled:
             with contextlib.suppress(CorruptionError):  # of a checkpoint that is no longer needed
                 self.offline.settle(self._updates)
-        if self.number:
-            self.history.settle(self.number)
+            if self.number:
+                self.history.settle(self.number)
+            self._settled = reached
         if (self.history.deployment(self.number + 1) / LOGS).exists():
             self.history.drop_waiting(self.number + 1)
-        due = reconcile.due_events(self.folder, self._updates, self.offline, self.history, self.number)
+        records = self.records if self.number else []
+        events = self.ledger.events()
+        due = reconcile.due_events(self.folder, events, records, self._updates, self.offline, self.history, self.number)
         for number, content in due:
             self.ledger.append(number, content)
         self.ledger.anchor(self.ledger.events())

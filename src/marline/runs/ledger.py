@@ -61,6 +61,7 @@ class Ledger:
         self.path = folder / FILE
         self._head = folder / HEAD
         self._journal = folder / f"{FILE}-journal"
+        self._known: tuple[bytes, list[Event]] = b"", []  # the same bytes hold the same events: they are read once
 
     def events(self, *kinds: str) -> list[Event]:
         """All events, or those of some kinds, in order.
@@ -104,7 +105,8 @@ class Ledger:
                 f"cannot write {self.path}: it would have {len(image)} bytes, and {LARGEST} can be read back"
             )
         atomic_bytes(self.path, image)
-        self.anchor([*known, event])
+        self._known = image, [*known, event]
+        self.anchor(self._known[1])
         return event
 
     def anchor(self, events: Sequence[Event]) -> None:
@@ -144,7 +146,9 @@ class Ledger:
         content = read_regular(self.path, LARGEST) if os.path.lexists(self.path) else b""
         if content and os.path.lexists(self._journal):
             content = undone(content, read_regular(self._journal, LARGEST), self._journal)
-        events = self._events_in(content) if content else []
+        if content and content != self._known[0]:
+            self._known = content, self._events_in(content)
+        events = self._known[1] if content else []
         if anchored is not None:
             number, seal = anchored
             if not 1 <= number <= len(events) or events[number - 1].seal != seal:

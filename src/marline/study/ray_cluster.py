@@ -1,4 +1,8 @@
-"""A Ray cluster: how marline connects to one, what its workers are told, and what their errors mean here."""
+"""A Ray cluster: how marline connects to one, what its workers are told, and what their errors mean here.
+
+Whoever may call a cluster can run code on it. So a token is shown wherever there is one, as `ray start` asks for it, and
+a cluster that marline starts has one of its own, which only its processes know.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import contextlib
 import importlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from marline.data.checkpoints import versions
@@ -26,13 +32,21 @@ PATIENT = {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_timeout_ms": "60000",
 }
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 Versions = dict[str, str]
+
+
+def has_token() -> bool:
+    """Whether Ray finds a token here: in the environment, in a file that it names, or in `~/.ray/auth_token`."""
+    return any(os.environ.get(name) for name in (TOKEN, TOKEN_PATH)) or Path("~/.ray/auth_token").expanduser().exists()
 
 
 def require_ray() -> Any:
     """The module `ray`; `ConfigError` where it is not installed."""
     for name, value in PATIENT.items():
         os.environ.setdefault(name, value)  # some is read as the module is imported, the rest as processes start
+    if has_token():  # by itself, Ray shows it to clusters of this machine only
+        os.environ.setdefault(MODE, "token")
     try:
         return importlib.import_module("ray")
     except ImportError as error:
@@ -93,21 +107,31 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def start(address: str | None = None, **options: Any) -> Any:
-    """`ray.init`, which returns when the cluster answers; one of our own may take its time."""
+    """`ray.init`, which returns when the cluster answers; one of our own may take its time.
+
+    Args:
+        address: see `connected`.
+        options: of a cluster of our own, which is then made in any case.
+    """
     ray = require_ray()
-    # a cluster of our own sends no statistics to anyone
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        with undisturbed():
-            return ray.init(address, **options)
-    options |= {"include_dashboard": False}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with undisturbed():
+        known = address or os.environ.get("RAY_ADDRESS")
+        if known not in (None, "local") and not options:
+            return ray.init(known, **quiet)
+        if known is None and not options:
+            with contextlib.suppress(ConnectionError):  # this machine is part of none
+                return ray.init("auto", **quiet)
+        # a cluster of our own sends no statistics to anyone
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if not has_token():  # or Ray would leave one in the home directory, readable to all
+            os.environ[TOKEN] = secrets.token_hex(32)
+        options |= quiet | {"include_dashboard": False}
         try:
-            return ray.init(**options)
+            return ray.init("local", **options)
         except Exception:  # of how long it waits for a node, 30 s, nothing can be set
             ray.shutdown()
-            return ray.init(**options)
+            return ray.init("local", **options)
 
 
 @contextlib.contextmanager
