@@ -1,20 +1,22 @@
 """One campaign of some hundred deployments: whether what a deployment takes grows with those before it.
 
-Two agents of Cooperative Navigation, TD3+BC with small networks under OTC. One process keeps the campaign open: plays the
-policies, exports them, brings the logs in and tunes. A line per deployment of a CSV file tells CPU seconds, bytes read and
-written, compiled programs, memory, open handles and the size of the run directory; now and then also the CPU seconds
-of `status`, `verify` and of opening the campaign anew. Given a folder, it goes on where it was stopped. Linux.
+Two agents of Cooperative Navigation, TD3+BC with small networks under OTC. One process keeps the campaign open: plays
+the policies, exports them, brings in the logs, of which no two deployments have as many rows, and tunes. A line per
+deployment of a CSV file tells CPU seconds, bytes read and written, compiled programs, memory, open handles and the size
+of the run directory; now and then also the CPU seconds of `status`, `verify` and of opening the campaign anew. Given a
+folder, it goes on where it was stopped. Linux.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import itertools
+import dataclasses
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ import jax
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.campaign.status import status
+from marline.data.dataset import Dataset
 from marline.envs import CooperativeNavigation
-from marline.report.appearance import Look
+from marline.report.appearance import COLORS, Look
 from marline.report.chart import Axis, Chart, Mark
 from marline.report.svg import Panel, Row, legend, place, sheet
 from marline.rollouts.collection import collect_random
@@ -37,9 +40,13 @@ COLUMNS = (
     *("resident_mib", "handles", "threads", "folder_mib", "ledger_kib", "checkpoint_list_kib"),
     *("status_s", "verify_s", "open_s"),
 )
+SECONDS = ("play_s", "export_s", "tune_s")
 RARELY = ("status_s", "verify_s", "open_s")
+LABELS = {
+    **{f"{name}_s": name for name in ("play", "export", "tune", "status", "verify", "open")},
+    **{"read_kib": "read", "written_kib": "written", "resident_mib": "memory", "folder_mib": "run directory"},
+}
 COMPILATION = "/jax/core/compile/backend_compile_duration"
-COLORS = (("#0072b2", "#56b4e9"), ("#d55e00", "#e69f00"), ("#009e73", "#33c9a0"))
 
 
 class Meter:
@@ -98,17 +105,26 @@ def soak(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, float]
     task, meter, campaign = CooperativeNavigation(2), Meter(), open_campaign(folder, options)
     while campaign.number < options.deployments:
         compiled, (read, written) = meter.compiled, meter.moved()
-        play_s, logs = seconds(lambda: campaign.deploy(task))  # noqa: B023: called at once
+        play_s, logs = seconds(partial(campaign.deploy, task))
+        logs = {agent: cut(log, campaign.number) for agent, log in logs.items()}
         export_s, _ = seconds(campaign.export)
-        tune_s, _ = seconds(lambda: campaign.tune(logs))  # noqa: B023: called at once
+        tune_s, _ = seconds(partial(campaign.tune, logs))
         now = meter.moved()
         line: dict[str, float] = {"deployment": campaign.number, "play_s": play_s, "export_s": export_s}
         line |= {"tune_s": tune_s, "read_kib": now[0] - read, "written_kib": now[1] - written}
         line |= {"compiled": meter.compiled - compiled, **meter.held(), **sizes(folder, campaign)}
         if campaign.number % options.every == 0 or campaign.number == options.deployments:
-            line |= {"status_s": seconds(lambda: status(folder))[0], "verify_s": seconds(lambda: verify(folder))[0]}
-            line["open_s"] = seconds(lambda: Campaign.open(folder))[0]
+            line |= {"status_s": seconds(partial(status, folder))[0], "verify_s": seconds(partial(verify, folder))[0]}
+            line["open_s"] = seconds(partial(Campaign.open, folder))[0]
         yield line
+
+
+def cut(log: Dataset, number: int) -> Dataset:
+    """Without some of the last rows, each time others: robots are stopped when it suits."""
+    num_rows = len(log) - number % (len(log) // 2)
+    columns = {key: column[:num_rows].copy() for key, column in log.columns().items()}
+    columns["timeouts"][-1] = not columns["terminals"][-1]
+    return dataclasses.replace(log, **columns)
 
 
 def sizes(folder: Path, campaign: Campaign) -> dict[str, float]:
@@ -137,7 +153,7 @@ def append(path: Path, line: Mapping[str, float]) -> None:
 
 
 def growth(lines: Sequence[Mapping[str, float]]) -> list[list[str]]:
-    """Of each column, its mean over the first and the last fifth of the deployments; the first one, which compiles, aside."""
+    """Of each column, its mean over the first and the last fifth of the deployments; the first one compiles."""
     rows = []
     for name in COLUMNS[1:]:
         known = [line[name] for line in lines[1:] or lines if name in line]
@@ -149,27 +165,30 @@ def growth(lines: Sequence[Mapping[str, float]]) -> list[list[str]]:
 
 def draw(lines: Sequence[Mapping[str, float]]) -> str:
     """What a deployment takes, and what there is after it."""
-    panels = (
-        ("CPU seconds per deployment", ("play_s", "export_s", "tune_s")),
-        ("KiB read and written per deployment", ("read_kib", "written_kib")),
-        ("resident memory, MiB", ("resident_mib",)),
-        ("open handles, threads", ("handles", "threads")),
-        ("CPU seconds of status, verify, opening", RARELY),
-        ("run directory, MiB", ("folder_mib",)),
+    rows = (
+        (("CPU seconds of a deployment", SECONDS), ("KiB of a deployment", ("read_kib", "written_kib"))),
+        (("memory, MiB", ("resident_mib",)), ("run directory, MiB", ("folder_mib",))),
+        (("open handles and threads", ("handles", "threads")), ("CPU seconds of commands", RARELY)),
     )
-    looks = [Look(order, "", *COLORS[order], "circle", "solid") for order in range(3)]
-    drawn = []
-    for title, names in panels:
-        marks = [
-            Mark(*zip(*((line["deployment"], line[name]) for line in lines if name in line), strict=True), look=look)
-            for name, look in zip(names, looks, strict=False)
-        ]
-        drawn.append(Panel(title, Chart("", "", marks, Axis("deployment"), Axis(from_zero=True))))
-    body, top = legend(zip(looks, ("first named", "second named", "third named"), strict=True))
-    for pair in itertools.batched(drawn, 2) if hasattr(itertools, "batched") else zip(drawn[::2], drawn[1::2]):
-        body += place(Row(pair, 2, 210.0), top)
+    names = [name for row in rows for _, its in row for name in its]
+    colors = list(COLORS.values())
+    looks = {
+        name: Look(order, LABELS.get(name, name), *colors[order % len(colors)], "circle", "solid")
+        for order, name in enumerate(names)
+    }
+    body, top = legend([(look, look.label) for look in looks.values()])
+    for row in rows:
+        panels = []
+        for title, its in row:
+            marks = []
+            for name in its:
+                known = [line for line in lines if name in line]
+                x, y = [line["deployment"] for line in known], [line[name] for line in known]
+                marks.append(Mark(x, y, look=looks[name]))
+            panels.append(Panel(title, Chart("", "", marks, Axis("deployment"), Axis(from_zero=True))))
+        body += place(Row(panels, 2, 210.0), top)
         top += 214
-    return sheet("A campaign of many deployments", body, top, {str(look.order): look for look in looks})
+    return sheet("A campaign of many deployments", body, top, looks)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from marline.agent import AgentState, begin_deployment, stream, stream_of, stream_words, summarise, tune
 from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
-from marline.data.experience import Experience, last_of_episodes, pack
+from marline.data.experience import Experience, NewRows
 from marline.divergence import Divergence, batches, first_divergence
 from marline.errors import ConfigError, require
 from marline.population import Stack, compiled, kept, map_learners, on_host, rearranged, together
@@ -236,13 +236,8 @@ def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     """B^k = B^(k-1) u D^k for every learner that has logs."""
     team = together(team, _kinds(algorithm))
     rows = {who: _prepared(logs[who], algorithm_of(algorithm, who[1])) for who in team if who in logs}
-    lengths = {who: len(its) for who, its in rows.items()}
     ends = {who: its.terminals | its.timeouts for who, its in rows.items()}
-    if (
-        len(rows) < len(team)
-        or not isinstance(team, Stack)
-        or any(len({lengths[who] for who in group.learners}) > 1 for group in team.groups)
-    ):
+    if len(rows) < len(team) or not isinstance(team, Stack):
         merged = dict(team)
         for who, its in rows.items():
             experience = team[who].experience.merge(its.transition(), number, ends=ends[who])
@@ -254,9 +249,8 @@ def merge(team: Team, logs: Logs, number: int, algorithm: Algorithms) -> Team:
     for group in experiences.groups:
         outline = group.stacked.outline
         for who in group.learners:
-            outline.require_room(lengths[who], number, size=int(sizes[who]))
-            transition = rows[who].transition()
-            new[who] = pack(transition, outline.spec), last_of_episodes(transition, ends[who])
+            outline.require_room(len(rows[who]), number, size=int(sizes[who]))
+            new[who] = outline.new_rows(rows[who].transition(), ends[who])
     appended = map_learners(_append, experiences, new, dict.fromkeys(team, np.int32(number)), static={}, tables=True)
     return rearranged(
         lambda state, new: state._replace(experience=eqx.tree_at(_changed, state.experience, new)), team, appended
@@ -405,8 +399,8 @@ def _policy(learner: Any, *, algorithm: Algorithm[Any]) -> Policy:
     return algorithm.policy(learner)
 
 
-def _append(experience: Experience, new: tuple[Any, Any], number: Any) -> tuple[Any, ...]:
-    return _changed(experience.append(*new, number))
+def _append(experience: Experience, new: NewRows, number: Any) -> tuple[Any, ...]:
+    return _changed(experience.append(new, number))
 
 
 def _changed(experience: Experience) -> tuple[Any, ...]:

@@ -197,7 +197,7 @@ def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
     config, sizes = RunConfig.read(world / "tuned" / "run.json"), outline(world / "tuned" / "data")
     (home,) = (world / "tuned").glob("seed-0/otc*")
     records = History(home).records_at(1)
-    per_agent = len(to_json({"records": records}, indent=2)) / len(sizes)
+    per_agent = len(to_json({"records": records})) / len(sizes)
     assert room.MEASURED_BYTES / 2 < per_agent < room.MEASURED_BYTES
     assert LARGEST // (2_000 * room.MEASURED_BYTES) == 83  # as docs/scaling.md says
     monkeypatch.setattr(room, "LARGEST", 3 * 2 * room.MEASURED_BYTES)

@@ -67,7 +67,6 @@ class CampaignState:
         self.notes: tuple[str, ...] = ()
         self.other_versions: list[str] = []
         self._measured: tuple[object, list[Record]] | None = None  # after which checkpoint, and what up to it
-        self._settled: object = None
         self._resume()
         self._is_writing, self._seen = False, self._on_disk()
 
@@ -185,13 +184,11 @@ class CampaignState:
             self.team, self.number = self.team_after(done), done
 
     def _reconcile(self) -> None:
-        reached = self.team is not None, self.number
-        if self.team is not None and reached != self._settled:
+        if self.team is not None:
             with contextlib.suppress(CorruptionError):  # of a checkpoint that is no longer needed
                 self.offline.settle(self._updates)
-            if self.number:
-                self.history.settle(self.number)
-            self._settled = reached
+        if self.number:
+            self.history.settle(self.number)
         if (self.history.deployment(self.number + 1) / LOGS).exists():
             self.history.drop_waiting(self.number + 1)
         records = self.records if self.number else []

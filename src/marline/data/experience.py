@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +18,20 @@ from marline.types import Spec, Transition
 
 CACHE_LINE = 16  # in numbers of 4 bytes
 ROW_MULTIPLE = 8  # columns are padded to whole cache-line fractions: one gather fetches a row
+
+
+class NewRows(NamedTuple):
+    """Logs of a deployment, packed, with room for as many rows as a deployment may have.
+
+    Attributes:
+        rows: [most, width].
+        ends: [most], which of them are the last of their episodes.
+        count: how many there are; the others are zeros.
+    """
+
+    rows: ArrayLike
+    ends: ArrayLike
+    count: ArrayLike
 
 
 class Experience(eqx.Module):
@@ -128,9 +143,8 @@ class Experience(eqx.Module):
             number: of the deployment.
             ends: which rows are the last of their episodes, terminal or cut; the terminal ones unless given.
         """
-        packed = pack(logs, self.spec)
-        self.require_room(packed.shape[0], number, size=int(self.size))
-        return self.append(packed, last_of_episodes(logs, ends), number)
+        self.require_room(len(np.asarray(logs.reward)), number, size=int(self.size))
+        return self.append(self.new_rows(logs, ends), number)
 
     def require_room(self, num_rows: int, number: int, *, size: int) -> None:
         """Raise `DataError` if the rows of deployment `number` are more than was planned; `size` rows are there."""
@@ -145,17 +159,31 @@ class Experience(eqx.Module):
                 "more; plan more deployments when the campaign starts"
             )
 
-    def append(self, packed: ArrayLike, ends: ArrayLike, number: int | Int[Array, ""]) -> Experience:
-        """`merge` of packed rows for which there is room; `ends` as of `last_of_episodes`."""
-        packed = jnp.asarray(packed)
-        start = self.size - self.num_offline
-        labels = jnp.full(packed.shape[0], number, jnp.int32)
+    def new_rows(self, logs: Transition, ends: Bool[np.ndarray, " n"] | None = None) -> NewRows:
+        """Logs for which there is room, as `append` takes them; `ends` as of `last_of_episodes`."""
+        packed, last = pack(logs, self.spec), last_of_episodes(logs, ends)
+        missing = self.max_online - len(packed)
+        return NewRows(np.pad(packed, ((0, missing), (0, 0))), np.pad(last, (0, missing)), np.int32(len(packed)))
+
+    def append(self, new: NewRows, number: int | Int[Array, ""]) -> Experience:
+        """`merge` of rows for which there is room. One program serves all deployments, however many rows they have."""
+        start, length = self.size - self.num_offline, len(new.ends)
+        first = jnp.minimum(start, len(self.online_ends) - length)  # where a window of that length fits in
+        place = jnp.arange(length) - (start - first)
+        is_new = (place >= 0) & (place < new.count)
+
+        def put(rows: Array, new_rows: ArrayLike) -> Array:
+            there = jax.lax.dynamic_slice_in_dim(rows, first, length)
+            moved = jnp.roll(jnp.asarray(new_rows), start - first, axis=0)
+            window = jnp.where(is_new.reshape(-1, *(1,) * (rows.ndim - 1)), moved, there)
+            return jax.lax.dynamic_update_slice_in_dim(rows, window, first, 0)
+
         return dataclasses.replace(
             self,
-            online_rows=jax.lax.dynamic_update_slice(self.online_rows, packed, (start, 0)),
-            online_labels=jax.lax.dynamic_update_slice(self.online_labels, labels, (start,)),
-            online_ends=jax.lax.dynamic_update_slice(self.online_ends, jnp.asarray(ends), (start,)),
-            size=self.size + packed.shape[0],
+            online_rows=put(self.online_rows, new.rows),
+            online_labels=put(self.online_labels, jnp.full(length, number, jnp.int32)),
+            online_ends=put(self.online_ends, new.ends),
+            size=self.size + new.count,
             online_start=self.size,
         )
 

@@ -243,6 +243,15 @@ def require_writable(path: Path) -> None:
         raise StorageError(f"cannot write {path}: {above} {what}; choose a folder that you may write")
 
 
+def state_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written, or put in the place of another; () where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def to_json(value: object, *, indent: int | None = None) -> str:
     """JSON of plain values, NumPy scalars and paths. NaN and infinities are written as Python writes and reads them.
 

@@ -25,6 +25,7 @@ FileRecord = dict[str, Any]
 RESERVED = ("kind", "schema", "files", "seal")
 _NO_SEAL = "0" * 64
 LARGEST = 1 << 28  # bytes of JSON; more is neither written nor read. docs/scaling.md tells for how many agents it does
+_WIDTH = 100  # letters of an entry that stands on one line
 _HOLLOW = 1024  # no disk packs what is worth keeping so well
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -49,7 +50,7 @@ def write_sealed(
         if key in entries:
             raise ConfigError(f"{path.name} keeps the key {key!r} for itself; name that entry otherwise")
     document = {"kind": kind, "schema": schema, **entries, "files": dict(files), "seal": _NO_SEAL}
-    text = to_json(document, indent=2) + "\n"
+    text = _laid_out(document)
     head, tail = text.rsplit(_NO_SEAL, 1)
     data = (head + hashlib.sha256(text.encode()).hexdigest() + tail).encode()
     if len(data) > LARGEST:
@@ -158,6 +159,21 @@ def _require_size(path: Path, record: FileRecord) -> None:
         raise CorruptionError(f"{path} has {size} bytes instead of {record['size']}; restore a copy")
     if size > _HOLLOW * max(stored, 1 << 20):  # reading the nothing in it could take for ever
         raise CorruptionError(f"{path} claims {size} bytes and takes {stored} on the disk; restore a copy")
+
+
+def _laid_out(document: Mapping[str, object]) -> str:
+    """JSON of a line per entry, and of long ones per part: soon written, however much was measured."""
+    lines = []
+    for key, value in document.items():
+        text = to_json(value)
+        if isinstance(value, list | dict) and len(text) > _WIDTH:
+            parts = (
+                [{name: part} for name, part in value.items()] if isinstance(value, dict) else [[it] for it in value]
+            )
+            inner = ",\n    ".join(to_json(part)[1:-1] for part in parts)
+            text = f"{text[0]}\n    {inner}\n  {text[-1]}"
+        lines.append(f"  {to_json(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _well_formed(files: object) -> bool:

@@ -31,7 +31,7 @@ from jaxtyping import PyTree
 from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
-from marline.data.files import atomic_bytes, atomic_json, read_lines, small_sha256, to_json
+from marline.data.files import atomic_bytes, atomic_json, read_lines, small_sha256, state_of, to_json
 from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
 from marline.errors import CorruptionError, MarlineError
@@ -63,6 +63,7 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._rewound: object = None
 
     def steps(self) -> list[int]:
         """Numbers of the checkpoints there are, ascending."""
@@ -179,6 +180,9 @@ class History:
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
+        listed, written = self.checkpoint(step) / checkpoints.MANIFEST, self.folder / METRICS
+        if self._rewound == (step, state_of(listed), state_of(written)):
+            return  # neither was touched since, and both grow with every deployment
         records = self.records_at(step)
         try:
             is_same = records == self.records()
@@ -186,6 +190,7 @@ class History:
             is_same = False
         if not is_same:
             self._write_records(records)
+        self._rewound = step, state_of(listed), state_of(written)
 
     def intact_steps(self) -> list[int]:
         """Checkpoints whose files are what was written, ascending."""

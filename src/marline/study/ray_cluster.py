@@ -1,7 +1,7 @@
 """A Ray cluster: how marline connects to one, what its workers are told, and what their errors mean here.
 
-Whoever may call a cluster can run code on it. So a token is shown wherever there is one, as `ray start` asks for it, and
-a cluster that marline starts has one of its own, which only its processes know.
+Whoever may call a cluster can run code on it. So a token is shown wherever there is one, as `ray start` asks for it,
+and a cluster that marline starts has one of its own, which only its processes know.
 """
 
 from __future__ import annotations
