@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marline.data.experience import ROW_MULTIPLE, Experience, columns, pack, unpack
+from marline.data.experience import ROW_MULTIPLE, Experience, columns, last_of_episodes, pack, unpack
 from marline.errors import DataError
 from marline.types import Spec, Transition
 
@@ -152,3 +154,27 @@ def test_ends_of_episodes_are_kept_and_cuts_are_ends() -> None:
     twice = start.merge(logs, 1, ends=np.array([True, False])).merge(logs, 2)
     np.testing.assert_array_equal(twice.ends(), [1, 1, 0, 1, 1, 1, 0, 1])
     assert not told[3], "what was given is not written into"
+
+
+def test_one_program_appends_logs_of_any_length(caplog: pytest.LogCaptureFixture) -> None:
+    """Robots never log the same number of rows twice, and a campaign may see hundreds of deployments."""
+    logs = [make_logs(CONTINUOUS, num_rows, seed) for seed, num_rows in enumerate((5, 1, 4, 2))]
+    experience = Experience.create(make_logs(CONTINUOUS, 6), CONTINUOUS, num_deployments=4, rows_per_deployment=5)
+    experience = experience.merge(logs[0], 1)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for number, more in enumerate(logs[1:], start=2):
+            experience = experience.merge(more, number)
+    assert [record.getMessage() for record in caplog.records if record.getMessage().startswith("Compiling")] == []
+    assert_same(experience[jnp.arange(6, 18)], jax.tree.map(lambda *parts: jnp.concatenate(parts), *logs))
+
+
+def test_rows_fit_in_up_to_the_last_place() -> None:
+    """More deployments than were planned may come, of fewer rows each."""
+    logs = [make_logs(CONTINUOUS, num_rows, seed) for seed, num_rows in enumerate((2, 3, 1))]
+    experience = Experience.create(make_logs(CONTINUOUS, 4), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
+    for number, more in enumerate(logs, start=1):
+        experience = experience.merge(more, number)
+    assert_same(experience[jnp.arange(4, 10)], jax.tree.map(lambda *parts: jnp.concatenate(parts), *logs))
+    np.testing.assert_array_equal(experience.deployment(jnp.arange(4, 10)), [1, 1, 2, 2, 2, 3])
+    cut = np.concatenate([last_of_episodes(more) for more in logs])
+    np.testing.assert_array_equal(experience.online_ends, cut)

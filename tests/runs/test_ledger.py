@@ -158,3 +158,18 @@ def test_sealed_events_of_another_form_are_told_in_a_sentence(kind: str, body: o
         connection.commit()
     with pytest.raises(CorruptionError, match=r"ledger\.sqlite: event 2 is not what marline enters"):
         ledger.events()
+
+
+def test_the_same_bytes_are_read_once_and_others_always(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = ledger_of(tmp_path, {"policies": {}}, {"policies": {}})
+    other = ledger_of(tmp_path / "other", {"policies": {"arm": "0" * 64}}, {"policies": {}})
+    opened: list[object] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: (opened.append(args), connect(*args, **kwargs))[1])
+    assert len(ledger.events()) == 2 and ledger.events() == ledger.events()
+    assert opened == []
+    assert [event.number for event in Ledger(tmp_path).events()] == [1, 2] and len(opened) == 1
+    ledger.path.write_bytes(other.path.read_bytes())
+    with pytest.raises(CorruptionError, match="an older ledger, or that of another run"):
+        ledger.events()
+    assert len(opened) == 2

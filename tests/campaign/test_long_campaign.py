@@ -1,0 +1,65 @@
+"""What a deployment takes does not grow with those before it: counted, not timed."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marline.algorithms import TD3BC
+from marline.campaign.campaign import Campaign
+from marline.data import files, hdf5, manifest
+from marline.data.dataset import Dataset, from_arrays
+from marline.samplers import OTC
+
+DEPLOYMENTS = 5
+
+
+def logs(num_rows: int, seed: int) -> dict[str, Dataset]:
+    random = np.random.default_rng(seed)
+    columns = {
+        "observations": random.normal(size=(num_rows, 3)),
+        "actions": random.uniform(-1, 1, (num_rows, 2)),
+        "rewards": random.normal(size=num_rows),
+        "terminals": np.zeros(num_rows, bool),
+        "timeouts": np.arange(1, num_rows + 1) % 5 == 0,
+    }
+    return {"arm": from_arrays("arm", columns)}
+
+
+def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = Campaign.create(
+        tmp_path / "run",
+        logs(40, 0),
+        algorithm=TD3BC(hidden=(4,)),
+        sampler=OTC("value", num_candidates=8, num_references=8, batch_size=4, num_estimate=8),
+        deployments=DEPLOYMENTS,
+        offline_updates=2,
+        updates=2,
+        rows_per_deployment=10,
+    )
+    campaign.train()
+    opened: list[Path] = []
+    for module in (files, hdf5, manifest):
+        its = module.open_regular
+        monkeypatch.setattr(
+            module,
+            "open_regular",
+            lambda path, *args, its=its, **kwargs: (opened.append(Path(path)), its(path, *args, **kwargs))[1],
+        )
+    counts: list[dict[str, int]] = []
+    for number in range(1, DEPLOYMENTS + 1):
+        opened.clear()
+        campaign.tune(logs(10, number))
+        counts.append(collections.Counter(path.name for path in opened))
+        earlier = [
+            path
+            for path in opened
+            for part in path.parts
+            if part.startswith("deployment-") and int(part[-2:]) < number - 1
+        ]
+        assert earlier == []
+    assert counts[-1] == counts[-2] == counts[-3]
+    assert counts[-1]["manifest.json"] <= 12 and len(campaign.records) == DEPLOYMENTS + 1
