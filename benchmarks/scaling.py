@@ -213,10 +213,10 @@ def main() -> None:
     for name in options.only:
         for size in (QUICK if options.quick else SIZES)[name]:
             lines += measure(name, size)
+            if options.out is not None:
+                write(options.out, lines)
     header = ["", "step", "sizes", "CPU s", "exponent", "peak MiB of the process"]
     interleave.print_table(header, table(lines))
-    if options.out is not None:
-        write(options.out, lines)
 
 
 def write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from processes import finished
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "true"]
 HELPERS = {"interleave.py", "processes.py"}
 # by script: what is given beside --quick, and what is printed
 QUICK = {
@@ -22,8 +24,11 @@ QUICK = {
     "memory.py": ([], "| kernel's high-water mark | "),
     "refresh.py": ([], "| otc-value-refresh | "),
     "samplers.py": ([], "| best_match_scalar | "),
+    "scaling.py": ([], "| parts | report | 1, 2 | "),
     "simulators.py": ([], "| `hopper-3x1`, deployment | "),
+    "soak.py": ([], "| folder_mib | "),
     "startup.py": ([], "| full cache, after 250 updates | "),
+    "wire.py": ([], "| `tune(paths)` | "),
 }
 MORE_THAN_TEN_SECONDS = {
     "stacked.py",
@@ -36,9 +41,13 @@ MORE_THAN_TEN_SECONDS = {
     "memory.py",
     "refresh.py",
     "samplers.py",
+    "scaling.py",
+    "soak.py",
     "startup.py",
+    "wire.py",
 }
-PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco", "stacked_studies.py": "mujoco"}
+PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco", "stacked_studies.py": "mujoco", "wire.py": "ray"}
+LINUX = {"memory.py", "startup.py", "soak.py", "scaling.py", "wire.py"}  # /proc tells of memory, time and handles
 
 
 def test_every_benchmark_is_run_here() -> None:
@@ -51,8 +60,10 @@ def test_every_benchmark_is_run_here() -> None:
 def test_the_small_version_of_a_benchmark_runs(script: str) -> None:
     if script in PACKAGES:
         pytest.importorskip(PACKAGES[script], reason=f"this benchmark needs the package {PACKAGES[script]}")
-    if script in ("memory.py", "startup.py") and sys.platform != "linux":
-        pytest.skip("/proc tells of memory and time")
+    if script in LINUX and sys.platform != "linux":
+        pytest.skip("/proc tells of memory, time and handles")
+    if script == "wire.py" and (shutil.which("ip") is None or finished(NAMESPACE).returncode != 0):
+        pytest.skip("no network namespaces can be made here")
     arguments, table = QUICK[script]
     run = finished([sys.executable, BENCHMARKS / script, *arguments, "--quick"])
     assert run.returncode == 0, run.stdout + run.stderr

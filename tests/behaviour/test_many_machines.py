@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from processes import wait_until
+from processes import finished, wait_until
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.campaign.distributed import DistributedCampaign, Site
 from marline.configuration.run_config import RunConfig
 from marline.data import dataset
+from marline.data.dataset import Dataset
 from marline.envs import make_task
 from marline.errors import ConfigError
 from marline.policy import NumpyPolicy
@@ -38,6 +40,7 @@ except ConfigError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 TASK = "cooperative-navigation-2"
+AGENTS = ("agent_0", "agent_1")
 NUM_ROWS = 400
 ALGORITHM = TD3BC(hidden=(8,))
 SAMPLER = OTC("value", num_candidates=16, num_references=8, batch_size=16, num_estimate=32)
@@ -166,7 +169,7 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
         home = tmp_path / f"home-of-{agent}"
         dataset.save(home / "logs", {agent: log})
         sites[agent] = Site(ray.util.get_node_ip_address(), home / "logs", home / "run")
-    answers = record_answers(monkeypatch)
+    sent, answers = record_requests(monkeypatch), record_answers(monkeypatch)
     with DistributedCampaign.connect(sites, **plan) as team:
         team.train()
         assert team.number == 0
@@ -186,6 +189,35 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
     assert max(len(ray.cloudpickle.dumps(answer)) for answer in answers) < rows / 4
     lengths = {size for answer in answers for leaf in jax.tree.leaves(answer) for size in np.shape(leaf)}
     assert max(lengths) < STUDY.rows_per_deployment < NUM_ROWS
+    # by content: no logged row is in a message, but what an agent itself saw in a simulation, on the way to its machine
+    offline = {agent: rows_in(logs[agent], *answers, *sent[agent]) for agent in logs}
+    assert offline == {"agent_0": 0, "agent_1": 0}
+    own, other = (
+        [rows_in(played[agent], *(sent[agent] if its else sent[another])) for agent, another in (AGENTS, AGENTS[::-1])]
+        for its in (True, False)
+    )
+    assert own == [STUDY.rows_per_deployment] * 2 and other == [0, 0]
+    assert sum(rows_in(played[agent], *answers) for agent in AGENTS) == 0
+
+
+def rows_in(log: Dataset, *messages: Any) -> int:
+    """How many rows of a log are in messages, by the bytes of their observations."""
+    content = b"".join(ray.cloudpickle.dumps(message) for message in messages)
+    return sum(row.tobytes() in content for row in log.observations)
+
+
+def record_requests(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """Gets everything that goes to the machine of each agent from now on."""
+    sent: dict[str, list[Any]] = {agent: [] for agent in AGENTS}
+    ask = DistributedCampaign._ask  # pyright: ignore[reportPrivateUsage]
+
+    def noted(team: DistributedCampaign, what: str, arguments: Any = None) -> Any:
+        for agent, given in (arguments or {}).items():
+            sent[agent].append((what, given))
+        return ask(team, what, arguments)
+
+    monkeypatch.setattr(DistributedCampaign, "_ask", noted)
+    return sent
 
 
 def record_answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -236,3 +268,22 @@ def test_a_machine_that_is_not_in_the_cluster_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown machine of the cluster '10\.1\.2\.3'"):
         with DistributedCampaign.connect(sites, rows_per_deployment=10):
             pass
+
+
+def test_our_own_cluster_asks_for_a_token_and_leaves_none_behind(
+    tmp_path: Path, two_workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    connect = f"import ray; ray.init('{two_workers}', log_to_driver=False); print('in')"
+    for token in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}):
+        stranger = finished([sys.executable, "-c", connect], env=environment | token | {"HOME": str(tmp_path)})
+        assert stranger.returncode != 0 and "in\n" not in stranger.stdout
+        assert "oken" in stranger.stderr
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert not cluster.has_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 32)
+    assert cluster.has_token()
