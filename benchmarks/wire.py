@@ -112,6 +112,7 @@ def two_machines() -> Iterator[tuple[Wire, Sequence[str]]]:
 def cluster(there: Sequence[str], folder: Path) -> Iterator[None]:
     """A head here and a machine there, with a token."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ["RAY_worker_niceness"] = "0"  # or workers would yield to all that the machine does
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *PORTS]
     head = ["--head", f"--port={PORT}", f"--node-ip-address={HERE}", "--num-cpus=0", "--include-dashboard=false"]
     worker = [f"--address={HERE}:{PORT}", f"--node-ip-address={THERE}", "--num-cpus=2"]
