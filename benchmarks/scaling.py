@@ -31,7 +31,7 @@ SIZES = {
     "parts": (8, 40, 200),
 }
 QUICK = {"agents": (2, 4), "rows": (500, 1000), "files": (2, 4), "parts": (1, 2)}
-COLUMNS = ("what", "size", "step", "cpu_s", "peak_mib")
+COLUMNS: Sequence[str] = ("what", "size", "step", "cpu_s", "peak_mib")
 SAMPLERS = ("uniform", "otc-value", "otc-embedding", "otc-two-stage", "online-only", "return-weighted")
 SAMPLERS += ("fresh-share", "half-and-half", "adaptive-share", "two-sided")
 
@@ -123,7 +123,7 @@ def files(size: int, folder: Path) -> Seconds:
     return found
 
 
-def play(bundle: Path, out: Path, num_files: int, steps: int) -> dict[str, np.ndarray]:
+def play(bundle: Path, out: Path, num_files: int, steps: int) -> dict[str, Any]:
     """Let the script of a bundle log episodes, a file each; returns the columns of one."""
     server = runpy.run_path(str(bundle / "run_policy.py"))["Agent"](out, bundle)
     random = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def parts(size: int, folder: Path) -> Seconds:
     settings: dict[str, Any] = {"algorithm": TD3BC(hidden=(8,)), "samplers": names, "dataset_size": 1000}
     settings |= {"rows_per_deployment": 50, "offline_updates": 5, "updates": 5, "deployments": 2}
     run = folder / "run"
-    study = Study.create(run, "cooperative-navigation-2", seeds=max(1, size // len(names)), **settings)
+    study = Study.create(run, task="cooperative-navigation-2", seeds=max(1, size // len(names)), **settings)
     study.run()
     write_report([run], folder / "warm.html")
     found = {"report": _clock(lambda: write_report([run], folder / "report.html"))[0]}

@@ -35,7 +35,7 @@ from marline.rollouts.collection import collect_random
 from marline.runs.verify import verify
 from marline.samplers import OTC
 
-COLUMNS = (
+COLUMNS: Sequence[str] = (
     *("deployment", "play_s", "export_s", "tune_s", "read_kib", "written_kib", "compiled"),
     *("resident_mib", "handles", "threads", "folder_mib", "ledger_kib", "checkpoint_list_kib"),
     *("status_s", "verify_s", "open_s"),
@@ -56,7 +56,7 @@ class Meter:
         self.compiled = 0
         jax.monitoring.register_event_duration_secs_listener(self._count)
 
-    def _count(self, event: str, _: float, **__: Any) -> None:
+    def _count(self, event: str, duration_secs: float, **_: Any) -> None:
         self.compiled += event == COMPILATION
 
     @staticmethod

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import runpy
 import secrets
 import socket
 import subprocess
@@ -28,6 +29,7 @@ import numpy as np
 
 from marline.algorithms import TD3BC
 from marline.campaign.distributed import DistributedCampaign, Site
+from marline.campaign.read_logs import read_logs
 from marline.data import dataset
 from marline.data.dataset import Dataset
 from marline.envs import make_task
@@ -180,17 +182,24 @@ def measure(options: argparse.Namespace, wire: Wire, folder: Path) -> list[list[
         step("`train`", team.train)
         played |= step("`deploy(task)`", lambda: team.deploy(task))
         step("`tune(logs)` of a simulation", lambda: team.tune(played))
-        played |= team.deploy(task)
-        paths = {}
-        for agent, log in played.items():
-            paths[agent] = folder / agent / "back"
-            dataset.save(paths[agent], {agent: log})
-        step("`tune(paths)`", lambda: tune_from_paths(team, paths))
+        bundles = step("`export()`", team.export)
+        paths = {agent: folder / agent / "back" for agent in sites}
+        for agent, path in paths.items():
+            act(Path(bundles[agent]) / agent, path, logs[agent].spec.observation_size, options.rows_per_deployment)
+        played = {agent: read_logs(path).logs[agent] for agent, path in paths.items()}
+        step("`tune(paths)`", lambda: team.tune({agent: str(path) for agent, path in paths.items()}))
     return table
 
 
-def tune_from_paths(team: DistributedCampaign, paths: dict[str, Path]) -> Any:
-    return team.tune({agent: str(path) for agent, path in paths.items()})
+def act(bundle: Path, out: Path, observation_size: int, num_rows: int, steps: int = 25) -> None:
+    """Let the script of a bundle log episodes, as it would on a robot."""
+    server = runpy.run_path(str(bundle / "run_policy.py"))["Agent"](out, bundle)
+    random = np.random.default_rng(0)
+    for _ in range(num_rows // steps):
+        server.step({"observation": random.random(observation_size)})
+        for number in range(steps):
+            came = {"reward": random.random(), "terminal": False, "timeout": number == steps - 1}
+            server.step({"observation": random.random(observation_size), **came})
 
 
 def inside(options: argparse.Namespace) -> None:

@@ -26,12 +26,12 @@ class NewRows(NamedTuple):
     Attributes:
         rows: [most, width].
         ends: [most], which of them are the last of their episodes.
-        count: how many there are; the others are zeros.
+        num_rows: how many there are; the others are zeros.
     """
 
-    rows: ArrayLike
-    ends: ArrayLike
-    count: ArrayLike
+    rows: Array | np.ndarray
+    ends: Array | np.ndarray
+    num_rows: Array | np.int32
 
 
 class Experience(eqx.Module):
@@ -170,7 +170,7 @@ class Experience(eqx.Module):
         start, length = self.size - self.num_offline, len(new.ends)
         first = jnp.minimum(start, len(self.online_ends) - length)  # where a window of that length fits in
         place = jnp.arange(length) - (start - first)
-        is_new = (place >= 0) & (place < new.count)
+        is_new = (place >= 0) & (place < new.num_rows)
 
         def put(rows: Array, new_rows: ArrayLike) -> Array:
             there = jax.lax.dynamic_slice_in_dim(rows, first, length)
@@ -183,7 +183,7 @@ class Experience(eqx.Module):
             online_rows=put(self.online_rows, new.rows),
             online_labels=put(self.online_labels, jnp.full(length, number, jnp.int32)),
             online_ends=put(self.online_ends, new.ends),
-            size=self.size + new.count,
+            size=self.size + new.num_rows,
             online_start=self.size,
         )
 
