@@ -99,6 +99,11 @@ def connected(address: str | None) -> Iterator[None]:
         # Ray's own handler, while it starts, leaves with the number of the signal; what it had begun ends with us
         raise SystemExit(128 + signal.SIGTERM if stop.code == signal.SIGTERM else stop.code) from None
     except Exception as error:  # a bare one, for example, where a node is slow to start
+        if any(isinstance(it, ray.exceptions.AuthenticationError) for it in (error, error.__cause__)):
+            raise ConfigError(
+                "the Ray cluster asks for a token, and there is none here, or another: copy ~/.ray/auth_token from its "
+                "head, and let nobody else read it"
+            ) from error
         raise ConfigError(f"cannot connect to a Ray cluster: {error}; see: ray status") from error
     try:
         yield
