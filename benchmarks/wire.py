@@ -67,7 +67,10 @@ class Wire:
 
     def _read(self) -> None:
         while True:
-            frame = self._socket.recv(1 << 17)
+            try:
+                frame = self._socket.recv(1 << 17)
+            except OSError:  # the cable is gone, and with it the other machine
+                return
             if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
                 continue
             packet = frame[14 : 14 + int.from_bytes(frame[16:18])] if frame[16:18] != b"\0\0" else frame[14:]
