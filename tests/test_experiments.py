@@ -60,7 +60,7 @@ def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
     module = script("correction")
-    for name, value in {"METHODS": ("two-sided",), "SHARES": (0.25,), "REFERENCES": ()}.items():
+    for name, value in {"METHODS": {"two-sided": "two-sided"}, "SHARES": (0.25,), "REFERENCES": ()}.items():
         monkeypatch.setattr(module, name, value)
     places = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     module.main(["matrix", "--leave-out", "two-sided", *places])

@@ -35,7 +35,8 @@ class Shift(NamedTuple):
             better than the law of its logs, where the logs have been.
         change_se: standard error of that, over episodes.
         change_p_value: one-sided, of nothing having changed.
-        corrects: whether logged rows are preferred for it.
+        corrects: whether logged rows are preferred for it, or told anew.
+        target_shift: by how much those that are told anew differ from what the law of the logs foretells.
     """
 
     agent: AgentID
@@ -50,6 +51,7 @@ class Shift(NamedTuple):
     change_se: float | None = None
     change_p_value: float | None = None
     corrects: bool | None = None
+    target_shift: float | None = None
 
     @property
     def matters(self) -> bool:
@@ -88,6 +90,7 @@ def shift_of(agent: AgentID, number: int, measured: ShiftRecord, first_distance:
         measured.get("change_se"),
         measured.get("change_p_value"),
         None if "gate_open" not in measured else measured["gate_open"] > 0,
+        measured.get("target_shift"),
     )
 
 
@@ -102,12 +105,11 @@ def _change(shift: Shift) -> str:
     nats = f"{shift.change_nats:.3f} +- {shift.change_se or 0.0:.3f} nats a row"
     if shift.change_p_value is not None:
         nats += f", p {shift.change_p_value:.2g}" if shift.change_p_value >= 0.001 else ", p below 0.001"
+    done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
     if shift.matters:
         told = f"changed: partners or the world no longer answer {shift.agent} as in its logs"
-        done = "rows that fit today are preferred"
     elif shift.corrects:
         told = f"changed, but hardly (below {LEAST_NATS} nats)"
-        done = "rows that fit today are preferred"
     else:
         told, done = "no change shown", "all its logged rows count alike"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"

@@ -19,8 +19,10 @@ from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
 from marline.samplers.residual import Residual
+from marline.samplers.retarget import Retarget
 from marline.samplers.return_times_ratio import ReturnTimesRatio
 from marline.samplers.return_weighted import ReturnWeighted
+from marline.samplers.rewriting import Rewriting, batch_of, rewrites
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
 from marline.samplers.two_sided import TwoSided
@@ -49,6 +51,8 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "contrastive": Gated(Contrastive()),
     "two-sided": TwoSided(),
     "best-ratio": BestRatio(),
+    "retarget": Retarget(),
+    "retarget-logs": Retarget("logs"),
     "return-weighted": ReturnWeighted(),
     "oracle": Oracle(),
     "fresh-share": FreshShare(0.25),
@@ -74,15 +78,19 @@ __all__ = [
     "Oracle",
     "Planned",
     "Residual",
+    "Retarget",
     "ReturnTimesRatio",
     "ReturnWeighted",
+    "Rewriting",
     "Sampler",
     "Shuffled",
     "TwoSided",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "batch_of",
     "draws_by_plan",
     "prefers_rows",
+    "rewrites",
     "trains",
 ]
