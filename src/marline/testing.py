@@ -210,7 +210,7 @@ def _rewritten(
     what: str, sampler: Rewriting[Any], memory: PyTree, rows: np.ndarray, experience: Experience, key: Any
 ) -> None:
     """What a sampler makes of drawn rows is what an update may learn from."""
-    what, logged = f"{what}.rewrite", experience[rows]
+    what, logged = f"{what}.rewrite", experience[jnp.asarray(rows)]
     rewrite = jax.jit(lambda memory, rows, experience, key: batch_of(sampler, memory, rows, experience, key=key))
     told = _twice(what, lambda: rewrite(memory, rows, experience, key))
     _same_form(logged, told, what)

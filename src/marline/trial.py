@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -128,7 +129,7 @@ def require_sampler(
             raise ConfigError(f"{name} returns as rows {_shown(rows)}, but must return their numbers, int32[batch]")
         if rewrites(sampler):
             name, batch = f"{what}.rewrite", experience[rows]
-            _same_form(batch, _ask(name, lambda: sampler.rewrite(after, rows, batch, experience, key=key)), name)
+            _same_form(batch, _ask(name, partial(sampler.rewrite, after, rows, batch, experience, key=key)), name)
 
     jax.eval_shape(ask, learner, experience, key)
 

@@ -20,6 +20,7 @@ from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.envs import DriftingNavigation, make_task
 from marline.errors import ConfigError
+from marline.inputs.options import with_options
 from marline.nn.dynamics import DynamicsScales
 from marline.nn.mlp import MLP, Linear
 from marline.nn.outcome_law import OutcomeLaw
@@ -50,8 +51,8 @@ def laws(*weights: Any) -> OutcomeLaw:
 def state_of(experience: Experience, today: OutcomeLaw, logs: OutcomeLaw, *, is_open: bool = True) -> State:
     """s' - s and r are 2 y."""
     spec = experience.spec
-    units = [Normalizer.identity(size) for size in (spec.observation_size, spec.action_size)]
-    scales = DynamicsScales(*units, Normalizer(jnp.zeros(2), jnp.full(2, SCALE)))
+    seen, done = (Normalizer.identity(size) for size in (spec.observation_size, spec.action_size))
+    scales = DynamicsScales(seen, done, Normalizer(jnp.zeros(2), jnp.full(2, SCALE)))
     first = jax.tree.map(lambda leaf: leaf[0], logs)
     logged = Range(jnp.array([[-10.0], [10.0]]), jnp.array([-10.0, 10.0]))
     memory = gate.State(scales, first, uniform_table(experience.num_offline))
@@ -187,7 +188,7 @@ def test_a_run_tells_it_what_the_task_knows_and_keeps_it() -> None:
         updates=1,
         hidden=(2,),
     )
-    assert config.samplers["retarget-logs"] == Retarget("logs", known_reward=make_task("drifting-navigation"))
+    assert config.samplers["retarget-logs"] == Retarget("logs").informed_by(make_task("drifting-navigation"))
     first = config.samplers["retarget-offline_updates-2-num_updates-2"]
     assert isinstance(first, Retarget) and first.gate.offline_updates == 2
     assert isinstance(first.known_reward, DriftingNavigation)
@@ -197,6 +198,4 @@ def test_a_run_tells_it_what_the_task_knows_and_keeps_it() -> None:
 def test_what_cannot_be_is_refused() -> None:
     assert not prefers_rows(Retarget())
     with pytest.raises(ConfigError, match="law"):
-        Retarget("tomorrow")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ConfigError):
-        Retarget(known_reward=3)  # pyright: ignore[reportArgumentType]
+        with_options(Retarget(), {"law": "tomorrow"}, "retarget")

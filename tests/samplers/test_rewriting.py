@@ -13,7 +13,6 @@ import pytest
 from readable_rows import SPEC
 
 from marline.agent import AgentState, tune
-from marline.algorithms import TD3BC
 from marline.cohort import programs
 from marline.data.experience import Experience
 from marline.errors import ConfigError
@@ -42,11 +41,23 @@ class Paid(Uniform):
         return batch._replace(reward=rows + state * jax.random.normal(key))
 
 
-class Paying(TD3BC):
+@dataclasses.dataclass(frozen=True)
+class Paying:
     """Learns nothing, and tells what it is paid."""
+
+    gamma: float = 0.99
+
+    def init(self, experience: Experience, *, key: Any) -> Any:
+        return ()
 
     def update(self, state: Any, batch: Transition, *, key: Any) -> Any:
         return state, {"paid": jnp.mean(batch.reward)}
+
+    def policy(self, state: Any) -> Any:
+        raise NotImplementedError
+
+    def critic(self, state: Any) -> None:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +68,18 @@ def experience() -> Experience:
 
 
 def test_updates_learn_from_what_the_sampler_tells_and_rows_stay_those_that_were_drawn(experience: Experience) -> None:
-    algorithm = Paying(hidden=(2,))
-    state = AgentState(algorithm.init(experience, key=KEY), jnp.float32(0.0), experience)
-    arguments = {"algorithm": algorithm, "sampler": Paid(batch_size=8), "num_updates": 3}
+    algorithm = Paying()
+    state = AgentState((), jnp.float32(0.0), experience)
+    arguments: dict[str, Any] = {"algorithm": algorithm, "sampler": Paid(batch_size=8), "num_updates": 3}
     states = {0: state, 1: state.with_memory(jnp.float32(1.0))}
     keys = {who: jax.random.fold_in(KEY, who) for who in states}
-    first = dict.fromkeys(states, jnp.int32(0))
+    zero = jnp.int32(0)
+    first = dict.fromkeys(states, zero)
     with stacked(False):
         alone = map_learners(tune, states, keys, keys, first, static=arguments)
     with stacked(True):
         together = map_learners(tune, states, keys, keys, first, static=arguments)
-    uniform = tune(
-        state.with_memory(()), keys[0], keys[0], first[0], **(arguments | {"sampler": Uniform(batch_size=8)})
-    )
+    uniform = tune(state.with_memory(()), keys[0], keys[0], zero, **(arguments | {"sampler": Uniform(batch_size=8)}))
     np.testing.assert_array_equal(alone[0].rows, uniform.rows)
     np.testing.assert_allclose(alone[0].metrics["paid"], np.mean(alone[0].rows, axis=1), rtol=1e-6)
     assert not np.allclose(alone[1].metrics["paid"], np.mean(alone[1].rows, axis=1))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
-from marline.errors import require, require_name
+from marline.errors import require_name
 from marline.inputs.arguments import checked
 from marline.nn.batched_cond import batched_cond
 from marline.nn.outcome_law import OutcomeLaw
@@ -82,10 +82,6 @@ class Retarget:
 
     def __post_init__(self) -> None:
         require_name(self.law, ("today", "logs"), "law")
-        require(
-            self.known_reward is None or isinstance(self.known_reward, KnownReward),
-            f"known_reward is {self.known_reward!r}, but must have reward_of(observation, action, next_observation)",
-        )
 
     @property
     def batch_size(self) -> int:
