@@ -123,6 +123,21 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert module.draw([world]).count("<circle") == 4
 
 
+def test_correction_of_what_has_a_control_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, (world,) = table_of(tmp_path, monkeypatch)
+    names = {"uniform": "uniform", "retarget": "two-sided", "retarget-logs": "shuffled-two-sided"}
+    world = world._replace(points={name: world.points[its] for name, its in names.items()})
+    assert world.methods == ["retarget"]
+    (row,) = module.methods_table(world)[2:]
+    assert (
+        row.startswith("| `retarget` (control: `retarget-logs`) | 60.5 |")
+        and "| +20.0 in every seed, **better**" in row
+    )
+    samplers = script("correction").samplers
+    assert {"retarget=retarget", "retarget-logs"} < set(samplers(make_task("drifting-navigation")))
+    assert not any("retarget" in one for one in samplers(make_task("matrix")))
+
+
 @pytest.mark.slow
 def test_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """From nothing to a page; what is there is not done again, and what was written on a page stays."""

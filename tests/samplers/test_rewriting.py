@@ -79,7 +79,8 @@ def test_updates_learn_from_what_the_sampler_tells_and_rows_stay_those_that_were
         alone = map_learners(tune, states, keys, keys, first, static=arguments)
     with stacked(True):
         together = map_learners(tune, states, keys, keys, first, static=arguments)
-    uniform = tune(state.with_memory(()), keys[0], keys[0], zero, **(arguments | {"sampler": Uniform(batch_size=8)}))
+    bare, plain = state.with_memory(()), Uniform(batch_size=8)
+    uniform = tune(bare, keys[0], keys[0], zero, algorithm=algorithm, sampler=plain, num_updates=3)
     np.testing.assert_array_equal(alone[0].rows, uniform.rows)
     np.testing.assert_allclose(alone[0].metrics["paid"], np.mean(alone[0].rows, axis=1), rtol=1e-6)
     assert not np.allclose(alone[1].metrics["paid"], np.mean(alone[1].rows, axis=1))
