@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -14,11 +15,12 @@ from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.ops.law_ratio import ClusteredMean, clustered_mean
+from marline.ops.row_draws import rows_without_replacement
 from marline.ops.share_choice import smallest_share_that_does
 from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.folds import deal_out
 from marline.samplers.fresh_share import fresh_plan, fresh_rows
-from marline.samplers.td_errors import Mixtures, Regression, state_action
+from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression, state_action
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics
 
@@ -96,10 +98,11 @@ class AdaptiveShare:
             self.gamma, self.hidden, self.learning_rate, self.weight_decay, self.error_batch_size, self.num_updates
         )
 
-        def mixtures(pool: Int[Array, " pool"]) -> Mixtures:
-            return Mixtures(shares, jnp.ones((shares.shape[0], pool.shape[0])))
-
-        errors, means = regression.held_out(state.inputs, experience, critic, folds, mixtures, key=key)
+        row_key, judge_key = jax.random.split(key)
+        first = experience.num_offline
+        drawn = rows_without_replacement(0, first, min(NUM_DRAWN, first), key=row_key)
+        ways = Mixtures(shares, drawn[None])
+        errors, means = regression.held_out(state.inputs, experience, critic, folds, ways, key=judge_key)
         count = folds.is_logged.astype(jnp.float32)
 
         def excess(number: Int[Array, ""], best: Int[Array, ""]) -> ClusteredMean:

@@ -2,7 +2,7 @@
 
 That what follows an agent's actions has changed does not mean that weights help: few rows may be left to learn from,
 and those may tell little of where the agent is today. What they are for is the critic. So weights are raised to several
-powers, a small network learns the critic's TD errors from rows that count accordingly, and episodes of the current
+powers, a small network learns the critic's TD errors from rows that are drawn accordingly, and episodes of the current
 deployment that it has not seen tell how well: 0 is uniform replay, 1 the whole weights.
 """
 
@@ -22,8 +22,11 @@ from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.nn.batched_cond import batched_cond
 from marline.ops.law_ratio import ClusteredMean, clustered_mean
+from marline.ops.row_draws import rows_with_replacement
+from marline.ops.weighted_rows import alias_table
+from marline.samplers.draw_plan import exchanged_offline
 from marline.samplers.folds import deal_out
-from marline.samplers.td_errors import Mixtures, Regression, state_action
+from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression, state_action
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics
 
@@ -91,17 +94,23 @@ def useful_power(
         arrays: Any,
         words: UInt32[Array, " words"],
     ) -> tuple[Array, Array, Array, Array]:
-        def mixtures(pool: Int[Array, " pool"]) -> Mixtures:
-            logs = tried[:, None] * log_weights[pool][None, :]
-            weights = jnp.exp(logs - jnp.max(logs, axis=1, keepdims=True))
-            fresh = jnp.broadcast_to(natural_share(experience), tried.shape)
-            return Mixtures(fresh, weights / jnp.mean(weights, axis=1, keepdims=True))
+        row_key, judge_key = jax.random.split(jax.random.wrap_key_data(words))
+        num = min(NUM_DRAWN, experience.num_offline)
 
+        def drawn(power: Float[Array, ""]) -> Int[Array, " drawn"]:
+            logs = power * log_weights
+            table = alias_table(jnp.exp(logs - jnp.max(logs)))
+            # as a batch is drawn: rows that weigh little are exchanged for others, and the powers differ in that alone
+            return exchanged_offline(
+                table, rows_with_replacement(0, experience.num_offline, num, key=row_key), key=row_key
+            )
+
+        fresh = jnp.broadcast_to(natural_share(experience), tried.shape)
+        ways = Mixtures(fresh, jax.lax.map(drawn, tried))
         its_critic: Any = eqx.combine(arrays, static)
         inputs = Normalizer.fit(state_action(experience.offline(), experience.spec))
         folds = deal_out(experience)
-        its_key: Any = jax.random.wrap_key_data(words)
-        missed, means = Regression(gamma).held_out(inputs, experience, its_critic, folds, mixtures, key=its_key)
+        missed, means = Regression(gamma).held_out(inputs, experience, its_critic, folds, ways, key=judge_key)
         count = folds.is_logged.astype(jnp.float32)
         gains = jax.vmap(clustered_mean, (0, None, None))(missed[:1] - missed, count, folds.cluster)
         power, number = best_power(tried, means, gains)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,13 +16,13 @@ from marline.data.normalization import Normalizer
 from marline.nn.cvae import one_hot_action
 from marline.nn.mlp import MLP
 from marline.nn.train_state import TrainState
-from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
+from marline.ops.row_draws import rows_with_replacement
 from marline.ops.value_targets import next_values
 from marline.samplers.folds import NUM_FOLDS, Folds
 from marline.types import Critic, Spec, Transition
 
-POOL = 16_384  # offline rows, at most, of which TD errors are computed and learned
-BLOCK = 1024  # of them at a time
+NUM_DRAWN = 16_384  # offline rows that a network learns from, at most as many as there are
+BLOCK = 1024  # rows of which TD errors are computed at a time
 
 
 class Mixtures(NamedTuple):
@@ -30,11 +30,11 @@ class Mixtures(NamedTuple):
 
     Attributes:
         fresh: the share of online rows in each.
-        weights: of the offline rows of the pool in each, with mean 1.
+        offline: numbers of offline rows, as they are drawn in each way, or in all if there is one line.
     """
 
     fresh: Float[Array, " ways"]
-    weights: Float[Array, "ways pool"]
+    offline: Int[Array, "lines drawn"]
 
 
 class HeldOut(NamedTuple):
@@ -82,31 +82,31 @@ class Regression:
         experience: Experience,
         critic: Critic,
         folds: Folds,
-        mixtures: Callable[[Int[Array, " pool"]], Mixtures],
+        ways: Mixtures,
         *,
         key: PRNGKeyArray,
     ) -> HeldOut:
         """Judge ways of drawing rows.
 
-        The networks begin alike, and see the same rows in the same order: the ways differ in what counts for how much.
+        The networks begin alike, and see the same online rows in the same order: they differ in which offline rows they
+        see, and in what these count for.
 
         Args:
             inputs: of (s, a).
             experience: the agent's rows.
             critic: whose errors they are.
             folds: of the current deployment.
-            mixtures: the ways, given the numbers of some offline rows.
+            ways: of drawing rows; TD errors are in units of those of the rows of the first line.
             key: consumed.
         """
-        pool_key, create_key, train_key, error_key = jax.random.split(key, 4)
+        create_key, train_key, error_key = jax.random.split(key, 3)
         first, num = experience.num_offline, self.batch_size
-        pool = rows_without_replacement(0, first, min(POOL, first), key=pool_key)
-        ways = mixtures(pool)
         # computed once: V(s') of some critics takes many actions
+        errors_of = functools.partial(self._errors, inputs, experience, critic)
         offline_key, online_key = jax.random.split(error_key)
-        offline = self._errors(inputs, experience, critic, pool, key=offline_key)
-        online = self._errors(inputs, experience, critic, jnp.arange(first, experience.capacity), key=online_key)
-        unit = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(offline.errors))), 1e-6)
+        offline = jax.vmap(lambda rows: errors_of(rows, key=offline_key))(ways.offline)
+        online = errors_of(jnp.arange(first, experience.capacity), key=online_key)
+        unit = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(offline.errors[0]))), 1e-6)
         network = MLP.create(inputs.mean.size, 1, self.hidden, key=create_key)
         networks = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (NUM_FOLDS, ways.fresh.shape[0], *leaf.shape)), network
@@ -116,10 +116,8 @@ class Regression:
         def missed(network: MLP, rows: Errors) -> Float[Array, " n"]:
             return jnp.square(jax.vmap(network)(rows.inputs)[:, 0] - rows.errors / unit)
 
-        def loss(
-            network: MLP, fresh: Float[Array, ""], weights: Float[Array, " n"], now: Errors, then: Errors
-        ) -> Float[Array, ""]:
-            return fresh * jnp.mean(missed(network, now)) + (1.0 - fresh) * jnp.mean(weights * missed(network, then))
+        def loss(network: MLP, fresh: Float[Array, ""], now: Errors, then: Errors) -> Float[Array, ""]:
+            return fresh * jnp.mean(missed(network, now)) + (1.0 - fresh) * jnp.mean(missed(network, then))
 
         def step(learners: TrainState[MLP], key: Key[Array, ""]) -> tuple[TrainState[MLP], None]:
             def of_fold(
@@ -127,11 +125,12 @@ class Regression:
             ) -> MLP:
                 now_key, then_key = jax.random.split(key)
                 now = _online_places(experience, learned, num_learned, num, key=now_key)
-                then = rows_with_replacement(0, pool.shape[0], num, key=then_key)
-                rows = (jax.tree.map(lambda leaf: leaf[now], online), jax.tree.map(lambda leaf: leaf[then], offline))
-                return jax.vmap(jax.grad(loss), (0, 0, 0, None, None))(
-                    networks, ways.fresh, ways.weights[:, then], *rows
-                )
+                then = rows_with_replacement(0, ways.offline.shape[1], num, key=then_key)
+                rows = jax.tree.map(lambda leaf: leaf[now], online), jax.tree.map(lambda leaf: leaf[:, then], offline)
+                if ways.offline.shape[0] == 1:  # shared, and not repeated
+                    now, then = rows[0], jax.tree.map(lambda leaf: leaf[0], rows[1])
+                    return jax.vmap(jax.grad(loss), (0, 0, None, None))(networks, ways.fresh, now, then)
+                return jax.vmap(jax.grad(loss), (0, 0, None, 0))(networks, ways.fresh, *rows)
 
             gradients = jax.vmap(of_fold)(
                 learners.model, folds.learned, folds.num_learned, jax.random.split(key, NUM_FOLDS)
