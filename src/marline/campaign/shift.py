@@ -35,7 +35,9 @@ class Shift(NamedTuple):
             better than the law of its logs, where the logs have been.
         change_se: standard error of that, over episodes.
         change_p_value: one-sided, of nothing having changed.
-        corrects: whether logged rows are preferred for it.
+        changed: whether it was shown that something had.
+        power: that the weights of its logged rows are raised to, 0 where they are of no use; see `samplers.powers`.
+        target_shift: by how much those that are told anew differ from what the law of the logs foretells.
     """
 
     agent: AgentID
@@ -49,12 +51,19 @@ class Shift(NamedTuple):
     change_nats: float | None = None
     change_se: float | None = None
     change_p_value: float | None = None
-    corrects: bool | None = None
+    changed: bool | None = None
+    power: float | None = None
+    target_shift: float | None = None
+
+    @property
+    def corrects(self) -> bool:
+        """Whether logged rows are preferred for it, or told anew."""
+        return bool(self.changed) and self.power != 0.0
 
     @property
     def matters(self) -> bool:
         """Whether a change was shown that is large enough to be worth correcting."""
-        return bool(self.corrects) and (self.change_nats or 0.0) >= LEAST_NATS
+        return bool(self.changed) and (self.change_nats or 0.0) >= LEAST_NATS
 
 
 def shifts(events: Iterable[Event]) -> list[Shift]:
@@ -88,6 +97,8 @@ def shift_of(agent: AgentID, number: int, measured: ShiftRecord, first_distance:
         measured.get("change_se"),
         measured.get("change_p_value"),
         None if "gate_open" not in measured else measured["gate_open"] > 0,
+        measured.get("power"),
+        measured.get("target_shift"),
     )
 
 
@@ -104,12 +115,15 @@ def _change(shift: Shift) -> str:
         nats += f", p {shift.change_p_value:.2g}" if shift.change_p_value >= 0.001 else ", p below 0.001"
     if shift.matters:
         told = f"changed: partners or the world no longer answer {shift.agent} as in its logs"
-        done = "rows that fit today are preferred"
-    elif shift.corrects:
+    elif shift.changed:
         told = f"changed, but hardly (below {LEAST_NATS} nats)"
-        done = "rows that fit today are preferred"
     else:
-        told, done = "no change shown", "all its logged rows count alike"
+        told = "no change shown"
+    done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
+    if not shift.corrects:
+        done = "all its logged rows count alike"
+    if shift.changed and not shift.corrects:
+        done = f"weights would not help to foretell its TD errors: {done}"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"
 
 

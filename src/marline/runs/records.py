@@ -35,6 +35,8 @@ class ShiftRecord(TypedDict, total=False):
     change_se: float
     change_p_value: float
     gate_open: float
+    power: float
+    target_shift: float
 
 
 class LogsRecord(TypedDict):
