@@ -36,6 +36,7 @@ MORE_THAN_TEN_SECONDS = {
     "memory.py",
     "refresh.py",
     "samplers.py",
+    "simulators.py",
     "startup.py",
 }
 PACKAGES = {"many_machines.py": "ray", "simulators.py": "mujoco", "stacked_studies.py": "mujoco"}
