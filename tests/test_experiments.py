@@ -239,6 +239,15 @@ def test_paper_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "table-1" in "\n".join(table.summary_table(tmp_path)) and "fig-7" in "\n".join(table.price_table(tmp_path))
 
 
+def test_paper_figures_are_as_wide_as_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 2's, from the published numbers: one panel fills it, its axis begins at 0, and no label is cut."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    table = script("paper_table")
+    figure = table.draw(EXPERIMENTS.parent / "results", table.ITEMS["table-2"])
+    assert 'viewBox="0 0 430 ' in figure and "…" not in figure and ">0</text>" in figure
+    assert ">d_q</text>" in figure and "H378" in figure  # the grid, from 20 on, ends 12 before the margin
+
+
 def test_violins_hold_their_values_and_are_as_wide_as_they_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     table = script("paper_table")
