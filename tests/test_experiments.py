@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 from marline.configuration.selection import select_samplers
+from marline.data import dataset
 from marline.envs import Finite, make_task
 from marline.envs.finite import team_return
+from marline.errors import ConfigError
 from marline.statistics.intervals import paired_difference
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -311,13 +313,47 @@ def test_parity_balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_parity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = script("parity")
-    for name, value in {"NUM_ROWS": 600, "NUM_UPDATES": 4, "EVERY": 2, "EPISODES": 2, "SCORED": 100}.items():
+    for name, value in {"NUM_ROWS": 600, "LOOKS": 2, "EPISODES": 2, "SCORED": 100}.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr("sys.argv", ["parity.py", "iql", "--seeds", "1", "--csv", str(tmp_path / "curves.csv")])
+    small = ["parity.py", "--seeds", "1", "--updates", "4", "--csv", str(tmp_path / "curves.csv")]
+    monkeypatch.setattr("sys.argv", [*small, "iql"])
     module.main()
     header, *rows = (tmp_path / "curves.csv").read_text("utf-8").splitlines()
     assert header == "side,algorithm,seed,updates,return,mean_q1"
     assert [row.rsplit(",", 2)[0] for row in rows] == ["marline,iql,0,2", "marline,iql,0,4"]
+    monkeypatch.setattr("sys.argv", [*small, "iql", "--table-3"])
+    with pytest.raises(ConfigError, match="'iql'.*bcq"):
+        module.main()
+    monkeypatch.setattr("sys.argv", [*small, "bcq", "--logs", "medium"])
+    with pytest.raises(ConfigError, match="take --task hopper"):
+        module.main()
+
+
+@pytest.mark.slow
+def test_parity_on_a_robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """BCQ and AWAC by Table 3, on logs of the medium policy, which are kept for the other side."""
+    pytest.importorskip("mujoco")
+    module = script("parity")
+    for name, value in {"NUM_ROWS": 600, "LOOKS": 2, "EPISODES": 1, "SCORED": 100}.items():
+        monkeypatch.setattr(module, name, value)
+    curves, logs = tmp_path / "curves.csv", tmp_path / "logs"
+    command = "parity.py bcq awac --task hopper --logs medium --table-3 --seeds 1 --updates 4"
+    monkeypatch.setattr("sys.argv", [*command.split(), "--csv", str(curves), "--keep-logs", str(logs)])
+    module.main()
+    rows = curves.read_text("utf-8").splitlines()[1:]
+    assert [row.rsplit(",", 2)[0] for row in rows] == [
+        f"marline,{name},0,{n}" for name in ("bcq", "awac") for n in (2, 4)
+    ]
+    (log,) = dataset.load(logs).values()
+    assert len(log.rewards) == 600
+
+
+def test_equality_is_asked_within_a_margin_of_their_mean() -> None:
+    """+-1 around 100 on either side: the 90 % interval of the difference is +-1.9, within 5 % and not within 1 %."""
+    table = script("parity_table")
+    sample = [99.0, 100.0, 101.0]
+    assert table.equal(sample, sample, 0.05) == "within 5, a direction"
+    assert table.equal(sample, sample, 0.01) == "not shown within 1"
 
 
 def test_parity_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
