@@ -388,7 +388,9 @@ def draw(results: Path, item: Item) -> str:
         chart = draws(runs[cell.name], shown) if cell.name in runs else None
         if chart is not None:
             title = f"{cell.name}: {chart.title}" if item.unit == "overhead" else cell.name
-            panels.append(Panel(title, dataclasses.replace(chart, y=dataclasses.replace(chart.y, covers=item.axis))))
+            papers = dataclasses.replace(chart, y=dataclasses.replace(chart.y, covers=item.axis))
+            panels.append(Panel(f"{title}: the paper's axis" if item.axis else title, papers))
+            panels += [Panel("the same, nearer", chart)] if item.axis else []
     quantities = _rows(results / f"{item.stem}-{item.per_agent}.csv") if item.per_agent else []
     for cell in item.cells:
         chart = violins([row for row in quantities if row["cell"] == cell.name], item.per_agent)
