@@ -8,8 +8,8 @@
     python experiments/paper.py fig-6c --quick --runs /tmp/runs --out /tmp/results   # whether it works
 
 It goes on where it was interrupted. A cell is a run directory under --runs, which items share; it gains the samplers
-and seeds that it lacks. Logs are those in --data under the name that D4RL or `missing` gives them; otherwise they are
-made, are like them, and are called so. Into --out go `paper-ITEM.csv` with every seed, `.json` with where it comes
+and seeds that it lacks. Logs are those in --data under the name that D4RL gives them, or TASK-KIND; otherwise they
+are made, are like them, and are called so. Into --out go `paper-ITEM.csv` with every seed, `.json` with where it comes
 from, `.svg` and `.md`.
 """
 
@@ -69,9 +69,7 @@ def logs_of(cell: Cell, runs: Path, data: Path | None, *, quick: bool = False) -
                 import_log(open_log(given), made, specs=make_task(cell.task).specs)
             return made, name
     if quick:
-        rows, kind = QUICK_ROWS, "random" if cell.logs == "medium-replay" or cell.missing else cell.logs
-    elif cell.missing:
-        raise ConfigError(f"{cell.name} lacks {cell.missing}, in --data as the dataset folder {name}")
+        rows, kind = QUICK_ROWS, "random" if cell.logs == "medium-replay" else cell.logs
     name = f"{cell.task}-{kind}-like"
     made = runs / "logs" / name
     if not made.exists():

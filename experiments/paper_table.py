@@ -311,7 +311,6 @@ def summary_table(results: Path) -> list[str]:
         dates = sorted({start["date"][:10] for start in starts})
         left = [cell for cell in item.cells if cell.name not in runs]
         price = _price(sum(core_hours(item, cell, 5) for cell in left)) if left else ""
-        missing = "; ".join(dict.fromkeys(cell.missing for cell in left if cell.missing))
         page = f"[page]({item.stem}.md)" if (results / f"{item.stem}.md").exists() else f"`{command(item)}`"
         row = [
             item.name,
@@ -321,7 +320,7 @@ def summary_table(results: Path) -> list[str]:
             ", ".join(devices),
             " to ".join(dates[:: max(1, len(dates) - 1)]),
         ]
-        rows.append([*row, price + (f"; {missing}" if missing else ""), page])
+        rows.append([*row, price, page])
     return _markdown(header, rows)
 
 
@@ -341,7 +340,7 @@ def price_table(results: Path) -> list[str]:
         for cell in item.cells:
             if cell.name not in runs:
                 hours = _price(core_hours(item, cell, 5))
-                lacks = cell.missing or (REPLAY if cell.logs == "medium-replay" else "")
+                lacks = REPLAY if cell.logs == "medium-replay" else ""
                 rows.append([item.name, cell.name, hours, f"`{command(item, '--only', cell.name)}`", lacks])
     return _markdown(["item", "cell", "core-hours, 5 seeds", "command", "missing"], rows)
 

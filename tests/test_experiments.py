@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from marline.configuration.selection import select_samplers
 from marline.data import dataset
+from marline.data.checkpoints import read_manifest
 from marline.envs import Finite, make_task
 from marline.envs.finite import team_return
 from marline.errors import ConfigError
@@ -361,6 +363,33 @@ def test_parity_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     script("parity_table").main()
     printed = capsys.readouterr().out
     assert "Return, by number of updates" in printed and "| `td3-bc`, marline | " in printed
+
+
+def test_advantages_of_the_team_of_smax() -> None:
+    """gamma .5 and lambda .5 by hand: an end between the second and the third step, and V = 4 behind the last."""
+    module = script("smax_team")
+    blank = np.zeros((3, 1))
+    steps = module.Step(
+        observation=blank,
+        mask=blank,
+        action=blank,
+        log_probability=blank,
+        value=jnp.array([[2.0], [1.0], [3.0]]),
+        reward=jnp.array([[1.0], [2.0], [0.0]]),
+        goes_on=jnp.array([[1.0], [0.0], [1.0]]),
+    )
+    # errors: 1 + .5 * 1 - 2, 2 - 1, .5 * 4 - 3; the first hears of the second by .25
+    advantages = module.advantages(steps, jnp.array([4.0]), 0.5, 0.5)
+    np.testing.assert_allclose(advantages[:, 0], [-0.25, 1.0, -1.0])
+
+
+@pytest.mark.slow
+def test_a_team_of_smax_is_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jaxmarl")
+    with jax.numpy_rank_promotion("allow"):  # JaxMARL broadcasts where we would not
+        small = ["--quick", "--evaluate-every", "1", "--max-steps", "1"]
+        assert script("smax_team").main([*small, "--out", str(tmp_path / "policy")]) == 0
+    assert read_manifest(tmp_path / "policy")["evaluation"]["num_steps"] == 4
 
 
 def test_false_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
