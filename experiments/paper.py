@@ -8,8 +8,8 @@
     python experiments/paper.py fig-6c --quick --runs /tmp/runs --out /tmp/results   # whether it works
 
 It goes on where it was interrupted. A cell is a run directory under --runs, which items share; it gains the samplers
-and seeds that it lacks. Logs are those in --data under the name that D4RL or `missing` gives them; otherwise they are
-made, are like them, and are called so. Into --out go `paper-ITEM.csv` with every seed, `.json` with where it comes
+and seeds that it lacks. Logs are those in --data under the name that D4RL gives them, or TASK-KIND; otherwise they
+are made, are like them, and are called so. Into --out go `paper-ITEM.csv` with every seed, `.json` with where it comes
 from, `.svg` and `.md`.
 """
 
@@ -69,9 +69,7 @@ def logs_of(cell: Cell, runs: Path, data: Path | None, *, quick: bool = False) -
                 import_log(open_log(given), made, specs=make_task(cell.task).specs)
             return made, name
     if quick:
-        rows, kind = QUICK_ROWS, "random" if cell.logs == "medium-replay" or cell.missing else cell.logs
-    elif cell.missing:
-        raise ConfigError(f"{cell.name} lacks {cell.missing}, in --data as the dataset folder {name}")
+        rows, kind = QUICK_ROWS, "random" if cell.logs == "medium-replay" else cell.logs
     name = f"{cell.task}-{kind}-like"
     made = runs / "logs" / name
     if not made.exists():
@@ -118,7 +116,7 @@ def run_cell(
 
 
 def write_item(item: Item, runs: Path, results: Path) -> None:
-    """Numbers, provenance, figure and page of all cells of an item that have been run."""
+    """Numbers, provenance, figure and page of all cells of an item that have been run, of the seeds that have ended."""
     there = {cell.name: read_run(path) for cell in item.cells if (path := runs / cell.name).exists()}
     if not there:
         return
@@ -126,8 +124,9 @@ def write_item(item: Item, runs: Path, results: Path) -> None:
     rows, told = [], {}
     for name, run in there.items():
         shown = [one.name for one in run.samplers if _belongs(one.name, named)]
-        rows += _returns(name, run, shown)
-        told[name] = _provenance(run)
+        its = _returns(name, run, shown)
+        rows += its
+        told[name] = _provenance(run, sorted({row[4] for row in its}))
     _write_csv(results / f"{item.stem}.csv", paper_table.COLUMNS, rows)
     if item.per_agent:
         agents = [row for name, run in there.items() for row in _per_agent(name, run, item.per_agent)]
@@ -142,10 +141,12 @@ def _belongs(name: str, named: Iterable[str]) -> bool:
 
 
 def _returns(name: str, run: Run, samplers: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Of the seeds that have got to the last deployment."""
     return [
         (name, run.task, run.algorithm, sampler, seed, deployment, value)
         for sampler in samplers
         for seed in run.seeds
+        if run.num_deployments in run.curve(sampler, seed)
         for deployment, value in sorted(run.curve(sampler, seed).items())
     ]
 
@@ -162,14 +163,14 @@ def _per_agent(name: str, run: Run, quantity: str) -> list[tuple[Any, ...]]:
     ]
 
 
-def _provenance(run: Run) -> dict[str, Any]:
-    """Where the numbers of a run come from, in words that hold anywhere."""
+def _provenance(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
+    """Where the numbers of these seeds of a run come from, in words that hold anywhere."""
     starts = [{key: value for key, value in one.items() if value} for one in run.starts]
     for one in starts:
         one["command"] = re.sub(r" --(runs|out|data) \S+", "", one["command"])
     settings = {key: run.settings[key] for key in SETTINGS}
     made = run.dataset.get("provenance", {}).get("source", "")
-    return {"seeds": list(run.seeds), "settings": settings, "logs": Path(made).name, "starts": starts}
+    return {"seeds": list(seeds), "settings": settings, "logs": Path(made).name, "starts": starts}
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

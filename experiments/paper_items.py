@@ -29,7 +29,6 @@ class Cell:
         exploration: how often an agent acts at random in its own turn of a deployment (4.6).
         d4rl: what D4RL calls these logs.
         low_return, expert_return: D4RL's references, between which improvements in percent make sense.
-        missing: why nobody can make the logs yet.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Cell:
     d4rl: str = ""
     low_return: float = 0.0
     expert_return: float = 0.0
-    missing: str = ""
 
     @property
     def num_agents(self) -> int:
@@ -117,7 +115,6 @@ BATTLE = Cell(
     "cql",
     rows=300_000,  # about 10,000 episodes
     exploration=0.1,
-    missing="a medium policy of SMAX, which does not come with marline: give 10,000 episodes of one",
 )
 
 D_E, D_Q = "otc-embedding-paper", "otc-value-paper"

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
-from paper_items import ITEMS, Cell, Item, core_hours
+from paper_items import D_E, D_Q, ITEMS, Cell, Item, core_hours
 
 from marline.configuration.run_config import describe
 from marline.report.appearance import COLORS, looks, number
@@ -58,6 +58,8 @@ AGENT_COLUMNS = ("cell", "sampler", "seed", "deployment", "agent", "value")
 PAPER_SEEDS = 5
 UNDEFINED = 0.01  # of the range of returns: an offline return below it has no improvement in percent
 REPLAY = "the replay of a training until medium, made on the way: hours, once a robot"
+SHEET = 430  # wide is a figure: a phone's width and a little
+SYMBOLS = {D_E: "d_e", D_Q: "d_q"}  # of the paper, below an axis; the legend says the rest
 LETTER = "-paper"  # what ends the names of samplers that are the paper to the letter
 
 
@@ -309,7 +311,6 @@ def summary_table(results: Path) -> list[str]:
         dates = sorted({start["date"][:10] for start in starts})
         left = [cell for cell in item.cells if cell.name not in runs]
         price = _price(sum(core_hours(item, cell, 5) for cell in left)) if left else ""
-        missing = "; ".join(dict.fromkeys(cell.missing for cell in left if cell.missing))
         page = f"[page]({item.stem}.md)" if (results / f"{item.stem}.md").exists() else f"`{command(item)}`"
         row = [
             item.name,
@@ -319,7 +320,7 @@ def summary_table(results: Path) -> list[str]:
             ", ".join(devices),
             " to ".join(dates[:: max(1, len(dates) - 1)]),
         ]
-        rows.append([*row, price + (f"; {missing}" if missing else ""), page])
+        rows.append([*row, price, page])
     return _markdown(header, rows)
 
 
@@ -339,7 +340,7 @@ def price_table(results: Path) -> list[str]:
         for cell in item.cells:
             if cell.name not in runs:
                 hours = _price(core_hours(item, cell, 5))
-                lacks = cell.missing or (REPLAY if cell.logs == "medium-replay" else "")
+                lacks = REPLAY if cell.logs == "medium-replay" else ""
                 rows.append([item.name, cell.name, hours, f"`{command(item, '--only', cell.name)}`", lacks])
     return _markdown(["item", "cell", "core-hours, 5 seeds", "command", "missing"], rows)
 
@@ -379,24 +380,27 @@ def draw(results: Path, item: Item) -> str:
     """The paper's figure from our numbers: a panel for each cell, and below it one for each agent's quantity."""
     runs = read(results, item)
     shown = looks(runs.values())
-    body, top = legend([(look, look.label) for look in shown.values() if not look.is_control])
+    body, top = legend([(look, look.label) for look in shown.values() if not look.is_control], sheet_width=SHEET)
     panels = []
     for cell in item.cells:
         draws = times_chart if item.unit == "overhead" else returns_chart
         chart = draws(runs[cell.name], shown) if cell.name in runs else None
         if chart is not None:
-            panels.append(Panel(cell.name, dataclasses.replace(chart, y=Axis(covers=item.axis))))
+            title = f"{cell.name}: {chart.title}" if item.unit == "overhead" else cell.name
+            papers = dataclasses.replace(chart, y=dataclasses.replace(chart.y, covers=item.axis))
+            panels.append(Panel(f"{title}: the paper's axis" if item.axis else title, papers))
+            panels += [Panel("the same, nearer", chart)] if item.axis else []
     quantities = _rows(results / f"{item.stem}-{item.per_agent}.csv") if item.per_agent else []
     for cell in item.cells:
         chart = violins([row for row in quantities if row["cell"] == cell.name], item.per_agent)
         panels += [Panel(f"{item.per_agent} of each agent, {cell.name}", chart)] if chart is not None else []
-    columns = 2 if len(panels) in (1, 2, 4) else 3
-    for first in range(0, len(panels), columns):
-        row = Row(panels[first : first + columns], columns, 250.0 if columns == 2 else 200.0)
-        body += place(row, top)
+    for panel in panels:  # one below the other, so that a phone shows them at the size of its text
+        row = Row([panel], 1, 250.0)
+        body += place(row, top, sheet_width=SHEET)
         top += row.height
     hues = "".join(f".n{series} {{ color: {light}; }}" for series, (light, _) in enumerate(COLORS.values()))
-    return sheet(f"{item.name}: {item.title}", body, top + 12, shown, [f"<style>{hues}</style>"] if quantities else ())
+    about = [f"<style>{hues}</style>"] if quantities else []
+    return sheet(f"{item.name}: {item.title}", body, top + 12, shown, about, sheet_width=SHEET)
 
 
 def times_chart(run: Run, shown: Looks) -> Chart:
@@ -405,7 +409,7 @@ def times_chart(run: Run, shown: Looks) -> Chart:
     for number_of, sampler in enumerate(run.samplers):
         times = list(run.returns(sampler.name, run.num_deployments).values())
         marks.append(Mark([float(number_of)] * len(times), times, "dots", look=shown[sampler.name]))
-    names = [shown[sampler.name].label for sampler in run.samplers]
+    names = [SYMBOLS.get(sampler.name, shown[sampler.name].label) for sampler in run.samplers]
     return Chart("ms per update", "", marks, Axis(names=names), Axis(from_zero=True))
 
 

@@ -1,6 +1,7 @@
 """The tables of docs/parity.md: both sides' learning curves, and the last values with intervals.
 
     python experiments/parity_table.py results/parity.csv
+    python experiments/parity_table.py parity-halfcheetah.csv --margin 0.05
 
 Intervals are 95 % by Student's t over seeds, of differences by Welch's: they tell how far another draw of seeds
 would move the figures, on these logs and these episodes.
@@ -47,16 +48,16 @@ def difference(ours: list[float], theirs: list[float]) -> str:
     return f"{number(mean, 2, sign=True)} [{number(low, 2, sign=True)}, {number(high, 2, sign=True)}]"
 
 
-def equal(ours: list[float], theirs: list[float]) -> str:
-    """Whether two one-sided Welch tests show equality within 2 % of the size of their mean."""
-    margin = EQUALITY_MARGIN * abs(float(np.mean(theirs)))
+def equal(ours: list[float], theirs: list[float], share: float = EQUALITY_MARGIN) -> str:
+    """Whether two one-sided Welch tests show equality within that share of the size of their mean."""
+    margin = share * abs(float(np.mean(theirs)))
     low, high = welch_interval(ours, theirs, confidence=0.9)
     if not (-margin < low and high < margin):
         return f"not shown within {margin:.2g}"
     return f"within {margin:.2g}{', a direction' if min(len(ours), len(theirs)) < MIN_SEEDS else ''}"
 
 
-def table(path: Path, measure: str) -> list[str]:
+def table(path: Path, measure: str, share: float = EQUALITY_MARGIN) -> list[str]:
     """One row per algorithm and side, in Markdown."""
     found = read(path, measure)
     updates = sorted({done for sides in found.values() for curve in sides.values() for done in curve})
@@ -69,7 +70,7 @@ def table(path: Path, measure: str) -> list[str]:
             compared = ["", ""]
             if side != "marline":
                 pair = sides["marline"][last], curve[last]
-                compared = [difference(*pair), equal(*pair)]
+                compared = [difference(*pair), equal(*pair, share)]
             lines.append("| " + " | ".join([f"`{algorithm}`, {side}", *cells, *compared]) + " |")
     return lines
 
@@ -77,9 +78,10 @@ def table(path: Path, measure: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path, help="columns side, algorithm, seed, updates, return, mean_q1")
+    parser.add_argument("--margin", type=float, default=EQUALITY_MARGIN, help="of their mean, fixed beforehand")
     args = parser.parse_args()
     for measure, title in MEASURES.items():
-        print(f"{title}, by number of updates\n", *table(args.csv, measure), "", sep="\n")
+        print(f"{title}, by number of updates\n", *table(args.csv, measure, args.margin), "", sep="\n")
 
 
 if __name__ == "__main__":

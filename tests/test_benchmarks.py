@@ -24,7 +24,7 @@ QUICK = {
     "memory.py": ([], "| kernel's high-water mark | "),
     "refresh.py": ([], "| otc-value-refresh | "),
     "samplers.py": ([], "| best_match_scalar | "),
-    "scaling.py": ([], "| parts | report | 1, 2 | "),
+    "scaling.py": ([], "| parts | report | "),
     "simulators.py": ([], "| `hopper-3x1`, deployment | "),
     "soak.py": ([], "| folder_mib | "),
     "startup.py": ([], "| full cache, after 250 updates | "),
@@ -43,6 +43,7 @@ MORE_THAN_TEN_SECONDS = {
     "samplers.py",
     "scaling.py",
     "soak.py",
+    "simulators.py",
     "startup.py",
     "wire.py",
 }

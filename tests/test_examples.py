@@ -26,6 +26,7 @@ def test_quickstart_trains_deploys_and_reports(tmp_path: Path, capsys) -> None:
     assert (tmp_path / "run" / "seed-0" / "otc-value" / "deployment-02" / "policies" / "a.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_an_external_deployment_sends_policies_and_takes_logs(tmp_path: Path, capsys) -> None:
     runpy.run_path(str(EXAMPLES / "external_deployment.py"))["main"](tmp_path, episodes=4, deployments=1)
     printed = capsys.readouterr().out
@@ -50,6 +51,7 @@ def test_signals_go_from_a_table_to_a_team_in_the_field(tmp_path: Path, capsys: 
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_an_environment_of_ones_own_is_learned(tmp_path: Path, capsys) -> None:
     pytest.importorskip("pettingzoo", reason="environments of the user's need: pip install 'marline[parallel]'")
     example = runpy.run_path(str(EXAMPLES / "custom_environment.py"))

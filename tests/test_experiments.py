@@ -12,13 +12,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from marline.configuration.selection import select_samplers
+from marline.data import dataset
+from marline.data.checkpoints import read_manifest
 from marline.envs import Finite, make_task
 from marline.envs.finite import team_return
+from marline.errors import ConfigError
 from marline.statistics.intervals import paired_difference
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -256,6 +260,15 @@ def test_paper_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "table-1" in "\n".join(table.summary_table(tmp_path)) and "fig-7" in "\n".join(table.price_table(tmp_path))
 
 
+def test_paper_figures_are_as_wide_as_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 2's, from the published numbers: one panel fills it, its axis begins at 0, and no label is cut."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    table = script("paper_table")
+    figure = table.draw(EXPERIMENTS.parent / "results", table.ITEMS["table-2"])
+    assert 'viewBox="0 0 430 ' in figure and "…" not in figure and ">0</text>" in figure
+    assert ">d_q</text>" in figure and "H378" in figure  # the grid, from 20 on, ends 12 before the margin
+
+
 def test_violins_hold_their_values_and_are_as_wide_as_they_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     table = script("paper_table")
@@ -319,13 +332,47 @@ def test_parity_balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_parity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = script("parity")
-    for name, value in {"NUM_ROWS": 600, "NUM_UPDATES": 4, "EVERY": 2, "EPISODES": 2, "SCORED": 100}.items():
+    for name, value in {"NUM_ROWS": 600, "LOOKS": 2, "EPISODES": 2, "SCORED": 100}.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr("sys.argv", ["parity.py", "iql", "--seeds", "1", "--csv", str(tmp_path / "curves.csv")])
+    small = ["parity.py", "--seeds", "1", "--updates", "4", "--csv", str(tmp_path / "curves.csv")]
+    monkeypatch.setattr("sys.argv", [*small, "iql"])
     module.main()
     header, *rows = (tmp_path / "curves.csv").read_text("utf-8").splitlines()
     assert header == "side,algorithm,seed,updates,return,mean_q1"
     assert [row.rsplit(",", 2)[0] for row in rows] == ["marline,iql,0,2", "marline,iql,0,4"]
+    monkeypatch.setattr("sys.argv", [*small, "iql", "--table-3"])
+    with pytest.raises(ConfigError, match="'iql'.*bcq"):
+        module.main()
+    monkeypatch.setattr("sys.argv", [*small, "bcq", "--logs", "medium"])
+    with pytest.raises(ConfigError, match="take --task hopper"):
+        module.main()
+
+
+@pytest.mark.slow
+def test_parity_on_a_robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """BCQ and AWAC by Table 3, on logs of the medium policy, which are kept for the other side."""
+    pytest.importorskip("mujoco")
+    module = script("parity")
+    for name, value in {"NUM_ROWS": 600, "LOOKS": 2, "EPISODES": 1, "SCORED": 100}.items():
+        monkeypatch.setattr(module, name, value)
+    curves, logs = tmp_path / "curves.csv", tmp_path / "logs"
+    command = "parity.py bcq awac --task hopper --logs medium --table-3 --seeds 1 --updates 4"
+    monkeypatch.setattr("sys.argv", [*command.split(), "--csv", str(curves), "--keep-logs", str(logs)])
+    module.main()
+    rows = curves.read_text("utf-8").splitlines()[1:]
+    assert [row.rsplit(",", 2)[0] for row in rows] == [
+        f"marline,{name},0,{n}" for name in ("bcq", "awac") for n in (2, 4)
+    ]
+    (log,) = dataset.load(logs).values()
+    assert len(log.rewards) == 600
+
+
+def test_equality_is_asked_within_a_margin_of_their_mean() -> None:
+    """+-1 around 100 on either side: the 90 % interval of the difference is +-1.9, within 5 % and not within 1 %."""
+    table = script("parity_table")
+    sample = [99.0, 100.0, 101.0]
+    assert table.equal(sample, sample, 0.05) == "within 5, a direction"
+    assert table.equal(sample, sample, 0.01) == "not shown within 1"
 
 
 def test_parity_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,6 +380,33 @@ def test_parity_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     script("parity_table").main()
     printed = capsys.readouterr().out
     assert "Return, by number of updates" in printed and "| `td3-bc`, marline | " in printed
+
+
+def test_advantages_of_the_team_of_smax() -> None:
+    """gamma .5 and lambda .5 by hand: an end between the second and the third step, and V = 4 behind the last."""
+    module = script("smax_team")
+    blank = np.zeros((3, 1))
+    steps = module.Step(
+        observation=blank,
+        mask=blank,
+        action=blank,
+        log_probability=blank,
+        value=jnp.array([[2.0], [1.0], [3.0]]),
+        reward=jnp.array([[1.0], [2.0], [0.0]]),
+        goes_on=jnp.array([[1.0], [0.0], [1.0]]),
+    )
+    # errors: 1 + .5 * 1 - 2, 2 - 1, .5 * 4 - 3; the first hears of the second by .25
+    advantages = module.advantages(steps, jnp.array([4.0]), 0.5, 0.5)
+    np.testing.assert_allclose(advantages[:, 0], [-0.25, 1.0, -1.0])
+
+
+@pytest.mark.slow
+def test_a_team_of_smax_is_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jaxmarl")
+    with jax.numpy_rank_promotion("allow"):  # JaxMARL broadcasts where we would not
+        small = ["--quick", "--evaluate-every", "1", "--max-steps", "1"]
+        assert script("smax_team").main([*small, "--out", str(tmp_path / "policy")]) == 0
+    assert read_manifest(tmp_path / "policy")["evaluation"]["num_steps"] == 4
 
 
 def test_false_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

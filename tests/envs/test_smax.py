@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from marline import cli
+from marline.behaviour_policy.battles import read_battle_team, shipped_battle_team, target_return
 from marline.data.check import check
+from marline.data.checkpoints import read_manifest
+from marline.data.dataset import load
 from marline.envs import Smax, World, make_task
 from marline.errors import ConfigError
 from marline.rollouts.collection import collect_random
@@ -63,6 +69,34 @@ def test_battles_by_what_is_logged(battle: Smax) -> None:
         enemies = log.observations[:, 13:39].reshape(-1, 2, 13)
         within = (np.linalg.norm(enemies[:, :, 1:3], axis=-1) * 9.0 < 5.0) & (enemies[:, :, 0] > 0)
         np.testing.assert_array_equal(log.action_masks[~dead, 5:], within[~dead])
+
+
+def test_the_medium_team_that_comes_with_marline_obeys_masks_and_is_one_network() -> None:
+    task = Smax()
+    folder = shipped_battle_team(task, "medium")
+    assert folder is not None and shipped_battle_team(Smax(2, 2), "medium") is None
+    told = read_manifest(folder)
+    assert told["evaluation"]["mean_return"] >= target_return("medium") == pytest.approx(2 / 3)
+    assert all(one["mean_return"] < target_return("medium") for one in told["evaluations"][:-1])
+    team = read_battle_team(folder, task)
+    policy = team["agent_0"]
+    assert list(team) == list(task.agents) and all(one is policy for one in team.values())
+    seen, only_shot = jnp.zeros(140), jnp.arange(11) == 7
+    logs = policy.actor.log_probabilities(seen, only_shot | (jnp.arange(11) == 3))
+    assert float(jnp.exp(logs).sum()) == pytest.approx(1.0) and float(jnp.exp(logs[jnp.array([0, 10])]).sum()) == 0.0
+    assert int(policy(seen, key=jax.random.key(0), action_mask=only_shot)) == 7
+
+
+@pytest.mark.slow
+@needs_jaxmarl
+@pytest.mark.filterwarnings("ignore")
+def test_logs_of_the_medium_team(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop, jax.numpy_rank_promotion("allow"):
+        cli.main(["data", "make", "smax-5m_vs_6m/medium", "--size", "300", "--out", str(tmp_path / "logs")])
+    assert not stop.value.code
+    provenance = json.loads((tmp_path / "logs" / "dataset.json").read_text("utf-8"))["provenance"]
+    assert provenance["policy"]["kind"] == "medium-like" and "jaxmarl" in provenance["versions"]
+    assert {len(log) for log in load(tmp_path / "logs").values()} == {300}
 
 
 @needs_jaxmarl

@@ -102,7 +102,7 @@ def test_exclude_self_leaves_no_match_with_itself(distance: Any) -> None:
     assert np.all(metrics["median_distance"] > 0.0)
 
 
-@pytest.mark.parametrize("distance", ["value", "two-stage"])
+@pytest.mark.parametrize("distance", ["value", pytest.param("two-stage", marks=pytest.mark.slow)])
 def test_a_row_matched_with_itself_is_at_distance_0_as_users_compile_it(
     distance: str, jit_for_users: Callable[..., Any]
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_run_of_an_earlier_marline_may_grow_after_it_went_on(tmp_path: Path) -
     assert verify(folder).problems == (), "the checkpoints were made with what run.json said of them before"
 
 
+@pytest.mark.slow
 def test_verify_tells_what_a_study_lacks(whole: Path, tmp_path: Path) -> None:
     assert verify(whole).notes == ()
     folder = tmp_path / "run"

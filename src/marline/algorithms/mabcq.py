@@ -1,7 +1,8 @@
 """MABCQ in our reading (Jiang & Lu 2021, 2108.01832): BCQ whose critics weigh transitions by how they may change.
 
 Of the paper its abstract, the beginning of its introduction and its description in the OTC paper could
-be read, and none of its formulas, so that those here are ours: see `ops/transition_normalization.py`.
+be read, and none of its formulas, so that those here are ours: see `ops/transition_normalization.py`, and
+docs/algorithms.md for what each of them reads into the text.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.nn.mlp import MLP
 from marline.ops.gaussian import clamped_log_std, log_density, squashed_log_density
@@ -106,3 +107,32 @@ class MeanPolicy(eqx.Module):
         action_mask: ActionMask | None = None,
     ) -> Float[Array, " act"]:
         return self.actor.mode(observation)
+
+
+class CategoricalActor(eqx.Module):
+    """Choices drawn by softmax among the actions allowed."""
+
+    mlp: MLP
+
+    @staticmethod
+    def create(spec: Spec, hidden: Sequence[int], *, key: PRNGKeyArray) -> CategoricalActor:
+        return CategoricalActor(MLP.create(spec.observation_size, spec.action_size, hidden, key=key))
+
+    def log_probabilities(
+        self, observation: Float[Array, " obs"], action_mask: ActionMask | None = None
+    ) -> Float[Array, " choices"]:
+        """log pi(.|s): of actions that are not allowed the least number, so that they weigh nothing."""
+        logits = self.mlp(observation)
+        allowed = logits if action_mask is None else jnp.where(action_mask, logits, jnp.finfo(logits.dtype).min)
+        return jax.nn.log_softmax(allowed)
+
+
+class SampledPolicy(eqx.Module):
+    """A draw from pi(.|s) of choices."""
+
+    actor: CategoricalActor
+
+    def __call__(
+        self, observation: Float[Array, " obs"], *, key: PRNGKeyArray, action_mask: ActionMask | None = None
+    ) -> Int[Array, ""]:
+        return jax.random.categorical(key, self.actor.log_probabilities(observation, action_mask))

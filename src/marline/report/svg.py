@@ -102,18 +102,27 @@ def draw(runs: Sequence[Run]) -> str:
     return sheet("; ".join(_title(run) for run in runs), body, top, shown, metadata(runs))
 
 
-def sheet(title: str, body: Sequence[str], height: float, shown: Mapping[str, Look], about: Sequence[str] = ()) -> str:
+def sheet(
+    title: str,
+    body: Sequence[str],
+    height: float,
+    shown: Mapping[str, Look],
+    about: Sequence[str] = (),
+    *,
+    sheet_width: int = WIDTH,
+) -> str:
     """What was drawn, `height` high, as an SVG file with the colours of these looks."""
     light = "\n".join(f".s{look.order} {{ color: {look.light}; }}" for look in shown.values())
     dark = "\n".join(f".s{look.order} {{ color: {look.dark}; }}" for look in shown.values())
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {sheet_width} {height:g}" '
+            f'width="{sheet_width}" '
             'role="img">',
             f"<title>{escape(title)}</title>",
             *about,
             f"<style>{STYLE}{SHAPES}{light}\n@media (prefers-color-scheme: dark) {{\n{DARK}\n{dark}\n}}</style>",
-            f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8"/>',
+            f'<rect class="paper" x="0.5" y="0.5" width="{sheet_width - 1}" height="{height - 1:g}" rx="8"/>',
             *body,
             "</svg>\n",
         ]
@@ -140,12 +149,12 @@ def _roles(shown: Mapping[str, Look]) -> Iterator[tuple[Look, str]]:
         yield look, names.get(role, look.label)
 
 
-def legend(entries: Iterable[tuple[Look, str]]) -> tuple[list[str], float]:
+def legend(entries: Iterable[tuple[Look, str]], *, sheet_width: int = WIDTH) -> tuple[list[str], float]:
     """Lines and names, wrapped, and the height that they take."""
     parts, x, y = [], MARGIN, 26.0
     for look, name in entries:
         width = 44 + 6.6 * len(name)
-        if x + width > WIDTH - MARGIN and x > MARGIN:
+        if x + width > sheet_width - MARGIN and x > MARGIN:
             x, y = MARGIN, y + 20
         dash = f" {look.dash}" if look.is_control else ""
         parts.append(f'<path class="line s{look.order}{dash}" d="M{x:.0f} {y - 4:g}h24"/>')
@@ -207,10 +216,10 @@ def _still(chart: Chart) -> Chart:
     return dataclasses.replace(chart, marks=[mark for mark in chart.marks if mark.role in ("band", "mean")])
 
 
-def place(row: Row, top: float) -> list[str]:
+def place(row: Row, top: float, *, sheet_width: int = WIDTH) -> list[str]:
     """The panels of a row, below a height."""
     gap = 24
-    width = (WIDTH - 2 * MARGIN - gap * (row.columns - 1)) / row.columns
+    width = (sheet_width - 2 * MARGIN - gap * (row.columns - 1)) / row.columns
     parts = []
     for place, panel in enumerate(row.panels):
         chart = _still(panel.chart)

@@ -123,7 +123,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     return int(stop.value.code or 0), text
 
 
-@pytest.mark.parametrize("name", MESSY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if place else ()) for place, name in enumerate(MESSY)]
+)
 def test_two_tries_lead_from_a_messy_table_to_a_team(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

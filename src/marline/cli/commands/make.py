@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 
+from marline.behaviour_policy.battles import read_battle_team, shipped_battle_team
 from marline.behaviour_policy.folder import first_reaching, policy_folder, read_policy, read_steps, train
 from marline.behaviour_policy.team import EXPERT_RETURNS, SHARES, share_out, shipped_policy, shipped_teams
 from marline.behaviour_policy.training import Evaluation, Training
@@ -21,7 +22,7 @@ from marline.data.dataset import Dataset
 from marline.data.summary import episodes
 from marline.display.console import resumable, say
 from marline.display.shell import command
-from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Task, Traffic, World, make_task
+from marline.envs import TASKS, Conventional, MultiAgentMujoco, Simulator, Smax, Task, Traffic, World, make_task
 from marline.errors import ConfigError, require, require_name
 from marline.policy import RandomPolicy, of_mixed_skill, one_of_teams
 from marline.rollouts.collection import collect, collect_in_turns
@@ -153,6 +154,10 @@ def _learned(task: Task, options: Make, kind: str) -> Made:
 
 def _learned_policies(task: Task, options: Make, kind: str, wanted: str) -> tuple[Policies, dict[str, object]]:
     """A team that was taught up to the return of a kind of data, for the data that are wanted, and what it is."""
+    if isinstance(task, Smax) and (shipped := shipped_battle_team(task, kind)) is not None:
+        about = read_manifest(shipped)
+        known = {key: about[key] for key in ("training", "evaluation")}
+        return read_battle_team(shipped, task), {"kind": f"{kind}-like", **known}
     robot = _robot(task, wanted)
     training = Training(robot.robot, robot.version, options.training_seed)
     no_training = options.training is None
@@ -202,9 +207,13 @@ def _robot(task: Task, kind: str) -> MultiAgentMujoco:
         others = ", mixed, conventions and in-turns" if isinstance(task, Conventional) else ""
         raise ConfigError(
             f"{kind} data is made of the robots of MuJoCo, for which an expert's return is known; of this task there "
-            f"is random{others}"
+            f"is random{_of_battles(task)}{others}"
         )
     return task
+
+
+def _of_battles(task: Task) -> str:
+    return ", medium and mixed" if isinstance(task, Smax) and shipped_battle_team(task, "medium") is not None else ""
 
 
 def _train(training: Training, kind: str, options: Make) -> tuple[Path, int]:
@@ -257,5 +266,6 @@ def _play(task: Task, policies: Policies, options: Make) -> dict[AgentID, Datase
 def _versions(task: Task) -> dict[str, str]:
     packages = ["marline", "jax"]
     packages += ["gymnasium", "mujoco"] if isinstance(task, MultiAgentMujoco) else []
+    packages += ["jaxmarl"] if isinstance(task, Smax) else []
     packages += ["libsumo", "sumo-rl"] if isinstance(task, Traffic) else []
     return {package: importlib.metadata.version(package) for package in packages}
