@@ -47,7 +47,7 @@ format: dev ## mend style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: .venv/.docs ## build the pages as a site, build/docs/docs/index.html, without a network; a link that leads nowhere is an error
+docs: .venv/.marline .venv/.docs ## build the pages as a site, build/docs/docs/index.html, without a network; a link that leads nowhere is an error
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
 	@echo "built: build/docs/docs/index.html"
 
