@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest lock clean
+.PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest audit lock clean
 
 # Names each package as it comes, so that a slow network does not look like a hang.
 define install
@@ -67,6 +67,12 @@ LOWEST_TESTS := tests/ops tests/algorithms/test_td3_bc.py tests/data/test_datase
   tests/envs/test_mujoco.py tests/envs/test_parallel.py tests/envs/test_traffic.py tests/cli/test_entry.py \
   tests/report/test_report_page.py tests/report/test_report_tracking.py tests/study/test_study.py
 
+AUDIT := .venv-audit/bin
+audit: ## ask whether anything in the locks has a known vulnerability, with pip-audit in .venv-audit (needs a network)
+	@test -x $(AUDIT)/pip-audit || { $(PYTHON) -m venv --clear .venv-audit && $(AUDIT)/python -m pip install --quiet 'pip-audit>=2.9'; }
+	@for lock in requirements*.lock; do echo "$$lock:"; \
+	  $(AUDIT)/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
+
 lock: ## resolve the lock files afresh (needs uv)
 	$(need_uv)
 	$(call compile,requirements.lock,)
@@ -76,7 +82,7 @@ lock: ## resolve the lock files afresh (needs uv)
 need_uv = @command -v uv >/dev/null || { echo "this needs uv: pip install uv"; exit 1; }
 
 clean: ## remove .venv, builds and caches; never runs or data
-	rm -rf .venv .venv-lowest dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest .venv-audit dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --group build
