@@ -119,11 +119,12 @@ METHODS = {
     "two-sided": "two-sided",
     "two-sided-pooled": "two-sided(pooled=true)",  # added when swap-costly had shown what it is for
     "dynamics-ratio": "dynamics-ratio",
+    "best-ratio": "best-ratio",  # whichever of the last two foretells held-out episodes better
     "otc-value": "otc-value",
     "otc-embedding": "otc-embedding",
     ORACLE: ORACLE,
 }
-REFERENCES = ("return-weighted", "offline-only")
+REFERENCES = ("return-weighted", "offline-only", "adaptive-share")
 QUICK = {"rows": 400, "offline_updates": 4, "updates": 4}
 COLUMNS = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
 

@@ -42,7 +42,8 @@ from marline.statistics.intervals import (
 )
 
 SHARE, SHUFFLED, ORACLE, UNIFORM, RETURNS = "fresh-", "shuffled-", "oracle", "uniform", "return-weighted"
-OURS = ("two-sided", "two-sided-pooled", "dynamics-ratio")
+ADAPTIVE = "adaptive-share"
+OURS = ("best-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio")
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
 
 
@@ -170,6 +171,21 @@ def headroom_table(tasks: Iterable[Task]) -> list[str]:
         shares = ["", "", "" if best is None else f" ({best.removeprefix(SHARE)})", ""]
         cells = [_cell(task.minus(*pair)) + more for pair, more in zip(pairs, shares, strict=True)]
         rows.append([task.name, task.algorithm, str(seeds), *levels, *cells])
+    return _markdown(header, rows)
+
+
+def shares_table(tasks: Iterable[Task]) -> list[str]:
+    """How the share of fresh rows that every agent finds for itself does beside the fixed ones."""
+    header = ["task", "best share in hindsight", "adaptive-share minus it", "adaptive-share minus uniform"]
+    rows = []
+    for task in tasks:
+        best = task.best_share
+        to_best = task.minus(ADAPTIVE, best)
+        if best is None or to_best is None:
+            continue
+        word = finding(to_best, to_best.p, task.margin)
+        share = best.removeprefix(SHARE)
+        rows.append([task.name, share, f"{_cell(to_best)}, {word}", _cell(task.minus(ADAPTIVE, UNIFORM))])
     return _markdown(header, rows)
 
 
@@ -301,7 +317,7 @@ def tables(tasks: Sequence[Task]) -> list[str]:
     """All of them."""
     if not tasks:
         return ["no task was run"]
-    lines = ["Headroom", "", *headroom_table(tasks), "", *aim_table(tasks), ""]
+    lines = ["Headroom", "", *headroom_table(tasks), "", *aim_table(tasks), "", *shares_table(tasks), ""]
     for task in tasks:
         lines += [task.name, "", *methods_table(task), "", *levels_table(task), ""]
     return [*lines, "All tasks", "", *together(tasks), "", *differences(tasks)]
@@ -318,7 +334,13 @@ def table(path: Path, what: str) -> list[str]:
     if name:
         (task,) = [task for task in tasks if task.name == name]
         return {"methods": methods_table, "levels": levels_table}[kind](task)
-    whole = {"headroom": headroom_table, "aim": aim_table, "together": together, "differences": differences}
+    whole = {
+        "headroom": headroom_table,
+        "aim": aim_table,
+        "shares": shares_table,
+        "together": together,
+        "differences": differences,
+    }
     return whole[kind](tasks)
 
 

@@ -94,7 +94,8 @@ def table_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_name: str =
     monkeypatch.syspath_prepend(EXPERIMENTS)
     module = script(module_name)
     lines = ["task,algorithm,random,best,sampler,seed,deployment,return,corrects"]
-    for sampler, gain in (("uniform", 0.0), ("two-sided", 1.0), ("shuffled-two-sided", -1.0), ("fresh-0.5", 0.5)):
+    gains = {"uniform": 0.0, "two-sided": 1.0, "shuffled-two-sided": -1.0, "fresh-0.5": 0.5, "adaptive-share": 0.25}
+    for sampler, gain in gains.items():
         for seed in range(10):
             noise = 0.01 * seed
             lines += [f"world,CQL,0,10,{sampler},{seed},0,{5 + noise},"]
@@ -118,6 +119,7 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     text = "\n".join(module.tables([world, few]))
     assert "| `two-sided` | 60.5 | 100 % | +20.0 in every seed, **better**" in text
     assert "better on 1, worse on 0 of 2" in text
+    assert "| world | 0.5 | −2.5 in every seed, **worse** | +2.5 in every seed |" in text
     assert module.draw([world]).count("<circle") == 4
 
 

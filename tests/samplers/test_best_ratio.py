@@ -12,6 +12,7 @@ from readable_rows import CRITIC
 
 from marline.ops.weighted_rows import row_probabilities
 from marline.samplers import BestRatio, DynamicsRatio, TwoSided, Uniform
+from marline.samplers.best_ratio import PURPOSE
 from marline.testing import check_sampler
 
 KEY = jax.random.key(0)
@@ -21,11 +22,11 @@ SMALL = DynamicsRatio(
 KERNELS = TwoSided(num_references=200, bandwidths=(0.25, 0.5), strengths=(3.0, 30.0), batch_size=16)
 
 
-def begin(sampler: Any, experience: Any) -> tuple[Any, dict[str, float]]:
+def begin(sampler: Any, experience: Any, key: Any = KEY) -> tuple[Any, dict[str, float]]:
     @jax.jit
     def both(experience: Any) -> Any:
-        state = sampler.init(experience, key=KEY)
-        state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=KEY)
+        state = sampler.init(experience, key=key)
+        state, metrics = sampler.begin_deployment(state, experience, CRITIC, key=key)
         return state, dict(metrics)
 
     state, metrics = both(experience)
@@ -37,7 +38,9 @@ def test_the_one_that_gains_more_weighs_the_rows() -> None:
     state, metrics = begin(BestRatio(SMALL, KERNELS), case(World(0.5), World(-0.5), 0))
     picked = metrics["kernel_gain_nats"] > metrics["gain_nats"]
     assert metrics["picked_kernels"] == picked and metrics["gate_open"] == 1.0
-    by = state.kernels if picked else state.learned
+    alone = KERNELS if picked else SMALL
+    key = jax.random.fold_in(KEY, PURPOSE) if picked else KEY
+    by, _ = begin(alone, case(World(0.5), World(-0.5), 0), key)
     np.testing.assert_array_equal(row_probabilities(state.table), row_probabilities(by.table))
     weights = np.asarray(row_probabilities(state.table), np.float64)
     assert metrics["effective_share"] == pytest.approx(1 / (weights**2).sum() / len(weights), rel=1e-3)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.inputs.arguments import checked
+from marline.nn.batched_cond import batched_cond
 from marline.ops.prioritization import effective_sample_size
 from marline.ops.weighted_rows import AliasTable, row_probabilities
 from marline.samplers.draw_plan import DrawPlan
@@ -42,11 +43,11 @@ class BestRatio:
 
     Attributes:
         learned: by networks; its `batch_size` and `online_share` are used.
-        kernels: by kernels.
+        kernels: by kernels, which also ask all of today's rows at once.
     """
 
     learned: DynamicsRatio = DynamicsRatio()
-    kernels: TwoSided = TwoSided()
+    kernels: TwoSided = TwoSided(pooled=True)
     prefers_rows: ClassVar[bool] = True
     draws_by_plan: ClassVar[bool] = True
 
@@ -63,21 +64,25 @@ class BestRatio:
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
         """Ask both, and take the weights of the one that gains more, if either does."""
-        learned, of_learned = self.learned.begin_deployment(state.learned, experience, critic, key=key)
-        kernel_key = jax.random.fold_in(key, PURPOSE)
-        kernels, of_kernels = self.kernels.begin_deployment(state.kernels, experience, critic, key=kernel_key)
-        is_open, corrects = of_learned["gate_open"] > 0, of_kernels["gate_open"] > 0
-        picks_kernels = corrects & (~is_open | (of_kernels["change_nats"] > of_learned["gain_nats"]))
-        # unless one of them corrects, both tables are those of equal weights
-        table = jax.tree.map(lambda one, other: jnp.where(picks_kernels, one, other), kernels.table, learned.table)
-        worth = effective_sample_size(row_probabilities(table)) / experience.num_offline
-        return State(learned, kernels, table), {
-            **of_learned,
+        learned = self.learned.judge(state.learned, experience, key=key)
+        kernels = self.kernels.judge(state.kernels, experience, key=jax.random.fold_in(key, PURPOSE))
+        is_open, corrects = learned.is_open, kernels.choice.is_believed
+        picks_kernels = corrects & (~is_open | (kernels.choice.gain > learned.metrics["gain_nats"]))
+        picks_learned = is_open & ~picks_kernels
+        # of the one that is not picked no row is weighed
+        uniform = jnp.zeros(experience.num_offline)
+        context = state.learned, learned.members, experience
+        log_weights = batched_cond(picks_learned, self.learned.log_ratios, uniform, *context)
+        by_networks, _ = self.learned.weighed(log_weights, picks_learned)
+        by_kernels = self.kernels.table(state.kernels, experience, kernels, picks_kernels)
+        table = jax.tree.map(lambda one, other: jnp.where(picks_kernels, one, other), by_kernels, by_networks)
+        return state._replace(table=table), {
+            **learned.metrics,
             "gate_open": (is_open | corrects).astype(jnp.float32),
-            "kernel_gain_nats": of_kernels["change_nats"],
-            "kernel_gain_se": of_kernels["change_se"],
+            "kernel_gain_nats": kernels.choice.gain,
+            "kernel_gain_se": kernels.choice.error,
             "picked_kernels": picks_kernels.astype(jnp.float32),
-            "effective_share": worth,
+            "effective_share": effective_sample_size(row_probabilities(table)) / experience.num_offline,
         }
 
     def sample(

@@ -14,6 +14,7 @@ from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.inputs.arguments import checked
+from marline.nn.batched_cond import batched_cond
 from marline.nn.cvae import one_hot_action
 from marline.ops.episodes import episode_numbers
 from marline.ops.kernel_ratio import Choice, Distances, choose, pool, squared_distances, two_sided_weights
@@ -45,6 +46,23 @@ class References(NamedTuple):
         return Distances(squared_distances(given, self.given), squared_distances(outcome, self.outcome))
 
 
+class Judged(NamedTuple):
+    """What a deployment says of the law of what follows.
+
+    Attributes:
+        choice: bandwidths, and whether today's law surely is another one.
+        pooled: how much likelier outcomes are over all of today's rows, or None if nobody asks.
+        logs, today: what either law is made of.
+        metrics: how sure, and by how much another.
+    """
+
+    choice: Choice
+    pooled: Pooled | None
+    logs: References
+    today: References
+    metrics: dict[str, Array]
+
+
 @dataclasses.dataclass(frozen=True)
 @checked
 class TwoSided:
@@ -61,8 +79,8 @@ class TwoSided:
     their outcomes are over all of today's rows, if that foretells held-out episodes better.
 
     Kernels need few dimensions: up to about six of s, a and s' - s together. Beyond, weights stay near 1. Everything is
-    standardised by B^0. Rows whose s' is not known count nowhere, and weigh 1. It costs 2 * num_references kernels per
-    offline row and deployment, and nothing per update.
+    standardised by B^0. Rows whose s' is not known count nowhere, and weigh 1. Where something changed it costs
+    2 * num_references kernels per offline row and deployment, and nothing per update.
 
     Attributes:
         online_share: of the rows of a batch that are online, or None for their share in all rows, as in uniform replay.
@@ -112,6 +130,13 @@ class TwoSided:
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
         """Weigh all offline rows by D^k."""
+        judged = self.judge(state, experience, key=key)
+        table = self.table(state, experience, judged, judged.choice.is_believed)
+        worth = effective_sample_size(row_probabilities(table))
+        return state._replace(table=table), {**judged.metrics, "effective_sample_size": worth}
+
+    def judge(self, state: State, experience: Experience, *, key: PRNGKeyArray) -> Judged:
+        """Ask whether today's law is another one than that of the logs."""
         logs_key, order_key, online_key = jax.random.split(key, 3)
         num_offline, num_today = experience.num_offline, experience.num_online
         num_online = min(self.num_references, experience.max_online)
@@ -148,18 +173,21 @@ class TwoSided:
                 choice,
                 strengths=self.strengths,
             )
-        weights = self._weights(state, experience, logs, today, choice, pooled)
-        table = alias_table(weights)
-        return state._replace(table=table), {
+        metrics = {
             "change_nats": choice.gain,
             "change_se": choice.error,
             "gate_open": choice.is_believed.astype(jnp.float32),
             "bandwidth_given": choice.given,
             "bandwidth_outcome": choice.outcome,
             "strength": choice.strength,
-            "effective_sample_size": effective_sample_size(row_probabilities(table)),
             **({"pooled": pooled.is_used.astype(jnp.float32)} if pooled is not None else {}),
         }
+        return Judged(choice, pooled, logs, today, metrics)
+
+    def table(self, state: State, experience: Experience, judged: Judged, is_due: Bool[Array, ""]) -> AliasTable:
+        """What offline rows are drawn by; while it is not due all are alike, and none is weighed."""
+        alike = jnp.ones(experience.num_offline)
+        return alias_table(batched_cond(is_due, self._weights, alike, state, experience, judged))
 
     def sample(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -171,15 +199,10 @@ class TwoSided:
         return weighted_plan(state.table, experience, self.online_share)
 
     def _weights(
-        self,
-        state: State,
-        experience: Experience,
-        logs: References,
-        today: References,
-        choice: Choice,
-        pooled: Pooled | None,
+        self, alike: Float[Array, " offline"], state: State, experience: Experience, judged: Judged
     ) -> Float[Array, " offline"]:
         """Of all offline rows, a few at a time."""
+        choice, pooled, logs, today, _ = judged
 
         def weight(row: Int[Array, ""]) -> Float[Array, ""]:
             its = self._references(state, experience, row[None], jnp.ones(1, bool))
@@ -193,7 +216,7 @@ class TwoSided:
             )
             return jnp.where(its.counts, jnp.minimum(weights, self.max_weight), 1.0)[0]
 
-        return jax.lax.map(weight, jnp.arange(experience.num_offline), batch_size=BLOCK)
+        return jax.lax.map(weight, jnp.arange(alike.shape[0]), batch_size=BLOCK)
 
     def _references(
         self, state: State, experience: Experience, rows: Int[Array, " m"], counts: Bool[Array, " m"]
