@@ -119,6 +119,8 @@ METHODS = {
     "two-sided": "two-sided",
     "two-sided-pooled": "two-sided(pooled=true)",  # added when swap-costly had shown what it is for
     "dynamics-ratio": "dynamics-ratio",
+    # added when predator-prey-mixed had shown that weights can do harm, true ones too
+    "kernel-ratio": "kernel-ratio",
     "best-ratio": "best-ratio",  # whichever of the last two foretells held-out episodes better
     "otc-value": "otc-value",
     "otc-embedding": "otc-embedding",

@@ -359,11 +359,11 @@ def test_what_a_killed_start_left_behind_is_no_content(world: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("what", "kills"),
     [
-        ("campaign", 2),
-        pytest.param("campaign", 10, marks=pytest.mark.slow),
-        pytest.param("run", 3, marks=pytest.mark.slow),
+        ("campaign", 10),
+        ("run", 3),
     ],
 )
+@pytest.mark.slow
 def test_killed_at_some_moments_it_ends_as_if_it_had_been_left_alone(what: str, kills: int) -> None:
     script = Path(__file__).parents[2] / "experiments" / "kill_campaign.py"
     done = finished([sys.executable, script, "--what", what, "--kills", kills, "--by-time", "0", "--seed", "3"])

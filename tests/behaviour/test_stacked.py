@@ -222,11 +222,11 @@ def measured(folder: Path, samplers: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("task", "samplers"),
     [
-        ("drifting-navigation", BY_PLAN),
-        ("hopper-3x1", BY_PLAN),
-        pytest.param("drifting-navigation", OF_ALL_KINDS, marks=pytest.mark.slow),
+        pytest.param("drifting-navigation", {"by-return": BY_PLAN["by-return"]}, id="world"),
+        pytest.param("hopper-3x1", {"uniform": BY_PLAN["uniform"]}, id="simulator"),
+        pytest.param("hopper-3x1", BY_PLAN, id="simulator, by plan", marks=pytest.mark.slow),
+        pytest.param("drifting-navigation", OF_ALL_KINDS, id="world, of all kinds", marks=pytest.mark.slow),
     ],
-    ids=["world", "simulator", "of all kinds"],
 )
 def test_a_study_is_what_it_would_be_one_by_one(
     task: str, samplers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from marline.samplers.gated import Gated
 from marline.samplers.online_matched import OnlineMatched
 from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
+from marline.samplers.powers import POWERS
 from marline.samplers.residual import Residual
 from marline.samplers.return_times_ratio import ReturnTimesRatio
 from marline.samplers.return_weighted import ReturnWeighted
@@ -48,6 +49,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "residual": Gated(Residual()),
     "contrastive": Gated(Contrastive()),
     "two-sided": TwoSided(),
+    "kernel-ratio": TwoSided(pooled=True, powers=POWERS),
     "best-ratio": BestRatio(),
     "return-weighted": ReturnWeighted(),
     "oracle": Oracle(),

@@ -34,6 +34,7 @@ from marline.ops.row_draws import rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, uniform_table
 from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.folds import NUM_FOLDS, Folds, deal_out, is_of_fold
+from marline.samplers.powers import require_powers, useful_power
 from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
@@ -139,6 +140,9 @@ class DynamicsRatio:
         least_effective_share: as what part of the offline rows, equally likely, the weighted ones must at least be as
             diverse; weights are raised to a power below 1 until they are.
         confidence: with which it must be shown, at each deployment, that the law has changed; 0 corrects always.
+        powers: of the tempered weights, of which held-out TD errors pick one or none, see `samplers.powers`; if there
+            is no power, they are taken as they are.
+        gamma: of the algorithm, for those.
         learn_reward: whether r is part of y.
         hidden: widths of the hidden layers of every law.
         learning_rate: of AdamW.
@@ -154,6 +158,8 @@ class DynamicsRatio:
     clip: float = 3.0
     least_effective_share: float = 0.05
     confidence: float = 0.99
+    powers: tuple[float, ...] = ()
+    gamma: float = 0.99
     learn_reward: bool = True
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 5e-4
@@ -177,6 +183,8 @@ class DynamicsRatio:
         share = self.least_effective_share
         require(0 <= share < 1, f"least_effective_share is {share}, but must lie in [0, 1); 0 tempers nothing")
         require(0 <= self.confidence < 1, f"confidence is {self.confidence}, but must lie in [0, 1); 0 corrects always")
+        require_powers(self.powers)
+        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but must lie in [0, 1]")
         require(all(width >= 1 for width in self.hidden), f"hidden is {self.hidden}; every layer needs at least 1 unit")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, but must be positive")
         decay = self.weight_decay
@@ -198,7 +206,7 @@ class DynamicsRatio:
         judged = self.judge(state, experience, key=key)
         uniform = jnp.zeros(experience.num_offline)
         log_weights = batched_cond(judged.is_open, self.log_ratios, uniform, state, judged.members, experience)
-        table, worth = self.weighed(log_weights, judged.is_open)
+        table, worth = self.weighed(log_weights, judged.is_open, experience, critic, key=key)
         clipped = jnp.mean((jnp.abs(log_weights) >= self.clip) & judged.is_open)
         return state._replace(table=table), {**judged.metrics, **worth, "clipped": clipped}
 
@@ -232,19 +240,34 @@ class DynamicsRatio:
         }
         return Judged(tuned.kept.laws, is_open, metrics)
 
-    def weighed(self, log_weights: Float[Array, " offline"], is_open: Bool[Array, ""]) -> tuple[AliasTable, Metrics]:
+    def weighed(
+        self,
+        log_weights: Float[Array, " offline"],
+        is_open: Bool[Array, ""],
+        experience: Experience,
+        critic: Critic | None,
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[AliasTable, Metrics]:
         """What offline rows are drawn by: tempered weights or, while the gate is shut, all alike.
 
         Args:
             log_weights: of all offline rows, finite; 0 while the gate is shut.
             is_open: the gate.
+            experience: the agent's rows.
+            critic: tells how far weights are worth it.
+            key: that of the deployment.
         """
         exponent = tempering_exponent(log_weights, self.least_effective_share)
+        power, metrics = useful_power(
+            exponent * log_weights, is_open, experience, critic, self.powers, gamma=self.gamma, key=key
+        )
+        exponent = exponent * power
         table = alias_table(jnp.exp(exponent * (log_weights - jnp.max(log_weights))))
         table = jax.tree.map(
             lambda weighted, alike: jnp.where(is_open, weighted, alike), table, uniform_table(log_weights.shape[0])
         )
-        return table, {"effective_share": effective_share(log_weights, exponent), "temper": exponent}
+        return table, {**metrics, "effective_share": effective_share(log_weights, exponent), "temper": exponent}
 
     def sample(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray

@@ -68,7 +68,7 @@ class Gated:
         uniform = jnp.zeros(experience.num_offline)
         context = state.gate, judged.members, experience, words
         log_weights = batched_cond(judged.is_open, self._log_weights, uniform, *context)
-        table, worth = self.gate.weighed(log_weights, judged.is_open)
+        table, worth = self.gate.weighed(log_weights, judged.is_open, experience, critic, key=key)
         return State(state.gate._replace(table=table)), {**judged.metrics, **worth}
 
     def sample(

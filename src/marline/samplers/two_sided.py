@@ -23,6 +23,7 @@ from marline.ops.prioritization import effective_sample_size
 from marline.ops.row_draws import rows_without_replacement
 from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities, uniform_table
 from marline.samplers.draw_plan import DrawPlan
+from marline.samplers.powers import require_powers, useful_power
 from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
 from marline.types import Critic, Metrics, Spec, Transition
 
@@ -90,6 +91,9 @@ class TwoSided:
         max_weight: of a row, in units of a row that is as likely today as in the logs.
         compare_rewards: whether r is part of the outcome.
         pooled: whether outcomes may count for what was not done today.
+        powers: of the weights, of which held-out TD errors pick one or none, see `samplers.powers`; if there is no
+            power, weights are taken as they are.
+        gamma: of the algorithm, for those.
         batch_size: rows per update.
     """
 
@@ -100,6 +104,8 @@ class TwoSided:
     max_weight: float = 20.0
     compare_rewards: bool = True
     pooled: bool = False
+    powers: tuple[float, ...] = ()
+    gamma: float = 0.99
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
     draws_by_plan: ClassVar[bool] = True
@@ -114,6 +120,8 @@ class TwoSided:
                 len(values) > 0 and all(0 < value < math.inf for value in values),
                 f"{name} are {values}, but need one or more numbers, positive and finite",
             )
+        require_powers(self.powers)
+        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but must lie in [0, 1]")
         require(1 <= self.max_weight < math.inf, f"max_weight is {self.max_weight}, but must be finite and at least 1")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
@@ -131,9 +139,9 @@ class TwoSided:
     ) -> tuple[State, Metrics]:
         """Weigh all offline rows by D^k."""
         judged = self.judge(state, experience, key=key)
-        table = self.table(state, experience, judged, judged.choice.is_believed)
+        table, metrics = self.table(state, experience, judged, judged.choice.is_believed, critic, key=key)
         worth = effective_sample_size(row_probabilities(table))
-        return state._replace(table=table), {**judged.metrics, "effective_sample_size": worth}
+        return state._replace(table=table), {**judged.metrics, **metrics, "effective_sample_size": worth}
 
     def judge(self, state: State, experience: Experience, *, key: PRNGKeyArray) -> Judged:
         """Ask whether today's law is another one than that of the logs."""
@@ -184,10 +192,24 @@ class TwoSided:
         }
         return Judged(choice, pooled, logs, today, metrics)
 
-    def table(self, state: State, experience: Experience, judged: Judged, is_due: Bool[Array, ""]) -> AliasTable:
+    def table(
+        self,
+        state: State,
+        experience: Experience,
+        judged: Judged,
+        is_due: Bool[Array, ""],
+        critic: Critic | None,
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[AliasTable, Metrics]:
         """What offline rows are drawn by; while it is not due all are alike, and none is weighed."""
         alike = jnp.ones(experience.num_offline)
-        return alias_table(batched_cond(is_due, self._weights, alike, state, experience, judged))
+        weights = batched_cond(is_due, self._weights, alike, state, experience, judged)
+        if critic is None or not self.powers:
+            return alias_table(weights), {}
+        log_weights = jnp.log(jnp.maximum(weights, LEAST_WEIGHT))
+        power, metrics = useful_power(log_weights, is_due, experience, critic, self.powers, gamma=self.gamma, key=key)
+        return alias_table(jnp.exp(power * log_weights)), metrics
 
     def sample(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -231,6 +253,7 @@ class TwoSided:
 
 
 BLOCK = 1024  # rows weighed at a time
+LEAST_WEIGHT = 1e-6  # of a row, where logarithms are taken
 
 
 def _given(batch: Transition, spec: Spec) -> Float[Array, "n sa"]:
