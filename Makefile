@@ -71,8 +71,7 @@ EXTRAS := .venv-extras/bin/python
 extras: ## try the extras that make dev leaves out, in .venv-extras (needs uv)
 	$(need_uv)
 	@$(PYTHON) -m venv --clear .venv-extras
-	uv pip install --python $(EXTRAS) --constraint requirements-docs.lock --only-binary :all: --no-binary marline \
-	  --editable '.[dev,docs,mlflow,smac,wandb]'
+	uv pip install --python $(EXTRAS) --only-binary :all: --no-binary marline --editable '.[dev,docs,mlflow,smac,wandb]'
 	$(EXTRAS) -m pytest -q -m '' tests/behaviour/test_site.py tests/envs/test_smax.py tests/report/test_report_tracking.py $(PYTEST_ARGS)
 
 AUDIT := .venv-audit/bin
