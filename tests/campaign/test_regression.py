@@ -112,21 +112,26 @@ def test_a_rollback_withdraws_what_went_out_before_it() -> None:
 
 
 def test_it_is_told_whose_world_changed_and_whether_it_matters() -> None:
-    def measured(nats: float, p: float, *, corrects: bool) -> ShiftRecord:
-        return ShiftRecord(change_nats=nats, change_se=0.02, change_p_value=p, gate_open=float(corrects))
+    def measured(nats: float, p: float, *, changed: bool) -> ShiftRecord:
+        return ShiftRecord(change_nats=nats, change_se=0.02, change_p_value=p, gate_open=float(changed))
 
-    first = {agent: measured(0.0, 0.5, corrects=False) for agent in ("arm", "cart", "lift", "grip")}
+    first = {agent: measured(0.0, 0.5, changed=False) for agent in ("arm", "cart", "lift", "grip")}
     second = {
-        "arm": measured(0.004, 0.0001, corrects=True),
-        "cart": measured(0.21, 0.004, corrects=True),
-        "lift": measured(0.03, 0.2, corrects=False),
+        "arm": measured(0.004, 0.0001, changed=True),
+        "cart": measured(0.21, 0.004, changed=True),
+        "lift": measured(0.03, 0.2, changed=False),
+        "hook": measured(0.1, 0.004, changed=True) | {"power": 0.0},
     }
     tuned = [event(i, Tuned(agents=its, frozen=(), waived=())) for i, its in enumerate((first, second), start=1)]
     found = shifts(tuned)
-    assert [shift.agent for shift in found if shift.matters] == ["cart"]
+    assert [shift.agent for shift in found if shift.matters] == ["cart", "hook"]
+    assert [shift.agent for shift in found if shift.corrects] == ["arm", "cart"]
     assert describe_changes(found) == [
         "cart, deployment 2: changed: partners or the world no longer answer cart as in its logs "
         "(0.210 +- 0.020 nats a row, p 0.004); rows that fit today are preferred",
+        "hook, deployment 2: changed: partners or the world no longer answer hook as in its logs "
+        "(0.100 +- 0.020 nats a row, p 0.004); "
+        "weights would not help to foretell its TD errors: all its logged rows count alike",
         "lift, deployment 2: no change shown (0.030 +- 0.020 nats a row, p 0.2); all its logged rows count alike",
         "arm, deployment 2: changed, but hardly (below 0.01 nats) (0.004 +- 0.020 nats a row, p below 0.001); "
         "rows that fit today are preferred",

@@ -35,7 +35,8 @@ class Shift(NamedTuple):
             better than the law of its logs, where the logs have been.
         change_se: standard error of that, over episodes.
         change_p_value: one-sided, of nothing having changed.
-        corrects: whether logged rows are preferred for it.
+        changed: whether it was shown that something had.
+        power: that the weights of its logged rows are raised to, 0 where they are of no use; see `samplers.powers`.
     """
 
     agent: AgentID
@@ -49,12 +50,18 @@ class Shift(NamedTuple):
     change_nats: float | None = None
     change_se: float | None = None
     change_p_value: float | None = None
-    corrects: bool | None = None
+    changed: bool | None = None
+    power: float | None = None
+
+    @property
+    def corrects(self) -> bool:
+        """Whether logged rows are preferred for it."""
+        return bool(self.changed) and self.power != 0.0
 
     @property
     def matters(self) -> bool:
         """Whether a change was shown that is large enough to be worth correcting."""
-        return bool(self.corrects) and (self.change_nats or 0.0) >= LEAST_NATS
+        return bool(self.changed) and (self.change_nats or 0.0) >= LEAST_NATS
 
 
 def shifts(events: Iterable[Event]) -> list[Shift]:
@@ -88,6 +95,7 @@ def shift_of(agent: AgentID, number: int, measured: ShiftRecord, first_distance:
         measured.get("change_se"),
         measured.get("change_p_value"),
         None if "gate_open" not in measured else measured["gate_open"] > 0,
+        measured.get("power"),
     )
 
 
@@ -104,12 +112,13 @@ def _change(shift: Shift) -> str:
         nats += f", p {shift.change_p_value:.2g}" if shift.change_p_value >= 0.001 else ", p below 0.001"
     if shift.matters:
         told = f"changed: partners or the world no longer answer {shift.agent} as in its logs"
-        done = "rows that fit today are preferred"
-    elif shift.corrects:
+    elif shift.changed:
         told = f"changed, but hardly (below {LEAST_NATS} nats)"
-        done = "rows that fit today are preferred"
     else:
-        told, done = "no change shown", "all its logged rows count alike"
+        told = "no change shown"
+    done = "rows that fit today are preferred" if shift.corrects else "all its logged rows count alike"
+    if shift.changed and not shift.corrects:
+        done = f"weights would not help to foretell its TD errors: {done}"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"
 
 

@@ -119,7 +119,7 @@ def _tuned(agent: AgentID, its: ShiftRecord, is_frozen: bool) -> str:
     numbers = [f"alpha {its['alpha']:.2f}"] if "alpha" in its else []
     numbers += [f"distance {its['estimated_distance']:.3g}"] if "estimated_distance" in its else []
     numbers += [f"change {its['change_nats']:.3g} nats a row"] if "change_nats" in its else []
-    numbers += ["corrects"] if its.get("gate_open", 0) > 0 else []
+    numbers += ["corrects"] if its.get("gate_open", 0) > 0 and its.get("power", 1) > 0 else []
     numbers += [f"online {100 * (earlier + current):.0f} %"] if earlier is not None and current is not None else []
     numbers += ["frozen"] if is_frozen else []
     return f"{agent}: {', '.join(numbers)}"

@@ -35,6 +35,7 @@ class ShiftRecord(TypedDict, total=False):
     change_se: float
     change_p_value: float
     gate_open: float
+    power: float
 
 
 class LogsRecord(TypedDict):
