@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from correction_table import ORACLE, SHARE, UNIFORM, draw, read, tables
+from correction_table import ORACLE, OWN_CONTROLS, SHARE, UNIFORM, draw, read, tables
 
 from marline import Study
 from marline.cli.commands.make import make
 from marline.cli.options.data import Make
-from marline.envs import make_task
+from marline.envs import Task, make_task
+from marline.envs.finite import Finite
 from marline.errors import ConfigError, require_name
 from marline.report.records import Run, read_run
 from marline.runtime import set_up_jax
@@ -122,6 +123,7 @@ METHODS = {
     # added when predator-prey-mixed had shown that weights can do harm, true ones too
     "kernel-ratio": "kernel-ratio",
     "best-ratio": "best-ratio",  # whichever of the last two foretells held-out episodes better
+    "retarget": "retarget",
     "otc-value": "otc-value",
     "otc-embedding": "otc-embedding",
     ORACLE: ORACLE,
@@ -131,17 +133,17 @@ QUICK = {"rows": 400, "offline_updates": 4, "updates": 4}
 COLUMNS = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
 
 
-def samplers(left_out: Sequence[str] = (), num_agents: int = 2) -> list[str]:
+def samplers(task: Task, left_out: Sequence[str] = ()) -> list[str]:
     """As `--sampler` of `marline run` reads them: what is compared first goes first, methods with their controls.
 
-    The oracle knows what partners do, so that an agent alone has none.
+    The oracle knows what partners do, so that an agent alone has none. Where places are counted, a mean of them is none
+    of them, so that nothing is told anew.
     """
-    methods = {
-        name: its for name, its in METHODS.items() if name not in left_out and (name != ORACLE or num_agents > 1)
-    }
+    senseless = {ORACLE: len(task.agents) < 2, "retarget": isinstance(task, Finite)}
+    methods = {name: its for name, its in METHODS.items() if name not in left_out and not senseless.get(name, False)}
     shares = [f"{SHARE}{share}=fresh-share(share={share})" for share in SHARES]
     references = [one for one in (*REFERENCES, *shares) if one.partition("=")[0] not in left_out]
-    controls = [f"shuffled({name})" for name in methods]
+    controls = [OWN_CONTROLS.get(name, f"shuffled({name})") for name in methods]
     return [UNIFORM, *(f"{name}={its}" for name, its in methods.items()), *controls, *references]
 
 
@@ -158,7 +160,7 @@ def run_case(
         task=case.task,
         algorithm=case.algorithm,
         algorithm_options=case.options,
-        samplers=samplers(left_out, len(make_task(case.task).agents)),
+        samplers=samplers(make_task(case.task), left_out),
         seeds=seeds,
         logs=logs,
         hidden=(4,) if quick else (64, 64),
@@ -215,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(CASES)}; all of them unless given")
     parser.add_argument("--leave-out", nargs="*", default=(), metavar="SAMPLER", help="and its control")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many of them")
     parser.add_argument("--only-tables", action="store_true", help="compute nothing")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -224,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         require_name(task, CASES, "task of the suite")
     set_up_jax()
     for task in () if options.only_tables else options.tasks or CASES:
-        seeds = SEEDS[:2] if options.quick else SEEDS
+        seeds = SEEDS[: min(options.seeds, 2) if options.quick else options.seeds]
         run_case(task, options.runs, seeds=seeds, left_out=options.leave_out, quick=options.quick)
         write_tables(options.runs, options.results)
     write_tables(options.runs, options.results)

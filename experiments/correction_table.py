@@ -43,8 +43,14 @@ from marline.statistics.intervals import (
 
 SHARE, SHUFFLED, ORACLE, UNIFORM, RETURNS = "fresh-", "shuffled-", "oracle", "uniform", "return-weighted"
 ADAPTIVE = "adaptive-share"
+OWN_CONTROLS = {"retarget": "retarget-logs"}  # of what prefers no rows, so that a shuffled control tells nothing
 OURS = ("best-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio")
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
+
+
+def control_of(method: str) -> str:
+    """What a method is first of all compared with: in the same way at work, without what it is to show."""
+    return OWN_CONTROLS.get(method, SHUFFLED + method)
 
 
 class Task(NamedTuple):
@@ -80,8 +86,8 @@ class Task(NamedTuple):
 
     @property
     def methods(self) -> list[str]:
-        """Those with a shuffled control; the oracle, which nobody can be, is none."""
-        return [name for name in self.points if self.has(name, SHUFFLED + name) and name != ORACLE]
+        """Those with a control; the oracle, which nobody can be, is none."""
+        return [name for name in self.points if self.has(name, control_of(name)) and name != ORACLE]
 
     @property
     def best_share(self) -> str | None:
@@ -140,7 +146,7 @@ def references(task: Task, method: str) -> dict[str, str | None]:
     """What a method is compared with, the primary contrast first."""
     others = {f"minus {called}": name for name, called in PAPERS.items()}
     return {
-        "minus its shuffled control": SHUFFLED + method,
+        "minus its shuffled control": control_of(method),
         "minus uniform": UNIFORM,
         "minus return-weighted": RETURNS,
         "minus the best share": task.best_share,
@@ -207,7 +213,8 @@ def methods_table(task: Task) -> list[str]:
             if difference is not None and contrast == contrasts[0]:
                 text += f"; p by Holm {_p(p)}, by sign flips {_p(difference.p_sign_flip)}"
             cells.append(text)
-        rows.append([f"`{method}`", _mean(task.finals(method)), asked, *cells])
+        own = f" (control: `{OWN_CONTROLS[method]}`)" if method in OWN_CONTROLS else ""
+        rows.append([f"`{method}`{own}", _mean(task.finals(method)), asked, *cells])
     return _markdown(header, rows)
 
 
@@ -231,13 +238,13 @@ def together(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
     header += ["P(better than its shuffled control)", "P(better than uniform)", "P(better than return-weighted)"]
     rows = []
     for method in methods:
-        names = (method, UNIFORM, SHUFFLED + method)
+        names = (method, UNIFORM, control_of(method))
         common = [task for task in tasks if task.has(*names)]
         if not common:
             continue
         levels = aggregate(_gains(common, *names))
         cells = [_aggregate(levels[name]) for name in names]
-        for other in (SHUFFLED + method, UNIFORM, RETURNS):
+        for other in (control_of(method), UNIFORM, RETURNS):
             both = [task for task in common if task.has(other)]
             found = paired_probability_of_improvement(*_gains(both, method, other).values()) if both else None
             cells.append("" if found is None else _aggregate(found, 2))
@@ -250,10 +257,10 @@ def differences(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[st
     header = ["method", "tasks", "minus its shuffled control", "minus uniform", "minus return-weighted"]
     rows = []
     for method in methods:
-        cells, common = [], [task for task in tasks if task.has(method, SHUFFLED + method, UNIFORM)]
+        cells, common = [], [task for task in tasks if task.has(method, control_of(method), UNIFORM)]
         if not common:
             continue
-        for other in (SHUFFLED + method, UNIFORM, RETURNS):
+        for other in (control_of(method), UNIFORM, RETURNS):
             both = [task for task in common if task.has(other)]
             found = aggregate_difference(_gains(both, method, other), method, other) if both else None
             cells.append("" if found is None else _aggregate(found))
@@ -398,7 +405,7 @@ def _key() -> list[str]:
 
 def _panel(tasks: Sequence[Task], method: str, left: float, width: float) -> list[str]:
     """Intervals of a method, one row for each task."""
-    pairs = [(task.minus(method, SHUFFLED + method), task.minus(method, UNIFORM)) for task in tasks]
+    pairs = [(task.minus(method, control_of(method)), task.minus(method, UNIFORM)) for task in tasks]
     rooms = [
         task.minus(ORACLE, SHUFFLED + ORACLE) if any(pair) else None for task, pair in zip(tasks, pairs, strict=True)
     ]

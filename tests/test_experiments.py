@@ -60,7 +60,7 @@ def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
     module = script("correction")
-    for name, value in {"METHODS": ("two-sided",), "SHARES": (0.25,), "REFERENCES": ()}.items():
+    for name, value in {"METHODS": {"two-sided": "two-sided"}, "SHARES": (0.25,), "REFERENCES": ()}.items():
         monkeypatch.setattr(module, name, value)
     places = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     module.main(["matrix", "--leave-out", "two-sided", *places])
@@ -121,6 +121,21 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "better on 1, worse on 0 of 2" in text
     assert "| world | 0.5 | −2.5 in every seed, **worse** | +2.5 in every seed |" in text
     assert module.draw([world]).count("<circle") == 4
+
+
+def test_correction_of_what_has_a_control_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, (world,) = table_of(tmp_path, monkeypatch)
+    names = {"uniform": "uniform", "retarget": "two-sided", "retarget-logs": "shuffled-two-sided"}
+    world = world._replace(points={name: world.points[its] for name, its in names.items()})
+    assert world.methods == ["retarget"]
+    (row,) = module.methods_table(world)[2:]
+    assert (
+        row.startswith("| `retarget` (control: `retarget-logs`) | 60.5 |")
+        and "| +20.0 in every seed, **better**" in row
+    )
+    samplers = script("correction").samplers
+    assert {"retarget=retarget", "retarget-logs"} < set(samplers(make_task("drifting-navigation")))
+    assert not any("retarget" in one for one in samplers(make_task("matrix")))
 
 
 @pytest.mark.slow

@@ -87,9 +87,35 @@ class Floating(Uniform):
         return jax.random.uniform(key, (4,)), state, {}
 
 
+@dataclasses.dataclass(frozen=True)
+class Doubled(Uniform):
+    """Rewards count twice."""
+
+    def rewrite(self, state: Any, rows: Any, batch: Any, experience: Any, *, key: Any) -> Any:
+        return batch._replace(reward=2 * batch.reward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortened(Uniform):
+    def rewrite(self, state: Any, rows: Any, batch: Any, experience: Any, *, key: Any) -> Any:
+        return batch._replace(reward=batch.reward[:-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere(Uniform):
+    def rewrite(self, state: Any, rows: Any, batch: Any, experience: Any, *, key: Any) -> Any:
+        return batch._replace(observation=batch.next_observation)
+
+
+def test_a_sampler_that_rewrites_rows_passes() -> None:
+    check_sampler(Doubled(batch_size=8))
+
+
 @pytest.mark.parametrize(
     ("sampler", "told"),
     [
+        (Shortened(batch_size=8), "Shortened.rewrite makes"),
+        (Elsewhere(batch_size=8), "Elsewhere.rewrite changes what was seen"),
         (Beyond(), "are not logged yet"),
         (Restless(), "draws other rows when compiled"),
         (Growing(), "changes the structure"),

@@ -16,7 +16,7 @@ from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.ops.row_draws import count_distinct, rows_with_replacement
 from marline.ops.value_targets import next_values
-from marline.samplers import Sampler
+from marline.samplers import Sampler, batch_of
 from marline.types import AgentID, Critic, Metrics, Transition
 
 L = TypeVar("L")
@@ -45,7 +45,7 @@ class Tuned(NamedTuple):
         learner: of the algorithm.
         sampler: the sampler's memory.
         metrics: one value per update.
-        rows: [updates, batch] which rows each update learned from.
+        rows: [updates, batch] which rows each update learned from, as logged or as the sampler tells them.
         is_finite: whether every number of the learner is.
     """
 
@@ -109,7 +109,7 @@ def tune(
         number, (row_key, learner_key) = now
         critic = algorithm.critic(learner)
         rows, memory, sampling = sampler.sample(memory, experience, critic, key=row_key)
-        batch = experience[rows]
+        batch = batch_of(sampler, memory, rows, experience, key=row_key)
         unknown = jnp.float32(jnp.nan), jnp.float32(jnp.nan)
         td_errors = unknown
         if critic is not None:

@@ -64,7 +64,7 @@ def programs(samplers: Mapping[str, Sampler[Any]]) -> dict[str, Sampler[Any]]:
         if draws_by_plan(sampler):
             if planned.count(sampler.batch_size) > 1:
                 found[name] = ByPlan(sampler.batch_size)
-        elif Shuffled(sampler) in samplers.values():
+        elif any(isinstance(one, Shuffled) and one.of == sampler for one in samplers.values()):
             found[name] = Shuffled(sampler)
     return found
 

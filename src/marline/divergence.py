@@ -55,7 +55,7 @@ def first_divergence(metrics: Mapping[str, np.ndarray], *, is_finite: bool) -> t
 
 
 def batches(experience: Experience, rows: np.ndarray, place: int, *, first_update: int) -> dict[str, np.ndarray]:
-    """What `Divergence.batch` holds.
+    """What `Divergence.batch` holds: rows as they were logged, whatever a sampler that rewrites them made of them.
 
     Args:
         experience: of the learner.

@@ -29,7 +29,7 @@ from marline.envs import Simulator, Task, make_task, name_task
 from marline.errors import MarlineError
 from marline.inputs.arguments import checked_arguments
 from marline.rollouts.collection import collect_random
-from marline.samplers import Sampler, trains
+from marline.samplers import Rewriting, Sampler, batch_of, rewrites, trains
 from marline.samplers.draw_plan import draw_by_plan, draws_by_plan
 from marline.types import Critic, Spec, Transition
 
@@ -43,7 +43,8 @@ def check_sampler(sampler: Sampler[Any], *, critic: Critic | None = None) -> Non
 
     A run can record it; its memory is a pytree of arrays that keeps its form; it draws rows that are there; it draws
     the same ones under the same key, alone or beside others, compiled or not; it looks at no row that is not logged
-    yet; and its memory survives a checkpoint. If it says that it draws by a plan, it does.
+    yet; and its memory survives a checkpoint. If it says that it draws by a plan, it does; if it rewrites rows, they
+    keep their form, and what was seen and done.
 
     Args:
         sampler: an instance.
@@ -92,6 +93,8 @@ def check_sampler(sampler: Sampler[Any], *, critic: Critic | None = None) -> Non
             assert np.array_equal(rows, sample(memory, garbage, its)[0]), (
                 f"{what}.sample draws other rows when those that are not logged yet hold something else"
             )
+            if rewrites(sampler):
+                _rewritten(what, sampler, after, rows, experience, its)
             if draws_by_plan(sampler):
                 planned = draw_by_plan(sampler.plan(memory, experience), batch_size, key=its)
                 assert np.array_equal(rows, planned), f"{what}.sample draws other rows than {what}.plan says"
@@ -201,6 +204,23 @@ def check_task(task: Task, *, num_rows: int = 60) -> None:
             assert _equal(logs[agent].columns(), alone[agent].columns()), (
                 f"{what}: logs of {agent} depend on how many environments are stepped side by side"
             )
+
+
+def _rewritten(
+    what: str, sampler: Rewriting[Any], memory: PyTree, rows: np.ndarray, experience: Experience, key: Any
+) -> None:
+    """What a sampler makes of drawn rows is what an update may learn from."""
+    what, logged = f"{what}.rewrite", experience[jnp.asarray(rows)]
+    rewrite = jax.jit(lambda memory, rows, experience, key: batch_of(sampler, memory, rows, experience, key=key))
+    told = _twice(what, lambda: rewrite(memory, rows, experience, key))
+    _same_form(logged, told, what)
+    assert all(np.isfinite(leaf).all() for leaf in _floats(told)), f"{what} leaves the finite numbers"
+    assert _equal((logged.observation, logged.action), (told.observation, told.action)), (
+        f"{what} changes what was seen or done: rows would be no longer those of which a run tells the numbers"
+    )
+    assert _equal(told, rewrite(memory, rows, _with_garbage(experience), key)), (
+        f"{what} tells something else when rows that are not logged yet hold something else"
+    )
 
 
 class _Values:

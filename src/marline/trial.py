@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.errors import ConfigError, MarlineError
 from marline.inputs.users_code import require_theirs, told, users_code
-from marline.samplers import Sampler
+from marline.samplers import Sampler, rewrites
 from marline.types import Critic, Spec
 
 _OURS = __name__.partition(".")[0]
@@ -126,6 +127,9 @@ def require_sampler(
         shape, kind = _form(rows)
         if kind is None or kind.kind not in "iu" or len(shape) != 1 or shape[0] < 1:
             raise ConfigError(f"{name} returns as rows {_shown(rows)}, but must return their numbers, int32[batch]")
+        if rewrites(sampler):
+            name, batch = f"{what}.rewrite", experience[rows]
+            _same_form(batch, _ask(name, partial(sampler.rewrite, after, rows, batch, experience, key=key)), name)
 
     jax.eval_shape(ask, learner, experience, key)
 

@@ -74,6 +74,17 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class KnownReward(Protocol):
+    """A hashable object, a task for example, that knows the reward of a step from what one agent sees."""
+
+    def reward_of(
+        self, observation: Float[Array, " obs"], action: Array, next_observation: Float[Array, " obs"]
+    ) -> Float[Array, ""]:
+        """r(s, a, s') of one step."""
+        ...
+
+
+@runtime_checkable
 class Critic(Protocol):
     """The value estimates that a sampler may look at; both take one example."""
 

@@ -177,6 +177,8 @@ def test_what_prefers_rows_has_controls() -> None:
         "online-only",
         "frozen",
         "online-matched",
+        "retarget",
+        "retarget-logs",
         "fresh-share",
         "half-and-half",
         "adaptive-share",

@@ -11,6 +11,7 @@ import scipy.stats
 from marline.ops.law_ratio import (
     ClusteredMean,
     agreed_log_ratio,
+    agreed_prediction,
     clustered_mean,
     clusters,
     effective_share,
@@ -24,6 +25,11 @@ from marline.ops.law_ratio import (
 def test_members_agree_on_the_ratio_nearest_to_one() -> None:
     ratios = jnp.array([[1.0, -2.0, 1.0, 0.0], [2.0, -1.0, -1.0, 3.0]])
     assert jax.vmap(agreed_log_ratio, 1)(ratios).tolist() == [1.0, -1.0, 0.0, 0.0]
+
+
+def test_members_agree_on_the_prediction_nearest_to_the_logs() -> None:
+    members = jnp.array([[1.0, 0.0, 4.0], [3.0, 1.0, 7.0]])
+    assert agreed_prediction(jnp.array([2.0, 2.0, 2.0]), members).tolist() == [2.0, 1.0, 4.0]
 
 
 def test_effective_share() -> None:

@@ -35,12 +35,11 @@ def judged() -> tuple[Any, Judged]:
     """The law of the logs, and what a deployment says of it."""
     init_key, begin_key = jax.random.split(KEY)
     state = jax.jit(GATE.init)(CHANGED, key=init_key)
-    members, is_open, metrics = jax.jit(GATE.judge)(state, CHANGED, key=begin_key)
-    return state, Judged(members, is_open, metrics)
+    return state, Judged(*jax.jit(GATE.judge)(state, CHANGED, key=begin_key))
 
 
 def log_weights(prefer: Any, judged: tuple[Any, Judged]) -> np.ndarray:
-    state, (members, is_open, _) = judged
+    state, (members, _, is_open, _) = judged
     assert is_open
     return np.asarray(jax.jit(functools.partial(prefer.log_weights, GATE))(state, members, CHANGED, key=KEY))
 

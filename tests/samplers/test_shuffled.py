@@ -220,6 +220,8 @@ def test_which_samplers_prefer_rows() -> None:
         "fresh-share",
         "half-and-half",
         "adaptive-share",
+        "retarget",
+        "retarget-logs",
     }
     assert {name for name, sampler in SAMPLERS.items() if not prefers_rows(sampler)} == indifferent
     assert not prefers_rows(OTC(alpha=0.0))  # rank to the power 0

@@ -48,10 +48,10 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class Informed(Protocol):
-    """An algorithm that can make use of what a task knows."""
+    """An algorithm or a sampler that can make use of what a task knows."""
 
-    def informed_by(self, task: object) -> Algorithm[Any]:
-        """The same algorithm with what the task knows; itself where that is nothing of use."""
+    def informed_by(self, task: object) -> Any:
+        """The same with what the task knows; itself where that is nothing of use."""
         ...
 
 

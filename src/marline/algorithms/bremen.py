@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,22 +33,11 @@ from marline.ops.trust_region import (
     ridge_fit,
     surrogate_loss,
 )
-from marline.types import Metrics, Transition
+from marline.types import KnownReward, Metrics, Transition
 
 MIN_LOG_STD = -5.0
 RIDGE = 1e-5  # of the linear baseline
 MARGIN = 0.1  # imagined states may leave the range of B^0 by this share of it
-
-
-@runtime_checkable
-class KnownReward(Protocol):
-    """A hashable object, a task for example, that knows the reward of a step from what one agent sees."""
-
-    def reward_of(
-        self, observation: Float[Array, " obs"], action: Float[Array, " act"], next_observation: Float[Array, " obs"]
-    ) -> Float[Array, ""]:
-        """r(s, a, s') of one step."""
-        ...
 
 
 class World(NamedTuple):

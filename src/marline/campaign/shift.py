@@ -37,6 +37,7 @@ class Shift(NamedTuple):
         change_p_value: one-sided, of nothing having changed.
         changed: whether it was shown that something had.
         power: that the weights of its logged rows are raised to, 0 where they are of no use; see `samplers.powers`.
+        target_shift: by how much those that are told anew differ from what the law of the logs foretells.
     """
 
     agent: AgentID
@@ -52,10 +53,11 @@ class Shift(NamedTuple):
     change_p_value: float | None = None
     changed: bool | None = None
     power: float | None = None
+    target_shift: float | None = None
 
     @property
     def corrects(self) -> bool:
-        """Whether logged rows are preferred for it."""
+        """Whether logged rows are preferred for it, or told anew."""
         return bool(self.changed) and self.power != 0.0
 
     @property
@@ -96,6 +98,7 @@ def shift_of(agent: AgentID, number: int, measured: ShiftRecord, first_distance:
         measured.get("change_p_value"),
         None if "gate_open" not in measured else measured["gate_open"] > 0,
         measured.get("power"),
+        measured.get("target_shift"),
     )
 
 
@@ -116,7 +119,9 @@ def _change(shift: Shift) -> str:
         told = f"changed, but hardly (below {LEAST_NATS} nats)"
     else:
         told = "no change shown"
-    done = "rows that fit today are preferred" if shift.corrects else "all its logged rows count alike"
+    done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
+    if not shift.corrects:
+        done = "all its logged rows count alike"
     if shift.changed and not shift.corrects:
         done = f"weights would not help to foretell its TD errors: {done}"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"

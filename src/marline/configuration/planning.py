@@ -118,7 +118,7 @@ def plan_study(
     config = RunConfig(
         task=name,
         algorithm=members,
-        samplers=selected.samplers,
+        samplers={known: _informed(sampler, task) for known, sampler in selected.samplers.items()},
         matches=selected.matches,
         seeds=numbers,
         rows_per_deployment=_rows(rows_per_deployment, deployment_fraction, num_rows),
@@ -263,8 +263,7 @@ def _algorithms(
     for agent, member in members.items():
         its = {name: value for name, value in fields.items() if name in option_names(member)}
         member = with_options(member, its, type(member).__name__) if its else member
-        if isinstance(member, Informed) and type(task) in BUILT_IN.values():  # or run.json cannot name it
-            member: Algorithm[Any] = member.informed_by(task)
+        member: Algorithm[Any] = _informed(member, task)
         least = least_offline_updates(member)
         require(
             offline_updates >= least or offline_updates < 0,
@@ -273,6 +272,12 @@ def _algorithms(
         )
         members[agent] = member
     return members if isinstance(found, Mapping) else members[""]
+
+
+def _informed(part: Any, task: Task | None) -> Any:
+    """An algorithm or a sampler with what the task knows."""
+    # of other tasks run.json cannot name what they know
+    return part.informed_by(task) if isinstance(part, Informed) and type(task) in BUILT_IN.values() else part
 
 
 def _members(algorithm: Algorithms) -> Iterable[Algorithm[Any]]:

@@ -22,6 +22,18 @@ def agreed_log_ratio(log_ratios: Float[Array, " members"]) -> Float[Array, ""]:
     return jnp.maximum(least, 0.0) + jnp.minimum(most, 0.0)
 
 
+def agreed_prediction(reference: Float[Array, " out"], members: Float[Array, "members out"]) -> Float[Array, " out"]:
+    """Of each number what all members depart by from a reference, at least: it itself if they lie on both sides of it.
+
+    The prediction nearest to that of the logs on which members agree, in the sense of `agreed_log_ratio`.
+
+    Args:
+        reference: what is to be taken where nothing else is sure.
+        members: what each of them predicts.
+    """
+    return reference + jax.vmap(agreed_log_ratio, 1)(members - reference[None, :])
+
+
 def effective_share(log_weights: Float[Array, " n"], exponent: Float[Array, ""] | float = 1.0) -> Float[Array, ""]:
     """(sum w^t)^2 / (n sum w^2t): as what part of the rows, equally likely, weighted draws are worth (Kish 1965)."""
     log_weights = exponent * (log_weights - jnp.max(log_weights))

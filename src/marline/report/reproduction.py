@@ -42,11 +42,12 @@ def _tokens(run: Run) -> list[str]:
     kind = {kind.__name__: name for name, kind in ALGORITHMS.items()}[settings["algorithm"]["type"]]
     algorithm = _flat(settings["algorithm"])
     hidden = algorithm.pop("hidden")
-    if algorithm.get("known_reward") == describe(make_task(settings["task"])):
+    task = describe(make_task(settings["task"]))
+    if algorithm.get("known_reward") == task:
         algorithm.pop("known_reward")  # the command finds it
     return [
         *("run", "--run", "runs/again", "--task", settings["task"], "--algorithm", kind),
-        *("--sampler", *_samplers(settings["samplers"], tuple(int(width) for width in hidden))),
+        *("--sampler", *_samplers(settings["samplers"], tuple(int(width) for width in hidden), task)),
         *("--seeds", str(len(run.seeds)), "--deployment-fraction", fraction),
         *(token for name, value in options.items() for token in (f"--{name.replace('_', '-')}", str(value))),
         *_exploration(settings.get("sequential_exploration")),
@@ -63,9 +64,12 @@ def _exploration(epsilon: Any) -> list[str]:
     return ["--sequential-exploration", str(epsilon)]
 
 
-def _samplers(written: Mapping[str, Any], hidden: tuple[int, ...]) -> list[str]:
+def _samplers(written: Mapping[str, Any], hidden: tuple[int, ...], task: Mapping[str, Any]) -> list[str]:
     """Each sampler as a command names it; an error if that leads to others than those of the run."""
     options = {name: {key: value for key, value in its.items() if key != "matches"} for name, its in written.items()}
+    for its in options.values():
+        if its.get("known_reward") == task:
+            its["known_reward"] = None  # the command finds it
     samplers = {name: rebuild(its) for name, its in options.items()}
     matches = {name: its["matches"] for name, its in written.items() if "matches" in its}
     texts = [write_sampler(name, sampler, hidden) for name, sampler in samplers.items() if name not in matches]

@@ -36,6 +36,7 @@ class ShiftRecord(TypedDict, total=False):
     change_p_value: float
     gate_open: float
     power: float
+    target_shift: float
 
 
 class LogsRecord(TypedDict):

@@ -20,8 +20,10 @@ from marline.samplers.oracle import Oracle
 from marline.samplers.otc import OTC
 from marline.samplers.powers import POWERS
 from marline.samplers.residual import Residual
+from marline.samplers.retarget import Retarget
 from marline.samplers.return_times_ratio import ReturnTimesRatio
 from marline.samplers.return_weighted import ReturnWeighted
+from marline.samplers.rewriting import Rewriting, batch_of, rewrites
 from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
 from marline.samplers.two_sided import TwoSided
@@ -51,6 +53,8 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "two-sided": TwoSided(),
     "kernel-ratio": TwoSided(pooled=True, powers=POWERS),
     "best-ratio": BestRatio(),
+    "retarget": Retarget(),
+    "retarget-logs": Retarget("logs"),
     "return-weighted": ReturnWeighted(),
     "oracle": Oracle(),
     "fresh-share": FreshShare(0.25),
@@ -76,15 +80,19 @@ __all__ = [
     "Oracle",
     "Planned",
     "Residual",
+    "Retarget",
     "ReturnTimesRatio",
     "ReturnWeighted",
+    "Rewriting",
     "Sampler",
     "Shuffled",
     "TwoSided",
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "batch_of",
     "draws_by_plan",
     "prefers_rows",
+    "rewrites",
     "trains",
 ]

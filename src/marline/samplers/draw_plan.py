@@ -14,6 +14,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.row_draws import Count, rows_with_replacement
 from marline.ops.weighted_rows import AliasTable, exchanged, uniform_table
+from marline.samplers.rewriting import rewrites
 from marline.samplers.sampler import Sampler
 from marline.types import Critic, Metrics
 
@@ -67,8 +68,11 @@ class Planned(Sampler[Any], Protocol):
 
 
 def draws_by_plan(sampler: object) -> TypeGuard[Planned]:
-    """Whether a sampler is `Planned`, and its plan tells of its own draws: not of those that a subclass replaced."""
-    if not isinstance(sampler, Planned) or not sampler.draws_by_plan:
+    """Whether a sampler is `Planned`, and its plan tells of its own draws: not of those that a subclass replaced.
+
+    Of one that rewrites rows a plan does not tell all.
+    """
+    if not isinstance(sampler, Planned) or not sampler.draws_by_plan or rewrites(sampler):
         return False
     (drawing, *_) = (kind for kind in type(sampler).__mro__ if "sample" in vars(kind))
     return "plan" in vars(drawing)

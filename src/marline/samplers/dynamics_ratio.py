@@ -64,7 +64,7 @@ class Kept(NamedTuple):
     """The best of each law so far; how good it is on one fold is told by the rows of the other.
 
     Attributes:
-        laws: P_today, [folds].
+        laws: P_today and P_logs trained on, [laws, folds].
         held_out: log density of each row of the deployment, by members that did not learn from it.
         curve: the highest mean of these, of each fold.
         num_updates: training steps after which each was kept.
@@ -102,11 +102,13 @@ class Judged(NamedTuple):
 
     Attributes:
         members: P_today, stacked.
+        logs: P_logs, trained on for as long, as each fold's rows would have it; stacked.
         is_open: whether it surely is another law than that of the logs, where the logs have been.
         metrics: how sure, and how much another.
     """
 
     members: OutcomeLaw
+    logs: OutcomeLaw
     is_open: Bool[Array, ""]
     metrics: dict[str, Array]
 
@@ -238,7 +240,9 @@ class DynamicsRatio:
             "held_out_end": tuned.curve[-1],
             "kept_updates": jnp.mean(tuned.kept.num_updates[TODAY]),
         }
-        return Judged(tuned.kept.laws, is_open, metrics)
+        members = jax.tree.map(lambda leaf: leaf[TODAY], tuned.kept.laws)
+        of_logs = jax.tree.map(lambda leaf: leaf[LOGS], tuned.kept.laws)
+        return Judged(members, of_logs, is_open, metrics)
 
     def weighed(
         self,
@@ -372,22 +376,25 @@ class DynamicsRatio:
         def densities(law: OutcomeLaw) -> Float[Array, " n"]:
             return jax.vmap(law.log_density)(fresh.inputs, fresh.outcomes)
 
+        def both(today: OutcomeLaw, logs: OutcomeLaw) -> OutcomeLaw:
+            return jax.tree.map(lambda a, b: jnp.stack([a, jnp.broadcast_to(b, a.shape)]), today, logs)
+
         def stretch(
             carry: tuple[Learners, Kept], keys: Key[Array, " steps"]
         ) -> tuple[tuple[Learners, Kept], Float[Array, ""]]:
             learners, kept = carry
             learners, _ = jax.lax.scan(step, learners, keys)
-            laws = learners.members.model.law
-            held_out = jnp.stack([out_of_fold(jax.vmap(densities)(laws)), densities(learners.logs_law.model)])
+            laws, logs_law = learners.members.model.law, learners.logs_law.model
+            held_out = jnp.stack([out_of_fold(jax.vmap(densities)(laws)), densities(logs_law)])
             curve = jax.vmap(fold_means)(held_out)
             is_better = (curve > kept.curve)[:, ::-1]  # as the other fold tells
             count = jax.tree.leaves(learners.members.opt_state)[0]
 
             def choose(new: Array, old: Array) -> Array:
-                return jnp.where(is_better[TODAY].reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+                return jnp.where(is_better.reshape(*is_better.shape, *(1,) * (new.ndim - 2)), new, old)
 
             kept = Kept(
-                jax.tree.map(choose, laws, kept.laws),
+                jax.tree.map(choose, both(laws, logs_law), kept.laws),
                 jnp.where(is_better[:, fresh.folds.fold], held_out, kept.held_out),
                 jnp.maximum(curve, kept.curve),
                 jnp.where(is_better, count.astype(jnp.float32), kept.num_updates),
@@ -399,7 +406,7 @@ class DynamicsRatio:
             TrainState.create(state.logs_law, self._optimizer),
         )
         curve = jnp.stack([fold_means(start)] * len(LAWS))
-        kept = Kept(laws, jnp.stack([start] * len(LAWS)), curve, jnp.zeros_like(curve))
+        kept = Kept(both(laws, state.logs_law), jnp.stack([start] * len(LAWS)), curve, jnp.zeros_like(curve))
         keys = _in_stretches(train_key, self.num_updates, self.check_every)
         (learners, kept), curve = jax.lax.scan(stretch, (learners, kept), keys)
         presence = learners.members.model.presence

@@ -14,6 +14,7 @@ from marline.data.experience import Experience
 from marline.errors import require
 from marline.ops.ordering import random_order
 from marline.samplers.draw_plan import DrawPlan, draws_by_plan
+from marline.samplers.rewriting import rewrites
 from marline.samplers.sampler import Sampler
 from marline.types import Critic, Metrics
 
@@ -51,6 +52,11 @@ class Shuffled:
         require(
             isinstance(self.of, Sampler) and not isinstance(self.of, type),
             f"of is {self.of!r}, but must be a sampler, such as OTC()",
+        )
+        require(
+            not rewrites(self.of),
+            f"of is {self.of!r}, which rewrites rows, and a shuffled control learns from rows as they were logged; "
+            "compare it with a control of its own, and let it say prefers_rows = False",
         )
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
