@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest lock clean
+.PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest extras audit lock clean
 
 # Names each package as it comes, so that a slow network does not look like a hang.
 define install
@@ -47,7 +47,7 @@ format: dev ## mend style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: .venv/.docs ## build the pages as a site, build/docs/docs/index.html, without a network; a link that leads nowhere is an error
+docs: .venv/.marline .venv/.docs ## build the pages as a site, build/docs/docs/index.html, without a network; a link that leads nowhere is an error
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
 	@echo "built: build/docs/docs/index.html"
 
@@ -67,6 +67,19 @@ LOWEST_TESTS := tests/ops tests/algorithms/test_td3_bc.py tests/data/test_datase
   tests/envs/test_mujoco.py tests/envs/test_parallel.py tests/envs/test_traffic.py tests/cli/test_entry.py \
   tests/report/test_report_page.py tests/report/test_report_tracking.py tests/study/test_study.py
 
+EXTRAS := .venv-extras/bin/python
+extras: ## try the extras that make dev leaves out, in .venv-extras (needs uv)
+	$(need_uv)
+	@$(PYTHON) -m venv --clear .venv-extras
+	uv pip install --python $(EXTRAS) --only-binary :all: --no-binary marline --editable '.[dev,docs,mlflow,smac,wandb]'
+	$(EXTRAS) -m pytest -q -m '' tests/behaviour/test_site.py tests/envs/test_smax.py tests/report/test_report_tracking.py $(PYTEST_ARGS)
+
+AUDIT := .venv-audit/bin
+audit: ## ask whether anything in the locks has a known vulnerability, with pip-audit in .venv-audit (needs a network)
+	@test -x $(AUDIT)/pip-audit || { $(PYTHON) -m venv --clear .venv-audit && $(AUDIT)/python -m pip install --quiet 'pip-audit>=2.9'; }
+	@for lock in requirements*.lock; do echo "$$lock:"; \
+	  $(AUDIT)/pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
+
 lock: ## resolve the lock files afresh (needs uv)
 	$(need_uv)
 	$(call compile,requirements.lock,)
@@ -76,7 +89,7 @@ lock: ## resolve the lock files afresh (needs uv)
 need_uv = @command -v uv >/dev/null || { echo "this needs uv: pip install uv"; exit 1; }
 
 clean: ## remove .venv, builds and caches; never runs or data
-	rm -rf .venv .venv-lowest dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest .venv-extras .venv-audit dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --group build

@@ -26,6 +26,7 @@ suppress_warnings = ["config.cache", "myst.header"]  # parts of results begin at
 myst_heading_anchors = 4  # as GitHub names them
 myst_links_external_new_tab = True
 nb_execution_mode = "off"  # a test runs notebooks; what they printed is kept in them
+highlight_language = "text"  # commands, and what they print, where a block says nothing else
 smartquotes = False  # two hyphens are an option
 
 html_theme = "furo"

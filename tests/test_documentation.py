@@ -72,6 +72,18 @@ def test_pages_that_follow_from_the_code_are_those_of_now(page: str) -> None:
     assert (DOCS / page).read_text("utf-8") == pages[DOCS / page], "run python docs/reference.py"
 
 
+def test_the_summary_of_performance_says_what_was_measured() -> None:
+    """Every figure of its tables, but for aims and what verdicts.py derives, stands in results/performance.md."""
+    number = r"(?<![\w.])\d[\d,]*\.\d+"
+    measured = set(re.findall(number, (DOCS.parent / "results" / "performance.md").read_text("utf-8")))
+    summary = re.sub(r"<!-- from .*?<!-- end -->", "", (DOCS / "performance.md").read_text("utf-8"))
+    glance, tables = re.findall(r"^## At a glance\n(.*?)^## (.*)", summary, flags=re.MULTILINE | re.DOTALL)[0]
+    came_out = [row.split("|")[3] for row in glance.splitlines() if row]
+    figures = set(re.findall(number, "\n".join([*came_out, tables])))
+    assert len(figures) > 50
+    assert figures - measured == set()
+
+
 def test_the_schemas_of_files_are_told() -> None:
     rows = re.findall(r"^\| (marline \w+) \|.*?\| (\d+) \|", (DOCS / "formats.md").read_text("utf-8"), re.MULTILINE)
     schemas = [schema for schema in vars(migrations).values() if isinstance(schema, migrations.Schema)]

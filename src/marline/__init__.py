@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from marline.study.study import Study
     from marline.types import Critic, Policy, Spec, Transition
 
-    __version__: str  # of the package that is installed: pyproject.toml says it, and nothing else does
+    __version__: str  # of the package that is installed, as pyproject.toml says it
 
 # where each public name lives; imported on first use, so that `marline --help` need not wait for JAX
 _HOMES = {

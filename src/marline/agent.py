@@ -104,7 +104,7 @@ def tune(
     """
     experience = state.experience
 
-    def step(carry: tuple[L, R], now: tuple[Array, Key[Array, 2]]) -> tuple[tuple[L, R], tuple[Metrics, Array]]:
+    def step(carry: tuple[L, R], now: tuple[Array, Key[Array, " 2"]]) -> tuple[tuple[L, R], tuple[Metrics, Array]]:
         learner, memory = carry
         number, (row_key, learner_key) = now
         critic = algorithm.critic(learner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -51,6 +52,9 @@ def test_the_packages_hold_all_that_they_should(built: Path) -> None:
     with zipfile.ZipFile(wheel) as inside:
         packed = {name for name in inside.namelist() if ".dist-info/" not in name}
     assert packed == sources
+    with zipfile.ZipFile(wheel) as inside:
+        told = inside.read(f"marline-{PROJECT['version']}.dist-info/METADATA").decode()
+    assert f"\nVersion: {PROJECT['version']}\n" in told
     assert {Path(name).suffix for name in packed} > {".html", ".css", ".js", ".safetensors", ".json", ".typed"}
     with tarfile.open(archive) as inside:
         packed = {name.partition("/")[2] for name in inside.getnames()}
@@ -69,13 +73,17 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
 
 
-def test_the_version_stands_in_one_place() -> None:
-    assert marline.__version__ == PROJECT["version"], "installed before the version was changed: make setup"
-    said = f'"{PROJECT["version"]}"'
-    places = [ROOT / "src" / "marline" / "__init__.py", ROOT / "CITATION.cff", ROOT / "Containerfile"]
-    assert [place.name for place in places if said in place.read_text("utf-8")] == []
+def test_the_version_is_said_once_and_dated_alike() -> None:
+    """By pyproject.toml; whoever cites it, and who reads what changed, finds the same version and date."""
+    assert marline.__version__ == importlib.metadata.version("marline")
+    sources = [*(ROOT / "src").rglob("*.py"), ROOT / "Containerfile", ROOT / "docs" / "conf.py"]
+    assert [source for source in sources if f'"{PROJECT["version"]}"' in source.read_text("utf-8")] == []
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)
-    assert any(heading.startswith(PROJECT["version"]) for heading in headings)
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    (version,) = re.findall(r"^version: (\S+)", citation, flags=re.MULTILINE)
+    (date,) = re.findall(r"^date-released: ([\d-]{10})$", citation, flags=re.MULTILINE)
+    assert version == PROJECT["version"]
+    assert f"{version} ({date})" in headings
 
 
 def test_every_extra_is_exercised_by_a_test() -> None:

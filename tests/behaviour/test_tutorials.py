@@ -25,10 +25,10 @@ def test_every_command_of_a_tutorial_works(page: str, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="tables need: pip install 'marline[data]'")
     pytest.importorskip("onnxruntime", reason="bundles need: pip install 'marline[export]'")
     shutil.copy(ROOT / "examples" / "tank.py", tmp_path)
-    commands = re.findall(r"^\$ (.+)$", (ROOT / "docs" / page).read_text("utf-8"), flags=re.MULTILINE)
+    commands = re.findall(r"^\$ ((?:.*\\\n)*.+)$", (ROOT / "docs" / page).read_text("utf-8"), flags=re.MULTILINE)
     assert len(commands) >= 7
     for command in commands:
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command.replace("\\\n", ""))
         words = [*MARLINE, *arguments] if program == "marline" else [sys.executable, *arguments]
         done = subprocess.run(words, cwd=tmp_path, env={**os.environ, **SOURCES}, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
