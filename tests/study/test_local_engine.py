@@ -40,7 +40,7 @@ def cache(tmp_path: Path) -> Iterator[Path]:
 def compile_once(config: RunConfig, rows: int = 8) -> bool:
     """Whether anything had to be done."""
     told: list[str] = []
-    workers._compile_once(config, {"agent_0": (Spec(3, 1), rows)}, 1, lambda: told.append("compiling"))
+    workers._compile_once(config, {"agent_0": (Spec(3, 1), rows)}, 2, lambda: told.append("compiling"))
     return bool(told)
 
 
