@@ -92,7 +92,7 @@ class Campaign:
             folder: the run directory; must not hold another run.
             logs: offline logs per agent, as `marline.load` returns them; checked before use.
             algorithm: what learns, for all agents or by agent, an object or a name; TD3+BC by default.
-            sampler: what chooses the rows of each update, an object or a name; OTC with the value distance by default.
+            sampler: what chooses the rows of each update, an object or a name; `kernel-ratio` by default.
             seed: of all randomness.
             deployments: how many there will be at most, K.
             offline_updates: updates on the offline logs.

@@ -14,7 +14,7 @@ from marline import tuning
 from marline.algorithms import Algorithm, Informed
 from marline.algorithms.algorithm import default_updates, hidden_widths, least_offline_updates
 from marline.configuration.run_config import BUILT_IN, RunConfig, require_recordable
-from marline.configuration.selection import CONTROLS, GROUPS, MATCHED, SHUFFLED, select_algorithm, select_samplers
+from marline.configuration.selection import CONTROLS, GROUPS, SHUFFLED, select_algorithm, select_samplers
 from marline.data.dataset import Dataset, digest
 from marline.data.experience import Experience
 from marline.envs import Drifting, Simulator, Task, World, make_task, name_of, name_task
@@ -32,8 +32,8 @@ from marline.types import AgentID, Spec
 GENERATED_ROWS = 1_000_000
 DEPLOYED_FRACTION = 0.01  # of the offline rows, M
 DEFAULT_ALGORITHM = "td3-bc"
-DEFAULT_SAMPLER = "otc-value"
-DEFAULT_SAMPLERS = (DEFAULT_SAMPLER, "uniform", SHUFFLED, MATCHED)
+DEFAULT_SAMPLER = "kernel-ratio"
+DEFAULT_SAMPLERS = (DEFAULT_SAMPLER, "uniform", SHUFFLED)
 MOST_ROWS = 2**31  # of an agent
 
 AlgorithmChoice = str | Sequence[str] | Algorithms
@@ -66,7 +66,7 @@ def plan_study(
     Args:
         task: a task, or its name as `marline list tasks` has it.
         algorithm: what learns; an object or a name, for all agents or by agent.
-        samplers: what is compared, see `selection.select_samplers`; OTC with the value distance, its controls and
+        samplers: what is compared, see `selection.select_samplers`; `kernel-ratio`, its shuffled control and
             uniform replay unless given.
         seeds: how many, or which.
         logs: offline logs by agent, found fit for the task; random play unless given.

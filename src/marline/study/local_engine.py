@@ -110,10 +110,10 @@ def _compile_once(
 ) -> None:
     """Compile into JAX's cache what a run will need on a CPU, before its logs are placed in memory.
 
-    For several workers that is done on all cores; each would compile all of it on one. A single worker compiles what it
-    comes to, and nothing of samplers that are done. Even what is found compiled takes seconds to trace and to load. So a
-    mark beside it says that a run of the same configuration has done this; where it lies, but not what was compiled,
-    workers compile for themselves.
+    For several workers that is done on all cores; each would compile all of it on one. A single worker compiles what
+    it comes to, and nothing of samplers that are done. Even what is found compiled takes seconds to trace and to load.
+    So a mark beside it says that a run of the same configuration has done this; where it lies, but not what was
+    compiled, workers compile for themselves.
     """
     cache = jax.config.values["jax_compilation_cache_dir"]
     if not cache or stacks() or num_threads == 1:  # other programs, with learners stacked

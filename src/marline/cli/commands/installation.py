@@ -49,7 +49,7 @@ def list_catalogue(options: List) -> int:
         for name, line in entries.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
-    say("next: marline run --task cooperative-navigation-4 --sampler otc-value uniform online-matched --run runs/first")
+    say("next: marline run --task cooperative-navigation-4 --run runs/first")
     return 0
 
 

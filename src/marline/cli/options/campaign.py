@@ -24,7 +24,7 @@ class Train:
     """Offline logs: a dataset folder, or anything that `marline data import` reads with a file per agent."""
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
-    sampler: str = "otc-value"
+    sampler: str = "kernel-ratio"
     """What chooses the rows of each update when the team is tuned."""
     deployments: int = 10
     """Number of deployments that are planned, K; later ones are refused."""

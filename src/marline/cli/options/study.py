@@ -43,8 +43,8 @@ class Run:
     algorithm: tuple[str, ...] = ("td3-bc",)
     """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
     sampler: tuple[str, ...] = ()
-    """Samplers to compare, as NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...); unless given otc-value and uniform
-    with the controls of the former. `shuffled` and `online-matched` add those of every sampler that prefers rows."""
+    """Samplers to compare, as NAME, NAME(OPTION=VALUE, ...) or VARIANT=NAME(...); unless given kernel-ratio,
+    uniform and the shuffled control. `shuffled` and `online-matched` add those of every sampler that prefers rows."""
     seeds: int = 5
     """Number of seeds: independent repetitions on the same offline logs. A run that is there already gains those, and
     those samplers, that it lacks."""
