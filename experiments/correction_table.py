@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
+import functools
 import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -53,7 +54,8 @@ def control_of(method: str) -> str:
     return OWN_CONTROLS.get(method, SHUFFLED + method)
 
 
-class Task(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
     """What a task's run came to.
 
     Attributes:
@@ -69,7 +71,7 @@ class Task(NamedTuple):
     point: float
     random: float
 
-    @property
+    @functools.cached_property
     def last(self) -> int:
         """The last deployment."""
         return max(number for seeds in self.points.values() for curve in seeds.values() for number in curve)
@@ -111,11 +113,17 @@ class Task(NamedTuple):
 
 def read(path: Path) -> list[Task]:
     """The tasks of a table that `experiments/correction.py` wrote."""
+    return list(_read(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, changed: int) -> tuple[Task, ...]:
+    """As long as the file is what it was; what was derived from a task is known of it then."""
     found: dict[str, list[dict[str, str]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             found.setdefault(row["task"], []).append(row)
-    return [_task(name, rows) for name, rows in found.items()]
+    return tuple(_task(name, rows) for name, rows in found.items())
 
 
 def _task(name: str, rows: Sequence[Mapping[str, str]]) -> Task:
@@ -154,6 +162,7 @@ def references(task: Task, method: str) -> dict[str, str | None]:
     }
 
 
+@functools.cache
 def findings(task: Task) -> dict[tuple[str, str], tuple[Difference, float, str]]:
     """Of each method and contrast: the difference, p after Holm over the methods, and what may be said."""
     found: dict[tuple[str, str], tuple[Difference, float, str]] = {}

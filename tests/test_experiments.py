@@ -118,7 +118,7 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert world.minus("two-sided", None) is None and world.minus("two-sided", "oracle") is None
     assert world.margin == pytest.approx(0.02 * 50.45)
     assert [word for _, _, word in module.findings(world).values()] == ["**better**"] * 3
-    few = world._replace(points={name: {0: its[0], 1: its[1]} for name, its in world.points.items()})
+    few = dataclasses.replace(world, points={name: {0: its[0], 1: its[1]} for name, its in world.points.items()})
     assert [word for _, _, word in module.findings(few).values()] == ["a direction, up"] * 3
     text = "\n".join(module.tables([world, few]))
     assert "| `two-sided` | 60.5 | 100 % | +20.0 in every seed, **better**" in text
@@ -130,7 +130,7 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_correction_of_what_has_a_control_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, (world,) = table_of(tmp_path, monkeypatch)
     names = {"uniform": "uniform", "retarget": "two-sided", "retarget-logs": "shuffled-two-sided"}
-    world = world._replace(points={name: world.points[its] for name, its in names.items()})
+    world = dataclasses.replace(world, points={name: world.points[its] for name, its in names.items()})
     assert world.methods == ["retarget"]
     (row,) = module.methods_table(world)[2:]
     assert (
