@@ -169,7 +169,20 @@ def main(
     command("data", "import", table, "--mapping", mapping, "--out", logs)
     command("data", "check", logs)
     command(
-        *("train", logs, "--run", run, "--algorithm", "cql", "--algorithm-option", *CQL, "--hidden", *hidden),
+        *(
+            "train",
+            logs,
+            "--run",
+            run,
+            "--algorithm",
+            "cql",
+            "--sampler",
+            "otc-value",
+            "--algorithm-option",
+            *CQL,
+            "--hidden",
+            *hidden,
+        ),
         *("--offline-updates", offline_updates, "--updates", updates),
         *("--deployments", deployments, "--rows-per-deployment", field_days * task.horizon),
     )

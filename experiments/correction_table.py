@@ -45,7 +45,8 @@ from marline.statistics.intervals import (
 SHARE, SHUFFLED, ORACLE, UNIFORM, RETURNS = "fresh-", "shuffled-", "oracle", "uniform", "return-weighted"
 ADAPTIVE = "adaptive-share"
 OWN_CONTROLS = {"retarget": "retarget-logs"}  # of what prefers no rows, so that a shuffled control tells nothing
-OURS = ("best-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio")
+OURS = ("kernel-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio", "best-ratio")
+DRAWN = ("kernel-ratio", "two-sided-pooled", "dynamics-ratio")
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
 
 
@@ -371,7 +372,7 @@ MARKS = """
 """
 
 
-def draw(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> str:
+def draw(tasks: Sequence[Task], methods: Sequence[str] = DRAWN) -> str:
     """A panel per method: of each task what it gains over its shuffled control (dots) and over uniform (rings)."""
     shown = [method for method in methods if any(method in task.methods for task in tasks)]
     rows = [task for task in tasks if any(method in task.methods for method in shown)]

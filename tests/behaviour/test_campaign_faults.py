@@ -199,7 +199,7 @@ def test_a_plan_whose_lists_would_not_be_read_again_is_refused(
     records = History(home).records_at(1)
     per_agent = len(to_json({"records": records})) / len(sizes)
     assert room.MEASURED_BYTES / 2 < per_agent < room.MEASURED_BYTES
-    assert LARGEST // (2_000 * room.MEASURED_BYTES) == 83  # as docs/scaling.md says
+    assert LARGEST // (2_000 * room.MEASURED_BYTES) == 134  # as docs/scaling.md says
     monkeypatch.setattr(room, "LARGEST", 3 * 2 * room.MEASURED_BYTES)
     room.require_room(tmp_path / "run", config, sizes)
     with pytest.raises(ConfigError, match=r"3 deployments of 3 agents are planned, .* plan at most 2 deployments"):

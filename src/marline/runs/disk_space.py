@@ -18,7 +18,7 @@ from marline.tuning import algorithm_of
 from marline.types import AgentID, Spec
 
 CHECKPOINTS = 3  # the two that are kept, and the one that is being written
-MEASURED_BYTES = 1600  # of one agent at one deployment, in the list of every later checkpoint: OTC measures most
+MEASURED_BYTES = 1000  # of one agent at one deployment, in the list of every later checkpoint: OTC measures most
 
 
 def require_room(folder: Path, config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> None:
