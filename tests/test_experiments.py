@@ -43,6 +43,7 @@ def test_every_experiment_is_run_by_a_test() -> None:
         "verdicts": "test_experiments_verdicts.py",
         "shelf": "test_experiments_shelf.py",
         "kill_campaign": "behaviour/test_campaign_faults.py",
+        "smax_team": "test_experiments.py",
     }
     assert {path.stem for path in EXPERIMENTS.glob("*.py")} <= here | elsewhere.keys()
     for name, file in elsewhere.items():
@@ -124,7 +125,7 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "| `two-sided` | 60.5 | 100 % | +20.0 in every seed, **better**" in text
     assert "better on 1, worse on 0 of 2" in text
     assert "| world | 0.5 | −2.5 in every seed, **worse** | +2.5 in every seed |" in text
-    assert module.draw([world]).count("<circle") == 4
+    assert module.draw([world], ["two-sided"]).count("<circle") == 4
 
 
 def test_correction_of_what_has_a_control_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

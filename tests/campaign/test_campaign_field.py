@@ -285,7 +285,9 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = "--hidden 4 --deployments 2 --offline-updates 4 --updates 4 --rows-per-deployment 10".split()
-    options += "--sampler-option num_candidates=8 num_references=8 batch_size=4 num_estimate=8".split()
+    options += (
+        "--sampler otc-value --sampler-option num_candidates=8 num_references=8 batch_size=4 num_estimate=8".split()
+    )
 
     def train(*arguments: str | Path) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as stop:
