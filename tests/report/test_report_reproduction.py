@@ -33,7 +33,7 @@ def run_of(tmp_path: Path, arguments: str) -> tuple[Path, RunConfig]:
         "",
         pytest.param("--sampler uniform online-only", marks=SLOW),
         "--sampler otc-value otc-embedding uniform online-matched --hidden 64 32 --seeds 2",
-        "--algorithm-option alpha_bc=100.0 learning_rate=1e-4 --sampler otc-value uniform --sampler-option alpha=2.0 adaptive=false",
+        "--algorithm-option alpha_bc=100.0 --sampler otc-value uniform --sampler-option alpha=2.0 adaptive=false",
         "--sampler 'fixed=otc-value(alpha=2, adaptive=false)' otc-value 'uniform(batch_size=7)' 'shuffled(fixed)'",
         pytest.param(
             "--sampler otc-value balanced uniform shuffled online-matched --sampler-option batch_size=32 --seeds 1",
