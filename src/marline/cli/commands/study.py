@@ -41,6 +41,7 @@ from marline.types import AgentID
 
 # sizes of `marline demo`, and with --quick
 DEMO: dict[str, Any] = {
+    "samplers": ("otc-value", "uniform", "shuffled", "online-matched"),
     "seeds": 4,
     "dataset_size": 100_000,
     "rows_per_deployment": 1000,
