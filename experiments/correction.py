@@ -177,15 +177,19 @@ def run_case(
 def lines(name: str, run: Run) -> list[tuple[Any, ...]]:
     """What a run came to: a row of `COLUMNS` per sampler, seed and deployment.
 
-    `corrects` is for how many of the agents the sampler found that something had changed, where it asks.
+    `corrects` is for how many of the agents the sampler found that something had changed, where it asks, and
+    that weights help, where it asks that too.
     """
     case, found = CASES[name], []
     of_task = name, run.algorithm, case.random, case.best
     for sampler in (its.name for its in run.samplers):
         for seed in run.seeds:
             gates = [run.diagnostic(sampler, seed, gate) for gate in GATES]
+            powers = run.diagnostic(sampler, seed, "power")
             for deployment, value in run.curve(sampler, seed).items():
-                opened = [opens for gate in gates for opens in gate.get(deployment, {}).values()]
+                helps = {agent: power > 0 for agent, power in powers.get(deployment, {}).items()}
+                its = [item for gate in gates for item in gate.get(deployment, {}).items()]
+                opened = [opens * helps.get(agent, True) for agent, opens in its]
                 corrects = sum(opened) / len(opened) if opened else ""
                 found.append((*of_task, sampler, seed, deployment, value, corrects))
     return found

@@ -119,11 +119,12 @@ def _change(shift: Shift) -> str:
         told = f"changed, but hardly (below {LEAST_NATS} nats)"
     else:
         told = "no change shown"
-    done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
-    if not shift.corrects:
+    if shift.corrects:
+        done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
+    else:
         done = "all its logged rows count alike"
-    if shift.changed and not shift.corrects:
-        done = f"weights would not help to foretell its TD errors: {done}"
+        if shift.changed:
+            done = f"weights would not help to foretell its TD errors: {done}"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"
 
 

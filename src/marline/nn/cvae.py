@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from marline.nn.mlp import MLP
-from marline.types import Spec
+from marline.types import Spec, Transition
 
 
 class ConditionalVAE(eqx.Module):
@@ -51,3 +51,8 @@ class ConditionalVAE(eqx.Module):
 def one_hot_action(action: Array, spec: Spec) -> Float[Array, "*batch act"]:
     """Continuous actions as they are, discrete ones as one-hot vectors."""
     return jax.nn.one_hot(action, spec.action_size) if spec.discrete else action
+
+
+def state_action(batch: Transition, spec: Spec) -> Float[Array, "*batch sa"]:
+    """(s, a) in numbers."""
+    return jnp.concatenate([batch.observation, one_hot_action(batch.action, spec)], axis=-1)

@@ -14,13 +14,14 @@ from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.inputs.arguments import checked
+from marline.nn.cvae import state_action
 from marline.ops.law_ratio import ClusteredMean, clustered_mean
 from marline.ops.row_draws import rows_without_replacement
 from marline.ops.share_choice import smallest_share_that_does
 from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.folds import deal_out
 from marline.samplers.fresh_share import fresh_plan, fresh_rows
-from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression, state_action
+from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics
 

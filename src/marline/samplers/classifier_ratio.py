@@ -15,14 +15,14 @@ from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.inputs.arguments import checked
-from marline.nn.cvae import one_hot_action
+from marline.nn.cvae import state_action
 from marline.nn.density_ratio import DynamicsClassifier
 from marline.nn.train_state import TrainState
 from marline.ops.density_ratio import classification_loss, dynamics_log_ratio
 from marline.ops.known_rows import mean_of_known
 from marline.ops.prioritization import draw, effective_sample_size
 from marline.ops.row_draws import Count, rows_with_replacement
-from marline.types import Critic, Metrics, Spec, Transition
+from marline.types import Critic, Metrics
 
 HELD_OUT_EVERY = 10  # each tenth row is one that the classifiers never see and are scored on
 NUM_SCORED = 512  # held-out rows per class
@@ -104,7 +104,7 @@ class ClassifierRatio:
         classifier = DynamicsClassifier.create(spec, self.hidden, key=key)
         return State(
             classifier=TrainState.create(classifier, self._optimizer),
-            state_action=Normalizer.fit(_state_action(offline, spec)),
+            state_action=Normalizer.fit(state_action(offline, spec)),
             change=Normalizer.fit(offline.next_observation - offline.observation, offline.next_is_known),
             deployment=jnp.int32(NOT_YET),
         )
@@ -174,9 +174,9 @@ class ClassifierRatio:
 
     def _inputs(self, state: State, experience: Experience, rows: Int[Array, " n"]) -> Inputs:
         batch = experience[rows]
-        state_action = state.state_action(_state_action(batch, experience.spec))
+        inputs = state.state_action(state_action(batch, experience.spec))
         change = state.change(batch.next_observation - batch.observation)
-        return Inputs(state_action, jnp.concatenate([state_action, change], axis=-1), batch.next_is_known)
+        return Inputs(inputs, jnp.concatenate([inputs, change], axis=-1), batch.next_is_known)
 
     def _log_ratio(self, state: State, experience: Experience, rows: Int[Array, " n"]) -> Float[Array, " n"]:
         inputs = self._inputs(state, experience, rows)
@@ -200,10 +200,6 @@ class ClassifierRatio:
     @property
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
-
-
-def _state_action(batch: Transition, spec: Spec) -> Float[Array, "n sa"]:
-    return jnp.concatenate([batch.observation, one_hot_action(batch.action, spec)], axis=-1)
 
 
 def _training_rows(start: Count, stop: Count, num: int, *, key: PRNGKeyArray) -> Int[Array, " num"]:

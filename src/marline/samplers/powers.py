@@ -21,12 +21,13 @@ from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.nn.batched_cond import batched_cond
+from marline.nn.cvae import state_action
 from marline.ops.law_ratio import ClusteredMean, clustered_mean
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.weighted_rows import alias_table
 from marline.samplers.draw_plan import exchanged_offline
 from marline.samplers.folds import deal_out
-from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression, state_action
+from marline.samplers.td_errors import NUM_DRAWN, Mixtures, Regression
 from marline.samplers.weighted_offline import natural_share
 from marline.types import Critic, Metrics
 

@@ -17,6 +17,7 @@ from marline.nn.outcome_law import OutcomeLaw
 from marline.ops.law_ratio import agreed_prediction
 from marline.samplers import dynamics_ratio
 from marline.samplers.dynamics_ratio import DynamicsRatio, standardised
+from marline.samplers.folds import NUM_FOLDS
 from marline.types import Critic, KnownReward, Metrics, Spec, Transition
 
 NUM_MEASURED = 4096  # offline rows, at most, of which it is measured how far targets moved
@@ -94,7 +95,7 @@ class Retarget:
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """The law of the logs; until a deployment begins, rows are learned from as they are."""
         gate = self.gate.init(experience, key=key)
-        laws = jax.tree.map(lambda leaf: jnp.stack([leaf] * dynamics_ratio.NUM_FOLDS), gate.logs_law)
+        laws = jax.tree.map(lambda leaf: jnp.stack([leaf] * NUM_FOLDS), gate.logs_law)
         return State(gate, laws, laws, _range_of(experience), jnp.bool_(False))
 
     def begin_deployment(

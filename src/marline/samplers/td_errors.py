@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from marline.data.experience import Experience
 from marline.data.normalization import Normalizer
-from marline.nn.cvae import one_hot_action
+from marline.nn.cvae import state_action
 from marline.nn.mlp import MLP
 from marline.nn.train_state import TrainState
 from marline.ops.row_draws import rows_with_replacement
 from marline.ops.value_targets import next_values
 from marline.samplers.folds import NUM_FOLDS, Folds
-from marline.types import Critic, Spec, Transition
+from marline.types import Critic
 
 NUM_DRAWN = 16_384  # offline rows that a network learns from, at most as many as there are
 BLOCK = 1024  # rows of which TD errors are computed at a time
@@ -158,11 +158,6 @@ class Regression:
             return Errors(inputs(state_action(batch, experience.spec))[0], errors[0])
 
         return jax.lax.map(of_row, rows, batch_size=min(BLOCK, rows.shape[0]))
-
-
-def state_action(batch: Transition, spec: Spec) -> Float[Array, "n sa"]:
-    """(s, a) in numbers."""
-    return jnp.concatenate([batch.observation, one_hot_action(batch.action, spec)], axis=-1)
 
 
 def _online_places(

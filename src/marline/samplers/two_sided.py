@@ -15,7 +15,7 @@ from marline.data.normalization import Normalizer
 from marline.errors import require
 from marline.inputs.arguments import checked
 from marline.nn.batched_cond import batched_cond
-from marline.nn.cvae import one_hot_action
+from marline.nn.cvae import state_action
 from marline.ops.episodes import episode_numbers
 from marline.ops.kernel_ratio import Choice, Distances, choose, pool, squared_distances, two_sided_weights
 from marline.ops.pooled_ratio import Pooled
@@ -25,7 +25,7 @@ from marline.ops.weighted_rows import AliasTable, alias_table, row_probabilities
 from marline.samplers.draw_plan import DrawPlan
 from marline.samplers.powers import require_powers, useful_power
 from marline.samplers.weighted_offline import require_online_share, sample_weighted, weighted_plan
-from marline.types import Critic, Metrics, Spec, Transition
+from marline.types import Critic, Metrics, Transition
 
 
 class State(NamedTuple):
@@ -130,7 +130,7 @@ class TwoSided:
         known = offline.next_is_known
         return State(
             table=uniform_table(experience.num_offline),
-            given=Normalizer.fit(_given(offline, experience.spec)),
+            given=Normalizer.fit(state_action(offline, experience.spec)),
             outcome=Normalizer.fit(self._outcome(offline), known),
         )
 
@@ -244,7 +244,7 @@ class TwoSided:
         self, state: State, experience: Experience, rows: Int[Array, " m"], counts: Bool[Array, " m"]
     ) -> References:
         batch = experience[rows]
-        given, outcome = state.given(_given(batch, experience.spec)), state.outcome(self._outcome(batch))
+        given, outcome = state.given(state_action(batch, experience.spec)), state.outcome(self._outcome(batch))
         return References(given, outcome, counts & batch.next_is_known)
 
     def _outcome(self, batch: Transition) -> Float[Array, "n so"]:
@@ -254,7 +254,3 @@ class TwoSided:
 
 BLOCK = 1024  # rows weighed at a time
 LEAST_WEIGHT = 1e-6  # of a row, where logarithms are taken
-
-
-def _given(batch: Transition, spec: Spec) -> Float[Array, "n sa"]:
-    return jnp.concatenate([batch.observation, one_hot_action(batch.action, spec)], axis=-1)
