@@ -380,7 +380,7 @@ def draw(results: Path, item: Item) -> str:
     """The paper's figure from our numbers: a panel for each cell, and below it one for each agent's quantity."""
     runs = read(results, item)
     shown = looks(runs.values())
-    body, top = legend([(look, look.label) for look in shown.values() if not look.is_control], sheet_width=SHEET)
+    body, top = legend([(look, look.label) for look in shown.values()], sheet_width=SHEET)
     panels = []
     for cell in item.cells:
         draws = times_chart if item.unit == "overhead" else returns_chart
