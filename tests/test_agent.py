@@ -35,6 +35,8 @@ KEY = jax.random.key(0)
 class Reading(NamedTuple):
     """Q(s, a) is the first number of an observation, V(s) the second."""
 
+    gamma = 0.9
+
     def q(self, observation: Array, action: Array) -> Array:
         return observation[0]
 
@@ -131,7 +133,7 @@ def test_td_errors_by_hand() -> None:
     )
     experience = Experience.create(logs, SPEC, num_deployments=1, rows_per_deployment=1)
     drawn = logs._replace(discount=jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
-    of_drawn, of_uniform = compare_td_errors(Reading(), 0.9, drawn, experience, key=KEY)
+    of_drawn, of_uniform = compare_td_errors(Reading(), drawn, experience, key=KEY)
     assert of_drawn == pytest.approx((2.3 + 0.5) / 2, rel=1e-5)
     assert of_uniform == pytest.approx(2.3, rel=1e-5)
 

@@ -141,9 +141,19 @@ class Wild(TD3BC):
         return lambda observation, *, key, action_mask=None: 5 + jnp.zeros(2)
 
 
+@dataclasses.dataclass(frozen=True)
+class Shortsighted(TD3BC):
+    def critic(self, state: Any) -> Any:
+        return dataclasses.replace(super().critic(state), gamma=0.5)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "told"),
-    [(Idle(hidden=(4,)), "changes nothing in four updates"), (Wild(hidden=(4,)), "not within .-1, 1.")],
+    [
+        (Idle(hidden=(4,)), "changes nothing in four updates"),
+        (Wild(hidden=(4,)), "not within .-1, 1."),
+        (Shortsighted(hidden=(4,)), "has gamma 0.5, but Shortsighted 0.99"),
+    ],
 )
 def test_an_algorithm_that_breaks_a_rule_is_told_which(algorithm: Any, told: str) -> None:
     with pytest.raises(AssertionError, match=told):

@@ -45,6 +45,7 @@ class DotPolicy(NamedTuple):
 
 class DotCritic(NamedTuple):
     mean: Array
+    gamma: float
 
     def q(self, observation: Array, action: Array) -> Array:
         return self.mean @ observation
@@ -73,7 +74,7 @@ class Averager:
         return DotPolicy(state.mean)
 
     def critic(self, state: Learner) -> DotCritic:
-        return DotCritic(state.mean)
+        return DotCritic(state.mean, self.gamma)
 
 
 ALGORITHM = Averager()

@@ -115,9 +115,7 @@ def tune(
         if critic is not None:
             td_errors = jax.lax.cond(
                 number % TD_ERROR_EVERY == 0,
-                lambda: compare_td_errors(
-                    critic, algorithm.gamma, batch, experience, key=jax.random.fold_in(row_key, LOOK)
-                ),
+                lambda: compare_td_errors(critic, batch, experience, key=jax.random.fold_in(row_key, LOOK)),
                 lambda: unknown,
             )
         learner, learning = algorithm.update(learner, batch, key=learner_key)
@@ -148,14 +146,14 @@ def describe_rows(rows: Int[Array, " batch"], experience: Experience) -> Metrics
 
 
 def compare_td_errors(
-    critic: Critic, gamma: float, drawn: Transition, experience: Experience, *, key: PRNGKeyArray
+    critic: Critic, drawn: Transition, experience: Experience, *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean of r + gamma V(s') - Q(s, a), signed, over drawn rows and over as many uniform rows of B^k."""
     row_key, drawn_key, uniform_key = jax.random.split(key, 3)
     rows = rows_with_replacement(0, experience.size, drawn.reward.shape[0], key=row_key)
 
     def mean_error(batch: Transition, key: PRNGKeyArray) -> Float[Array, ""]:
-        target = batch.reward + gamma * next_values(critic, batch, key=key)
+        target = batch.reward + critic.gamma * next_values(critic, batch, key=key)
         return jnp.mean(target - jax.vmap(critic.q)(batch.observation, batch.action))
 
     return mean_error(drawn, drawn_key), mean_error(experience[rows], uniform_key)

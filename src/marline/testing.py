@@ -146,6 +146,11 @@ def check_algorithm(algorithm: Algorithm[Any], *, spec: Spec | None = None) -> N
     _acts(algorithm, learner, spec, what, key)
     critic = algorithm.critic(learner)
     if critic is not None:
+        told = getattr(critic, "gamma", None)
+        assert told == algorithm.gamma, (
+            f"the critic of {what} has gamma {told}, but {what} {algorithm.gamma}: "
+            "samplers would read its values wrongly"
+        )
         row = jax.tree.map(lambda leaf: leaf[0], experience[jnp.arange(2)])
         values = (
             critic.q(row.observation, row.action),
@@ -225,6 +230,8 @@ def _rewritten(
 
 class _Values:
     """Some critic: a function of what it is shown."""
+
+    gamma = 0.9
 
     def q(self, observation: Any, action: Any) -> Any:
         return jnp.sum(observation) + jnp.sum(jnp.asarray(action, jnp.float32))

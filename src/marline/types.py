@@ -88,6 +88,11 @@ class KnownReward(Protocol):
 class Critic(Protocol):
     """The value estimates that a sampler may look at; both take one example."""
 
+    @property
+    def gamma(self) -> float:
+        """The discount of the values: Q(s, a) stands for r + gamma V(s')."""
+        ...
+
     def q(self, observation: Float[Array, " obs"], action: Array) -> Float[Array, ""]:
         """Q(s, a)."""
         ...

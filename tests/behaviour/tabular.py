@@ -32,6 +32,7 @@ class Critic(eqx.Module):
 
     table: Float[Array, "states actions"]
     observations: Float[Array, "states obs"]
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Int[Array, ""]) -> Float[Array, ""]:
         return self.table[state_of(observation, self.observations), action]
@@ -85,7 +86,7 @@ class TabularQ:
         return Greedy(state.table, state.observations)
 
     def critic(self, state: State) -> Critic:
-        return Critic(state.table, state.observations)
+        return Critic(state.table, state.observations, self.gamma)
 
 
 def state_of(observation: Float[Array, " obs"], observations: Float[Array, "states obs"]) -> Int[Array, ""]:

@@ -14,6 +14,8 @@ from marline.types import Transition
 class NoisyCritic:
     """V(s) is the first number of an observation and noise, which only the key decides."""
 
+    gamma = 0.99
+
     def q(self, observation: Array, action: Array) -> Array:
         return observation[0]
 

@@ -31,6 +31,8 @@ class Embedded(NamedTuple):
 class ReadingCritic(NamedTuple):
     """Q(s, a) is the first number of an observation, V(s) the second."""
 
+    gamma = 0.99
+
     def q(self, observation: Array, action: Array) -> Array:
         return observation[0]
 

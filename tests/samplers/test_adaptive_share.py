@@ -72,7 +72,6 @@ def test_it_keeps_the_rules_of_samplers() -> None:
         ({"shares": ()}, r"shares are \(\)"),
         ({"shares": (0.5, 0.25)}, "each larger than the one before"),
         ({"shares": (0.5, 1.5)}, "numbers in"),
-        ({"gamma": 1.5}, "gamma is 1.5"),
         ({"hidden": (0,)}, r"hidden is \(0,\)"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),

@@ -34,6 +34,7 @@ DISTANCES = [
 
 class LinearCritic(eqx.Module):
     weight: Array
+    gamma: float = eqx.field(static=True, default=0.99)
 
     def q(self, observation: Array, action: Array) -> Array:
         return self.weight @ jnp.concatenate([observation, action])

@@ -55,9 +55,7 @@ def world() -> Experience:
     ],
 )
 def test_weights_are_used_where_they_help(log_weights: Any, power: float) -> None:
-    found, told = useful_power(
-        jnp.array(log_weights, jnp.float32), jnp.array(True), world(), CRITIC, POWERS, gamma=0.99, key=KEY
-    )
+    found, told = useful_power(jnp.array(log_weights, jnp.float32), jnp.array(True), world(), CRITIC, POWERS, key=KEY)
     assert float(found) == float(told["power"]) == power
     none, half, whole = np.asarray(told["td_error_by_power"])
     if power:
@@ -67,10 +65,10 @@ def test_weights_are_used_where_they_help(log_weights: Any, power: float) -> Non
 
 def test_nothing_is_judged_unless_it_is_due() -> None:
     weights = jnp.zeros(600)
-    power, told = useful_power(weights, jnp.array(False), world(), CRITIC, POWERS, gamma=0.99, key=KEY)
+    power, told = useful_power(weights, jnp.array(False), world(), CRITIC, POWERS, key=KEY)
     assert float(power) == 0.0 and not np.asarray(told["td_error_by_power"]).any()
     for critic, powers in ((None, POWERS), (CRITIC, ())):
-        power, told = useful_power(weights, jnp.array(True), world(), critic, powers, gamma=0.99, key=KEY)
+        power, told = useful_power(weights, jnp.array(True), world(), critic, powers, key=KEY)
         assert float(power) == 1.0 and told == {}
 
 
@@ -79,5 +77,3 @@ def test_nothing_is_judged_unless_it_is_due() -> None:
 def test_powers_that_are_none_are_refused(sampler: Any, powers: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="each larger than the one before"):
         sampler(powers=powers)
-    with pytest.raises(ConfigError, match="gamma is 2"):
-        sampler(gamma=2.0)

@@ -42,6 +42,7 @@ class Critic(eqx.Module):
     networks: TwinQ
     actor: GaussianActor
     num_value_samples: int = eqx.field(static=True)
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return twin_minimum(*self.networks(observation, action))
@@ -178,7 +179,7 @@ class AWAC:
         return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> Critic:
-        return Critic(state.critic.model, state.actor.model, self.num_value_samples)
+        return Critic(state.critic.model, state.actor.model, self.num_value_samples, self.gamma)
 
     @property
     def _actor_optimizer(self) -> optax.GradientTransformation:

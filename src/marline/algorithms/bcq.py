@@ -73,6 +73,7 @@ class Critic(eqx.Module):
     proposal: Proposal
     num_candidates: int = eqx.field(static=True)
     reduce: str = eqx.field(static=True)
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return self.network(observation, action)
@@ -248,7 +249,7 @@ class BCQ:
 
     def critic(self, state: State) -> Critic:
         proposal = Proposal(state.vae.model, state.actor.model)
-        return Critic(state.critic.model.first, proposal, self.num_value_candidates, self.value)
+        return Critic(state.critic.model.first, proposal, self.num_value_candidates, self.value, self.gamma)
 
 
 def prior_latents(shape: tuple[int, int], *, key: PRNGKeyArray) -> Float[Array, "n z"]:

@@ -46,6 +46,7 @@ class Critic(eqx.Module):
     """Q(s, a), and V(s), its maximum over the actions allowed: exact, for the policy is greedy."""
 
     network: DiscreteQNetwork
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Int[Array, ""]) -> Float[Array, ""]:
         return self.network(observation)[action]
@@ -137,7 +138,7 @@ class CQL:
         return Policy(state.network.model)
 
     def critic(self, state: State) -> Critic:
-        return Critic(state.network.model)
+        return Critic(state.network.model, self.gamma)
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:

@@ -39,6 +39,7 @@ class Critic(eqx.Module):
 
     networks: TwinQ
     value: VNetwork
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return twin_minimum(*self.networks(observation, action))
@@ -158,7 +159,7 @@ class IQL:
         return MeanPolicy(state.actor.model)
 
     def critic(self, state: State) -> Critic:
-        return Critic(state.critic.model, state.value.model)
+        return Critic(state.critic.model, state.value.model, self.gamma)
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:

@@ -57,6 +57,7 @@ class Critic(eqx.Module):
     network: QNetwork
     actor: DeterministicActor
     normalizer: Normalizer
+    gamma: float = eqx.field(static=True)
 
     def q(self, observation: Float[Array, " obs"], action: Float[Array, " act"]) -> Float[Array, ""]:
         return self.network(self.normalizer(observation), action)
@@ -165,7 +166,7 @@ class TD3BC:
         return Policy(state.actor.model, state.normalizer)
 
     def critic(self, state: State) -> Critic:
-        return Critic(state.critic.model.first, state.actor.model, state.normalizer)
+        return Critic(state.critic.model.first, state.actor.model, state.normalizer, self.gamma)
 
     def _delayed_update(self, state: State, batch: Transition) -> State:
         gradient = jax.grad(self.actor_loss)(state.actor.model, state.critic.model, batch)

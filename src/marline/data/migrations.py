@@ -63,8 +63,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {}  # by the name of a type now, the f
 SINCE: Mapping[str, Mapping[str, Any]] = {
     "OTC": {"relative_to": "first"},
     "DriftingNavigation": {"offline_beta_per": "step"},
-    "TwoSided": {"pooled": False, "powers": [], "gamma": 0.99},
-    "DynamicsRatio": {"powers": [], "gamma": 0.99},
+    "TwoSided": {"pooled": False, "powers": []},
+    "DynamicsRatio": {"powers": []},
 }
 
 

@@ -48,7 +48,6 @@ class AdaptiveShare:
 
     Attributes:
         shares: that are tried beside that of uniform replay, which is also the least.
-        gamma: of the algorithm.
         hidden: widths of the hidden layers of the networks.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
@@ -58,7 +57,6 @@ class AdaptiveShare:
     """
 
     shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
-    gamma: float = 0.99
     hidden: tuple[int, ...] = (64, 64)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
@@ -74,7 +72,6 @@ class AdaptiveShare:
             len(shares) > 0 and all(0 < share <= 1 for share in shares) and list(shares) == sorted(set(shares)),
             f"shares are {shares}, but need one or more numbers in (0, 1], each larger than the one before",
         )
-        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but must lie in [0, 1]")
         require(all(width >= 1 for width in self.hidden), f"hidden is {self.hidden}; every layer needs at least 1 unit")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, but must be positive")
         decay = self.weight_decay
@@ -96,7 +93,7 @@ class AdaptiveShare:
         shares = jnp.maximum(jnp.concatenate([natural[None], jnp.array(self.shares)]), natural)
         folds = deal_out(experience)
         regression = Regression(
-            self.gamma, self.hidden, self.learning_rate, self.weight_decay, self.error_batch_size, self.num_updates
+            self.hidden, self.learning_rate, self.weight_decay, self.error_batch_size, self.num_updates
         )
 
         row_key, judge_key = jax.random.split(key)

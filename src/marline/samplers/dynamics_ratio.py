@@ -144,7 +144,6 @@ class DynamicsRatio:
         confidence: with which it must be shown, at each deployment, that the law has changed; 0 corrects always.
         powers: of the tempered weights, of which held-out TD errors pick one or none, see `samplers.powers`; if there
             is no power, they are taken as they are.
-        gamma: of the algorithm, for those.
         learn_reward: whether r is part of y.
         hidden: widths of the hidden layers of every law.
         learning_rate: of AdamW.
@@ -161,7 +160,6 @@ class DynamicsRatio:
     least_effective_share: float = 0.05
     confidence: float = 0.99
     powers: tuple[float, ...] = ()
-    gamma: float = 0.99
     learn_reward: bool = True
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 5e-4
@@ -186,7 +184,6 @@ class DynamicsRatio:
         require(0 <= share < 1, f"least_effective_share is {share}, but must lie in [0, 1); 0 tempers nothing")
         require(0 <= self.confidence < 1, f"confidence is {self.confidence}, but must lie in [0, 1); 0 corrects always")
         require_powers(self.powers)
-        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but must lie in [0, 1]")
         require(all(width >= 1 for width in self.hidden), f"hidden is {self.hidden}; every layer needs at least 1 unit")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, but must be positive")
         decay = self.weight_decay
@@ -263,9 +260,7 @@ class DynamicsRatio:
             key: that of the deployment.
         """
         exponent = tempering_exponent(log_weights, self.least_effective_share)
-        power, metrics = useful_power(
-            exponent * log_weights, is_open, experience, critic, self.powers, gamma=self.gamma, key=key
-        )
+        power, metrics = useful_power(exponent * log_weights, is_open, experience, critic, self.powers, key=key)
         exponent = exponent * power
         table = alias_table(jnp.exp(exponent * (log_weights - jnp.max(log_weights))))
         table = jax.tree.map(

@@ -69,7 +69,6 @@ def useful_power(
     critic: Critic | None,
     powers: tuple[float, ...],
     *,
-    gamma: float,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The power to raise the weights of the offline rows to.
@@ -80,7 +79,6 @@ def useful_power(
         experience: the agent's rows.
         critic: whose TD errors they are; an algorithm without values takes weights as they are.
         powers: that are tried beside 0; weights are taken as they are if there is none.
-        gamma: of the algorithm.
         key: as that of the deployment, of which it takes a stream of its own.
     """
     if critic is None or not powers:
@@ -111,7 +109,7 @@ def useful_power(
         its_critic: Any = eqx.combine(arrays, static)
         inputs = Normalizer.fit(state_action(experience.offline(), experience.spec))
         folds = deal_out(experience)
-        missed, means = Regression(gamma).held_out(inputs, experience, its_critic, folds, ways, key=judge_key)
+        missed, means = Regression().held_out(inputs, experience, its_critic, folds, ways, key=judge_key)
         count = folds.is_logged.astype(jnp.float32)
         gains = jax.vmap(clustered_mean, (0, None, None))(missed[:1] - missed, count, folds.cluster)
         power, number = best_power(tried, means, gains)

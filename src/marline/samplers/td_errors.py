@@ -61,7 +61,6 @@ class Regression:
     """Learns TD errors from rows drawn in several ways, by a small network for each.
 
     Attributes:
-        gamma: of the algorithm.
         hidden: widths of the hidden layers.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
@@ -69,7 +68,6 @@ class Regression:
         num_updates: training steps.
     """
 
-    gamma: float
     hidden: tuple[int, ...] = (64, 64)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
@@ -154,7 +152,7 @@ class Regression:
         def of_row(row: Int[Array, ""]) -> Errors:
             batch = experience[row[None]]
             values = next_values(critic, batch, key=jax.random.fold_in(key, row))
-            errors = batch.reward + self.gamma * values - jax.vmap(critic.q)(batch.observation, batch.action)
+            errors = batch.reward + critic.gamma * values - jax.vmap(critic.q)(batch.observation, batch.action)
             return Errors(inputs(state_action(batch, experience.spec))[0], errors[0])
 
         return jax.lax.map(of_row, rows, batch_size=min(BLOCK, rows.shape[0]))

@@ -93,7 +93,6 @@ class TwoSided:
         pooled: whether outcomes may count for what was not done today.
         powers: of the weights, of which held-out TD errors pick one or none, see `samplers.powers`; if there is no
             power, weights are taken as they are.
-        gamma: of the algorithm, for those.
         batch_size: rows per update.
     """
 
@@ -105,7 +104,6 @@ class TwoSided:
     compare_rewards: bool = True
     pooled: bool = False
     powers: tuple[float, ...] = ()
-    gamma: float = 0.99
     batch_size: int = 128
     prefers_rows: ClassVar[bool] = True
     draws_by_plan: ClassVar[bool] = True
@@ -121,7 +119,6 @@ class TwoSided:
                 f"{name} are {values}, but need one or more numbers, positive and finite",
             )
         require_powers(self.powers)
-        require(0 <= self.gamma <= 1, f"gamma is {self.gamma}, but must lie in [0, 1]")
         require(1 <= self.max_weight < math.inf, f"max_weight is {self.max_weight}, but must be finite and at least 1")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
@@ -208,7 +205,7 @@ class TwoSided:
         if critic is None or not self.powers:
             return alias_table(weights), {}
         log_weights = jnp.log(jnp.maximum(weights, LEAST_WEIGHT))
-        power, metrics = useful_power(log_weights, is_due, experience, critic, self.powers, gamma=self.gamma, key=key)
+        power, metrics = useful_power(log_weights, is_due, experience, critic, self.powers, key=key)
         return alias_table(jnp.exp(power * log_weights)), metrics
 
     def sample(
