@@ -317,6 +317,7 @@ def test_value_samples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert [line.split(" | ")[2] for line in lines[2:]] == ["of each row", "the same for all rows"]
 
 
+@pytest.mark.slow
 def test_parity_balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = script("parity_balanced")
     for name, value in {"NUM_OFFLINE": 600, "NUM_ONLINE": 300, "NUM_UPDATES": 4, "EVERY": 2, "SCORED": 100}.items():

@@ -41,6 +41,7 @@ def test_samplers_of_our_own_pass(name: str) -> None:
     check_sampler(small(SAMPLERS[name]))
 
 
+@SLOW
 def test_controls_pass() -> None:
     check_sampler(Shuffled(small(OTC("value"))))
 

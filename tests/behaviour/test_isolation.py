@@ -66,7 +66,7 @@ def same(first: object, second: object) -> bool:
     return all(np.asarray(one).tobytes() == np.asarray(other).tobytes() for one, other in pairs)
 
 
-@pytest.mark.parametrize("distance", ["value", "two-stage"])
+@pytest.mark.parametrize("distance", ["value", pytest.param("two-stage", marks=pytest.mark.slow)])
 def test_an_agent_learns_the_same_whatever_the_other_saw(distance: str) -> None:
     sampler = OTC(distance, num_candidates=32, num_references=16, batch_size=16, num_estimate=64)
     team = campaign(sampler, {"first": 1, "second": 2})

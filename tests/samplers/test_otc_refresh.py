@@ -47,6 +47,7 @@ class Scaled(NamedTuple):
     """Values that deviate more from their mean the greater the factor."""
 
     factor: Array
+    gamma = 0.99
 
     def q(self, observation: Array, action: Array) -> Array:
         return observation[0]

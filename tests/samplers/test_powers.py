@@ -34,6 +34,11 @@ def test_a_power_must_be_better_than_none_by_two_standard_errors() -> None:
     assert float(best_power(powers, 2.0 - means, worse)[0]) == 0.0
 
 
+@jax.jit
+def found_power(log_weights: Any, is_due: Any, experience: Experience) -> Any:
+    return useful_power(log_weights, is_due, experience, CRITIC, POWERS, key=KEY)
+
+
 def world() -> Experience:
     """The critic errs by 2 in every other row of the logs, by nothing in the others, and by 2 in all of today's."""
     rng = np.random.default_rng(0)
@@ -55,7 +60,7 @@ def world() -> Experience:
     ],
 )
 def test_weights_are_used_where_they_help(log_weights: Any, power: float) -> None:
-    found, told = useful_power(jnp.array(log_weights, jnp.float32), jnp.array(True), world(), CRITIC, POWERS, key=KEY)
+    found, told = found_power(jnp.array(log_weights, jnp.float32), jnp.array(True), world())
     assert float(found) == float(told["power"]) == power
     none, half, whole = np.asarray(told["td_error_by_power"])
     if power:
@@ -65,7 +70,7 @@ def test_weights_are_used_where_they_help(log_weights: Any, power: float) -> Non
 
 def test_nothing_is_judged_unless_it_is_due() -> None:
     weights = jnp.zeros(600)
-    power, told = useful_power(weights, jnp.array(False), world(), CRITIC, POWERS, key=KEY)
+    power, told = found_power(weights, jnp.array(False), world())
     assert float(power) == 0.0 and not np.asarray(told["td_error_by_power"]).any()
     for critic, powers in ((None, POWERS), (CRITIC, ())):
         power, told = useful_power(weights, jnp.array(True), world(), critic, powers, key=KEY)
