@@ -41,6 +41,13 @@ hypothesis.settings.register_profile("marline", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("marline")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, for some tests wait for programs that they start."""
+    from marline.runtime import num_cores  # only here: what is imported now is not checked by jaxtyping
+
+    return num_cores() + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs in pytest's cache: compiling is most of what a test costs."""
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider

@@ -86,6 +86,7 @@ def test_two_outcomes_are_drawn_towards_the_online_law() -> None:
     np.testing.assert_allclose(share[1], 0.8179, atol=0.001 + error[1])
 
 
+@pytest.mark.slow
 def test_two_outcomes_are_over_corrected_where_the_laws_agree() -> None:
     share, error = estimate(two_outcomes(0.7, 0.7, "state-action"), 2000)
     np.testing.assert_allclose(share[1], 0.8164, atol=0.001 + error[1])

@@ -136,6 +136,7 @@ def test_correction_harms_where_nothing_changed_and_a_rare_outcome_pays(world: W
 
 
 @EITHER
+@pytest.mark.slow
 def test_rows_that_were_all_seen_online_are_at_no_distance(sampler: OTC) -> None:
     # a partner who never plays 1 leaves one outcome per action: exactly 0 also in the compiled loop
     game = matrix_game_paid_later(FLIPPING, 0.0, 0.0)

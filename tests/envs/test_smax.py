@@ -49,6 +49,7 @@ def test_what_is_known_without_jaxmarl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_jaxmarl
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_battles_by_what_is_logged(battle: Smax) -> None:
     first, second = collect_random(battle, 300, seed=0).values()
     check({"agent_0": first, "agent_1": second})

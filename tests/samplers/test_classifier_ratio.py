@@ -148,6 +148,7 @@ def all_finite(tree: object) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_classifiers_learn_at_each_deployment_and_rest_in_between() -> None:
     start = small_experience()
     states = [init_small(start, key=KEY)]
@@ -227,6 +228,7 @@ def test_impossible_options_are_refused_by_name_and_value(option: str, value: An
         ClassifierRatio(**{option: value})
 
 
+@pytest.mark.slow
 def test_ends_of_which_nobody_knows_what_came_after_weigh_1_and_are_not_learned_from() -> None:
     sampler = ClassifierRatio(hidden=(4,), num_updates=3)
     ended = Transition(

@@ -150,6 +150,7 @@ def all_finite(tree: object) -> bool:
 
 
 @pytest.mark.parametrize("sampler", [SMALL, pytest.param(Shuffled(SMALL), marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_rules_for_samplers_are_kept(sampler: Any) -> None:
     check_sampler(sampler)
 

@@ -51,6 +51,7 @@ def fit_of_today() -> np.ndarray:
     return -np.asarray(rows.action)[:, 0] * noise
 
 
+@pytest.mark.slow
 def test_the_product_is_the_product(judged: tuple[Any, Judged]) -> None:
     rows = CHANGED.offline()
     by_return = ReturnWeighted().log_weights(rows.reward, CHANGED.offline_ends)

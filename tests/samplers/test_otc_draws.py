@@ -238,7 +238,10 @@ def test_a_deployment_too_small_to_compare_leaves_the_exponent_to_the_digit() ->
     np.testing.assert_allclose(reported, [1.0, 3.0, 3.0, 2.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("draw", ["iid", "stratified", "without-replacement"])
+@pytest.mark.parametrize(
+    "draw",
+    ["iid", *(pytest.param(way, marks=pytest.mark.slow) for way in ("stratified", "without-replacement"))],
+)
 def test_the_nearest_candidate_is_drawn_as_often_as_each_way_says(
     draw: Literal["iid", "stratified", "without-replacement"],
 ) -> None:

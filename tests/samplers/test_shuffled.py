@@ -190,6 +190,7 @@ def test_what_the_sampler_prefers_is_preferred_no_more(name: str, lower: bool) -
 # ------------------------------------------------------------------------- as any other sampler
 
 
+@pytest.mark.slow
 def test_a_memory_read_back_draws_what_the_first_would_have(tmp_path: Path) -> None:
     sampler, both = Shuffled(INNER["balanced"]), both_deployments()
     memory, _, _ = run(sampler, both, KEY, 3)

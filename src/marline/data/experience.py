@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -167,24 +168,10 @@ class Experience(eqx.Module):
 
     def append(self, new: NewRows, number: int | Int[Array, ""]) -> Experience:
         """`merge` of rows for which there is room. One program serves all deployments, however many rows they have."""
-        start, length = self.size - self.num_offline, len(new.ends)
-        first = jnp.minimum(start, len(self.online_ends) - length)  # where a window of that length fits in
-        place = jnp.arange(length) - (start - first)
-        is_new = (place >= 0) & (place < new.num_rows)
-
-        def put(rows: Array, new_rows: ArrayLike) -> Array:
-            there = jax.lax.dynamic_slice_in_dim(rows, first, length)
-            moved = jnp.roll(jnp.asarray(new_rows), start - first, axis=0)
-            window = jnp.where(is_new.reshape(-1, *(1,) * (rows.ndim - 1)), moved, there)
-            return jax.lax.dynamic_update_slice_in_dim(rows, window, first, 0)
-
+        online = self.online_rows, self.online_labels, self.online_ends
+        rows, labels, ends, size = _placed(online, new, number, self.size, num_offline=self.num_offline)
         return dataclasses.replace(
-            self,
-            online_rows=put(self.online_rows, new.rows),
-            online_labels=put(self.online_labels, jnp.full(length, number, jnp.int32)),
-            online_ends=put(self.online_ends, new.ends),
-            size=self.size + new.num_rows,
-            online_start=self.size,
+            self, online_rows=rows, online_labels=labels, online_ends=ends, size=size, online_start=self.size
         )
 
 
@@ -193,6 +180,27 @@ def last_of_episodes(logs: Transition, ends: Bool[np.ndarray, " n"] | None = Non
     known = np.array(np.asarray(logs.discount) == 0.0 if ends is None else ends, bool)
     known[-1:] = True
     return known
+
+
+@functools.partial(jax.jit, static_argnames="num_offline")
+def _placed(
+    online: tuple[Array, Array, Array], new: NewRows, number: ArrayLike, size: Int[Array, ""], *, num_offline: int
+) -> tuple[Array, Array, Array, Int[Array, ""]]:
+    """Online rows, their labels and ends with new ones behind the others, and how many rows there are then."""
+    start, length = size - num_offline, len(new.ends)
+    first = jnp.minimum(start, len(online[2]) - length)  # where a window of that length fits in
+    place = jnp.arange(length) - (start - first)
+    is_new = (place >= 0) & (place < new.num_rows)
+
+    def put(rows: Array, new_rows: ArrayLike) -> Array:
+        there = jax.lax.dynamic_slice_in_dim(rows, first, length)
+        moved = jnp.roll(jnp.asarray(new_rows), start - first, axis=0)
+        window = jnp.where(is_new.reshape(-1, *(1,) * (rows.ndim - 1)), moved, there)
+        return jax.lax.dynamic_update_slice_in_dim(rows, window, first, 0)
+
+    rows, labels, ends = online
+    labels = put(labels, jnp.full(length, number, jnp.int32))
+    return put(rows, new.rows), labels, put(ends, new.ends), size + new.num_rows
 
 
 def _empty(

@@ -170,6 +170,7 @@ def test_what_a_task_has_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 2 and "is random, mixed, conventions and in-turns" in text
 
 
+@pytest.mark.slow
 def test_chasers_and_those_who_wait_come_to_the_prey() -> None:
     """Any of three roles alone would be no team: one chases, two wait."""
     task = PredatorPrey()
