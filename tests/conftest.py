@@ -4,7 +4,6 @@ import functools
 import gc
 import os
 import resource
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ os.environ.setdefault(
 
 import hypothesis
 import jax
-import jaxtyping
 import pytest
 
 # Bytes that a process of tests may come to: all of them together a third of the machine's memory.
@@ -41,13 +39,6 @@ hypothesis.settings.register_profile("marline", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("marline")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores, for some tests wait for programs that they start."""
-    from marline.runtime import num_cores  # only here: what is imported now is not checked by jaxtyping
-
-    return num_cores() + 1
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs in pytest's cache: compiling is most of what a test costs."""
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
@@ -58,13 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
         # and for the programs that tests start
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(seconds)
-
-
-@pytest.fixture(autouse=True)
-def checked_shapes(request: pytest.FixtureRequest) -> None:
-    """Check shapes in a quarter of the tests, by name, for it takes a fifth of their time; with `-m ''` in all."""
-    every = not request.config.option.markexpr
-    jaxtyping.config.update("jaxtyping_disable", not every and zlib.crc32(request.node.nodeid.encode()) % 4 > 0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -32,9 +32,8 @@ def small(value: Any) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        "uniform",
         "otc-value",
-        *(pytest.param(name, marks=SLOW) for name in ("otc-two-stage", "balanced", "classifier-ratio")),
+        *(pytest.param(name, marks=SLOW) for name in ("uniform", "otc-two-stage", "balanced", "classifier-ratio")),
     ],
 )
 def test_samplers_of_our_own_pass(name: str) -> None:
@@ -172,5 +171,6 @@ def test_a_task_that_breaks_a_rule_is_told_which() -> None:
         check_task(Lone(2, horizon=5))
 
 
+@pytest.mark.slow
 def test_the_examples_pass() -> None:
     check_sampler(runpy.run_path(str(EXAMPLES / "custom_sampler.py"))["HalfRecent"](batch_size=4))

@@ -141,7 +141,7 @@ def test_every_seed_and_agent_has_a_learner_of_its_own() -> None:
     assert same(learners(team), learners(init_team()))
 
 
-@pytest.mark.parametrize("chunk", [6, 4, 1])
+@pytest.mark.parametrize("chunk", [4, *(pytest.param(length, marks=pytest.mark.slow) for length in (1, 6))])
 def test_offline_training_does_not_depend_on_its_chunks(chunk: int) -> None:
     whole = learners(pretrained())
     *_, trained = tuning.pretrain(init_team(), ALGORITHM, num_updates=6, chunk=chunk)

@@ -133,6 +133,7 @@ def action_values(partner: np.ndarray) -> np.ndarray:
     return PAYOFF[:, 0] * (1 - partner) + PAYOFF[:, 1] * partner
 
 
+@pytest.mark.slow
 def test_greedy_action_turns_once_the_partner_has_changed() -> None:
     num_offline, num_online = 100_000, 1000
     merged = (0.1 * num_offline + 0.9 * num_online) / (num_offline + num_online)

@@ -103,7 +103,13 @@ def test_logs_of_different_lengths_are_merged() -> None:
             np.testing.assert_array_equal(fresh.observation, logs[seed, "left"].observations[: ROWS - 1])
 
 
-@pytest.mark.parametrize("sampler", [Uniform(batch_size=8), REFRESHED], ids=["uniform", "refreshed"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(Uniform(batch_size=8), id="uniform", marks=pytest.mark.slow),
+        pytest.param(REFRESHED, id="refreshed"),
+    ],
+)
 def test_what_is_due_now_and_then_stays_a_branch(sampler: Any) -> None:
     """The delayed actor, a look at TD errors, a refresh: as many branches as for one learner alone."""
     with stacked(True):
@@ -158,6 +164,7 @@ def test_the_host_does_as_much_for_many_learners_as_for_few(monkeypatch: pytest.
     assert found[0]["calls"] == 7  # append; a key, begin; two keys, tune; policies
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_chunks_of_offline_training() -> None:
     """What an update changes is held after it as before it."""
     traced: list[int] = []

@@ -167,7 +167,9 @@ def test_ranges_in_python() -> None:
             from_arrays("plant", arrays(), **options)
 
 
-@pytest.mark.parametrize("scope", ["per-agent", "shared", None])
+@pytest.mark.parametrize(
+    "scope", ["per-agent", *(pytest.param(its, marks=pytest.mark.slow) for its in ("shared", None))]
+)
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_exports_tell_whose_the_rewards_are(kind: str, scope: RewardScope | None, tmp_path: Path) -> None:
     if kind == "parquet":

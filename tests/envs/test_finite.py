@@ -40,7 +40,11 @@ def teams() -> list[tuple[World, str]]:
     return [(world, team) for world in WORLDS for team in world.conventions()]
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=by_name)
+@pytest.mark.parametrize(
+    "world",
+    [its if its == Swap() else pytest.param(its, marks=pytest.mark.slow) for its in WORLDS],
+    ids=by_name,
+)
 def test_they_keep_the_rules_of_tasks(world: World) -> None:
     check_task(world)
     points = world.drawing(world.reset(key=KEY))

@@ -26,8 +26,8 @@ SMALL: dict[str, Any] = {"num_candidates": 64, "num_references": 60, "batch_size
 EMBEDDING = EmbeddingDistance(size=3, hidden=(16,), num_updates=50)
 DISTANCES = [
     ValueDistance(),
-    EMBEDDING,
-    TwoStageDistance(),
+    pytest.param(EMBEDDING, marks=pytest.mark.slow),
+    pytest.param(TwoStageDistance(), marks=pytest.mark.slow),
     pytest.param(TwoStageDistance(compare="next"), marks=pytest.mark.slow),
 ]
 
@@ -149,7 +149,7 @@ def test_terminal_rows_have_no_value() -> None:
     assert not jnp.any(first.compared) and not jnp.any(second.compared)
 
 
-@pytest.mark.parametrize("distance", ["value", "two-stage"])
+@pytest.mark.parametrize("distance", ["value", pytest.param("two-stage", marks=pytest.mark.slow)])
 def test_alpha_0_draws_uniformly(distance: str) -> None:
     data = experience()
     sampler = OTC(distance, **SMALL, alpha=0.0)

@@ -60,6 +60,7 @@ def drawn(sampler: OTC, experience: Experience, num: int) -> np.ndarray:
     return many(lambda key: sampler.sample(state, experience, CRITIC, key=key)[0], num)
 
 
+@pytest.mark.slow
 def test_alpha_0_draws_every_row_equally_often() -> None:
     experience = joined(random_rows(30, 0), random_rows(6, 1), spare=4)
     # one row of each batch, because rows of one batch share their candidates

@@ -85,6 +85,7 @@ def test_the_sign_of_a_gain_is_seen() -> None:
     assert weight[~is_plain].mean() > 5 * weight[is_plain].mean()
 
 
+@pytest.mark.slow
 def test_where_nothing_changed_rows_are_not_told_apart() -> None:
     world = Swap()
     logs, today = past_and_today(world, "plain", world.conventions()["plain"]["agent_1"], 4000, 400)

@@ -99,7 +99,10 @@ def test_a_member_of_another_team_is_of_little_use() -> None:
     assert alone.mean() < evaluate(task, first, 300, key=KEY).returns.mean() - 5
 
 
-@pytest.mark.parametrize(("name", "size"), [("meet", 1000), ("predator-prey", 500), ("continuous-swap", 400)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("meet", 1000), pytest.param("predator-prey", 500, marks=pytest.mark.slow), ("continuous-swap", 400)],
+)
 def test_logs_of_conventions_are_made_by_command(
     name: str, size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
