@@ -21,7 +21,7 @@ from marline.data.experience import Experience, NewRows
 from marline.divergence import Divergence, batches, first_divergence
 from marline.errors import ConfigError, require
 from marline.population import Stack, compiled, kept, map_learners, on_host, rearranged, together
-from marline.samplers import Sampler, Uniform
+from marline.samplers import Sampler, Shuffled, Uniform
 from marline.trial import is_theirs, require_algorithm, require_sampler, trying
 from marline.types import AgentID, Policy
 
@@ -121,7 +121,7 @@ def check_compatible(
         with trying(member):
             require_algorithm(member, experience, key)
             programs.append(compiled(_init_learner, {"algorithm": member}).trace(experience, key))
-        learner = programs[-1].out_info
+        learner, begun = programs[-1].out_info, set[Hashable]()
         names = {OFFLINE_SAMPLER: "offline training"} | {sampler: name for name, sampler in samplers.items()}
         for sampler, name in names.items():
             static = {"algorithm": member, "sampler": sampler}
@@ -130,10 +130,11 @@ def check_compatible(
                     require_sampler(sampler, member.critic, learner, experience, key)
                     programs.append(compiled(_init_sampler, {"sampler": sampler}).trace(experience, key))
                     state = AgentState(learner, programs[-1].out_info, experience)
-                    programs += [
-                        compiled(begin_deployment, static).trace(state, key),
-                        compiled(tune, {**static, "num_updates": num_updates}).trace(state, key, key, jnp.int32(0)),
-                    ]
+                    for what, program in _beginnings(state, key, member, sampler):
+                        programs += [] if what in begun else [program]
+                        begun.add(what)
+                    whole = {**static, "num_updates": num_updates}
+                    programs.append(compiled(tune, whole).trace(state, key, key, jnp.int32(0)))
             except ConfigError as error:
                 raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
     return programs
@@ -261,10 +262,39 @@ def adapt(team: Team, number: int, algorithm: Algorithms, sampler: Sampler[Any])
     """Let every learner's sampler take in the rows just merged; returns also what it measured."""
     team = together(team, _kinds(algorithm))
     keys = _streams(team, f"adapt/{number}")
-    begun = map_learners(begin_deployment, team, keys, static=_by_learner(algorithm, sampler=sampler))
+    begun = _begin(team, keys, algorithm, sampler)
     adapted = rearranged(lambda state, begun: state._replace(sampler=begun[0]), team, begun)
     measured = on_host(rearranged(lambda begun: dict(begun[1]), begun))
     return adapted, {learner: {name: x.tolist() for name, x in measured[learner].items()} for learner in team}
+
+
+def _begin(
+    team: Team, keys: Mapping[LearnerID, Any], algorithm: Algorithms, sampler: Sampler[Any]
+) -> Mapping[LearnerID, tuple[Any, Any]]:
+    """`begin_deployment` of every learner. A control begins as its sampler does, by the very same program."""
+    if not isinstance(sampler, Shuffled):
+        return map_learners(begin_deployment, team, keys, static=_by_learner(algorithm, sampler=sampler))
+    inside = rearranged(lambda state: state.with_memory(state.sampler.of), team)
+    return map_learners(_exchange, team, _begin(inside, keys, algorithm, sampler.of), keys, static={"sampler": sampler})
+
+
+def _exchange(state: AgentState, begun: tuple[Any, Any], key: Any, *, sampler: Shuffled) -> tuple[Any, Any]:
+    """The memory of a control whose sampler has begun, and what that measured."""
+    return sampler.exchanged(state.sampler, begun[0], state.experience, key=key), begun[1]
+
+
+def _beginnings(
+    state: AgentState, key: Any, algorithm: Algorithm[Any], sampler: Sampler[Any]
+) -> Iterator[tuple[Hashable, jax.stages.Traced]]:
+    """The programs of `_begin`, each with what it is."""
+    if not isinstance(sampler, Shuffled):
+        static = {"algorithm": algorithm, "sampler": sampler}
+        yield (algorithm, sampler), compiled(begin_deployment, static).trace(state, key)
+        return
+    inside = list(_beginnings(state.with_memory(state.sampler.of), key, algorithm, sampler.of))
+    yield from inside
+    begun = inside[-1][1].out_info
+    yield sampler, compiled(_exchange, {"sampler": sampler}).trace(state, begun, key)
 
 
 def tune_on(

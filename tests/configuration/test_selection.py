@@ -103,6 +103,7 @@ def test_a_control_of_one_sampler_alone_and_of_what_a_run_has_already() -> None:
         (("uniform", "online-matched"), "none is named; add one of otc-value"),
         (("uniform", "shuffled"), "none is named; add one of otc-value"),
         (("otc-value", "uniform", "shuffled(uniform)"), "uniform prefers no rows"),
+        (("retarget", "uniform", "shuffled(retarget)"), "rewrites them; compare it with retarget-logs"),
         (("otc-value", "shuffled(otc-vlaue)"), "did you mean 'otc-value'"),
         (("otc-vlaue",), "did you mean 'otc-value'"),
         (("otc-value(alhpa=1)",), "did you mean 'alpha'"),

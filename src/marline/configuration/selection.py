@@ -13,7 +13,7 @@ from marline.configuration.run_config import require_recordable
 from marline.errors import ConfigError, require, require_name
 from marline.inputs.options import Written, option_names, read_values, read_written, with_options
 from marline.inputs.users_code import users_code
-from marline.samplers import OTC, SAMPLERS, OnlineMatched, Sampler, Shuffled, prefers_rows
+from marline.samplers import OTC, SAMPLERS, OnlineMatched, Retarget, Sampler, Shuffled, prefers_rows, rewrites
 from marline.samplers.distances import DISTANCES, Distance
 from marline.tuning import Algorithms
 from marline.types import AgentID
@@ -195,6 +195,14 @@ def _require_taken(options: Mapping[str, Any], samplers: Iterable[Sampler[Any]])
         require_name(name, dict.fromkeys(known), "option of these samplers")
 
 
+def _no_source(name: str, sampler: Sampler[Any]) -> str:
+    """Why a sampler has no control that prefers random rows."""
+    if not rewrites(sampler):
+        return f"{name} prefers no rows, so there is nothing to control for"
+    its = "retarget-logs" if isinstance(sampler, Retarget) else "a control of its own"
+    return f"{name} prefers no rows and rewrites them; compare it with {its}"
+
+
 def _with_controls(
     samplers: dict[str, Sampler[Any]], present: dict[str, Sampler[Any]], controls: Mapping[str, set[str] | None]
 ) -> Selection:
@@ -205,7 +213,7 @@ def _with_controls(
             known = [*present, *samplers]
             require(bool(known), f"{kind}({name}): there is no sampler {name!r} to control for; add it to --sampler")
             require_name(name, known, f"sampler to be {kind}")
-            require(name in sources, f"{kind}({name}): {name} prefers no rows, so there is nothing to control for")
+            require(name in sources, f"{kind}({name}): {_no_source(name, (present | samplers)[name])}")
         require(
             bool(sources),
             f"{kind} is the control of a sampler that prefers rows, and none is named; add one of "

@@ -68,11 +68,22 @@ class Shuffled:
     def begin_deployment(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[State, Metrics]:
-        """Let the rows just merged exchange places, too."""
+        """Let the sampler inside begin, and the rows just merged exchange places, too."""
         of, metrics = self.of.begin_deployment(state.of, experience, critic, key=key)
+        return self.exchanged(state, of, experience, key=key), metrics
+
+    def exchanged(self, state: State, of: Any, experience: Experience, *, key: PRNGKeyArray) -> State:
+        """The memory once the sampler inside has begun a deployment, whose rows exchange places.
+
+        Args:
+            state: from before.
+            of: the memory of the sampler inside, as it is now.
+            experience: with the rows just merged.
+            key: that of the deployment, of which this takes a stream of its own.
+        """
         num, start = experience.max_online, experience.online_start
         order = _order_of_first(experience.num_online, num, key=jax.random.fold_in(key, PURPOSE))
-        return State(of, state.stand_in.at[start + jnp.arange(num)].set(start + order, mode="drop")), metrics
+        return State(of, state.stand_in.at[start + jnp.arange(num)].set(start + order, mode="drop"))
 
     def sample(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
