@@ -174,6 +174,14 @@ def test_every_field_that_0_1_0_wrote_has_its_place_and_every_newer_one_its_form
         assert fields == {field.name for field in dataclasses.fields(kinds[name])}, name
 
 
+def test_a_field_that_is_no_more_is_overlooked() -> None:
+    inside = {"type": "Shuffled", "of": {"type": "TwoSided", "pooled": True, "powers": [], "gamma": 0.99}}
+    read = migrations.migrated_configuration(
+        {"schema": migrations.RUN.newest, "samplers": {"control": inside}}, Path("run.json")
+    )
+    assert read["samplers"]["control"]["of"] == {"type": "TwoSided", "pooled": True, "powers": []}
+
+
 def test_a_type_and_its_fields_may_get_other_names(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = campaign / "run.json"
     document = json.loads(path.read_text())

@@ -7,8 +7,9 @@ The layout of a document has a number, its schema. It goes up where a marline th
 misunderstand the document; what a reader may overlook leaves it as it is. From every number to the next there is a
 small pure function. A function leaves alone what has the new form already, for a run that grew holds parts of both.
 
-Types and their fields have no numbers, for a name is never used for something else. `TYPES`, `FIELDS` and `SINCE` say
-how they were called, and what it meant that a field was not there yet: what was done then, whatever is the default now.
+Types and their fields have no numbers, for a name is never used for something else. `TYPES`, `FIELDS`, `GONE` and
+`SINCE` say how they were called, which are no more, and what it meant that a field was not there yet: what was done
+then, whatever is the default now.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ SINCE: Mapping[str, Mapping[str, Any]] = {
     "DriftingNavigation": {"offline_beta_per": "step"},
     "TwoSided": {"pooled": False, "powers": []},
     "DynamicsRatio": {"powers": []},
+}
+# by the name of a type now, fields that it had for a while before 0.2.0: the discount is that of the algorithm
+GONE: Mapping[str, frozenset[str]] = {
+    name: frozenset({"gamma"}) for name in ("TwoSided", "DynamicsRatio", "AdaptiveShare")
 }
 
 
@@ -146,5 +151,6 @@ def _renamed(value: Any) -> Any:
         return {name: _renamed(part) for name, part in value.items()}
     kind = TYPES.get(value["type"], value["type"])
     names = FIELDS.get(kind, {})
-    fields = {names.get(name, name): _renamed(part) for name, part in value.items()}
+    gone = GONE.get(kind, frozenset())
+    fields = {names.get(name, name): _renamed(part) for name, part in value.items() if name not in gone}
     return {**SINCE.get(kind, {}), **fields, "type": kind}
