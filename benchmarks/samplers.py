@@ -46,7 +46,7 @@ STAGED = ("otc-value", "otc-embedding", "otc-two-stage")
 STAGES = ("draws", "gather", "features", "match", "rank + draw")
 
 
-def logged(offline_rows: int, online_rows: int, changed: bool) -> Experience:
+def logged(offline_rows: int, online_rows: int, *, changed: bool = False) -> Experience:
     """One agent's offline rows, and those of one deployment, in which steps may lead twice as far."""
     task = CooperativeNavigation(4)
     agent = task.agents[0]
@@ -234,7 +234,7 @@ def main() -> None:
     if args.quick:
         args.offline_rows, args.online_rows, args.rounds, args.updates, args.encoder = 5000, 3000, 2, 10, 10
         args.hidden, args.samplers = [16], args.samplers or ["otc-value", "online-matched"]
-    experience = logged(args.offline_rows, args.online_rows, args.changed)
+    experience = logged(args.offline_rows, args.online_rows, changed=args.changed)
     samplers = every_sampler(args.encoder)
     if args.samplers:
         samplers = {name: samplers[name] for name in ("uniform", *args.samplers)}
