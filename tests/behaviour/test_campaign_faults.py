@@ -299,8 +299,8 @@ def test_what_a_killed_writer_left_of_its_lock_holds_nobody_up(world: Path, tmp_
     assert not (folder / "run.pid").exists()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_stopped_training_goes_on_and_a_second_writer_leaves(times: int, tmp_path: Path, world: Path) -> None:
+@pytest.mark.slow
+def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, world: Path) -> None:
     folder = tmp_path / "run"
     options = "--hidden 4 --offline-updates 10000000 --updates 500".split()
     command = [sys.executable, "-m", "marline", "train", "--run", str(folder)]
@@ -309,7 +309,7 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(times: int, tmp_pat
         (signal.SIGTERM, 143, [str(world / "run" / "data"), *options], first),
         (signal.SIGINT, 130, [], folder / "run.pid"),  # which a writer leaves behind only if it is killed
     )
-    for sent, status, arguments, moment in stops[:times]:
+    for sent, status, arguments, moment in stops:
         with started([*command, *arguments]) as process:
             wait_until(moment.exists, process)
             with pytest.raises(ConfigError, match=f"is being written by process {process.pid}"):
