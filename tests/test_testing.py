@@ -32,8 +32,8 @@ def small(value: Any) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        "otc-value",
-        *(pytest.param(name, marks=SLOW) for name in ("uniform", "otc-two-stage", "balanced", "classifier-ratio")),
+        "uniform",
+        *(pytest.param(name, marks=SLOW) for name in ("otc-value", "otc-two-stage", "balanced", "classifier-ratio")),
     ],
 )
 def test_samplers_of_our_own_pass(name: str) -> None:
