@@ -131,8 +131,9 @@ def check_compatible(
                     programs.append(compiled(_init_sampler, {"sampler": sampler}).trace(experience, key))
                     state = AgentState(learner, programs[-1].out_info, experience)
                     for what, program in _beginnings(state, key, member, sampler):
-                        programs += [] if what in begun else [program]
-                        begun.add(what)
+                        if what not in begun:  # a control's sampler may be there by itself
+                            programs.append(program)
+                            begun.add(what)
                     whole = {**static, "num_updates": num_updates}
                     programs.append(compiled(tune, whole).trace(state, key, key, jnp.int32(0)))
             except ConfigError as error:
@@ -272,7 +273,7 @@ def _begin(
     team: Team, keys: Mapping[LearnerID, Any], algorithm: Algorithms, sampler: Sampler[Any]
 ) -> Mapping[LearnerID, tuple[Any, Any]]:
     """`begin_deployment` of every learner. A control begins as its sampler does, by the very same program."""
-    if not isinstance(sampler, Shuffled):
+    if type(sampler) is not Shuffled:
         return map_learners(begin_deployment, team, keys, static=_by_learner(algorithm, sampler=sampler))
     inside = rearranged(lambda state: state.with_memory(state.sampler.of), team)
     return map_learners(_exchange, team, _begin(inside, keys, algorithm, sampler.of), keys, static={"sampler": sampler})
@@ -287,7 +288,7 @@ def _beginnings(
     state: AgentState, key: Any, algorithm: Algorithm[Any], sampler: Sampler[Any]
 ) -> Iterator[tuple[Hashable, jax.stages.Traced]]:
     """The programs of `_begin`, each with what it is."""
-    if not isinstance(sampler, Shuffled):
+    if type(sampler) is not Shuffled:
         static = {"algorithm": algorithm, "sampler": sampler}
         yield (algorithm, sampler), compiled(begin_deployment, static).trace(state, key)
         return
