@@ -21,12 +21,7 @@ import hypothesis
 import jax
 import pytest
 
-# Bytes that a process of tests may come to: all of them together a third of the machine's memory.
-LARGE = (
-    os.sysconf("SC_PAGE_SIZE")
-    * os.sysconf("SC_PHYS_PAGES")
-    // (3 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-)
+LARGE = 2 << 30  # bytes
 
 # (n,) against (n, 1) broadcasts to (n, n) without a word; a test that does so is wrong.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -53,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def bounded_memory() -> Iterator[None]:
-    """Let go of compiled programs when they take more than that, for there is a process of tests on every core."""
+    """Let go of compiled programs when they take gigabytes, for there is a process of tests on every core."""
     yield
     from marline.runtime import release_memory  # only here: what is imported now is not checked by jaxtyping
 

@@ -17,7 +17,8 @@ import pytest
 import marline
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = SETTINGS["project"]
 SPLIT = """{"agents": {
   "left": {"observations": "0:2", "actions": [0]},
   "right": {"observations": "2:4", "actions": [1]}}}"""
@@ -42,6 +43,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, check=True, capture_output=True
     )
     return folder
+
+
+def test_shapes_are_checked_wherever_they_are_written() -> None:
+    (told,) = (option for option in SETTINGS["tool"]["pytest"]["ini_options"]["addopts"] if "jaxtyping" in option)
+    *checked, _ = told.partition("=")[2].split(",")
+    for path in (ROOT / "src").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        if "from jaxtyping import" in path.read_text("utf-8"):
+            assert any(f"{name}.".startswith(f"{package}.") for package in checked), f"{name} is not in pyproject.toml"
 
 
 def test_the_packages_hold_all_that_they_should(built: Path) -> None:

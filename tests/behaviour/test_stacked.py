@@ -229,7 +229,7 @@ def measured(folder: Path, samplers: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("task", "samplers"),
     [
-        pytest.param("drifting-navigation", {"by-return": BY_PLAN["by-return"]}, id="world", marks=pytest.mark.slow),
+        pytest.param("drifting-navigation", {"by-return": BY_PLAN["by-return"]}, id="world"),
         pytest.param("hopper-3x1", {"uniform": BY_PLAN["uniform"]}, id="simulator", marks=pytest.mark.slow),
         pytest.param("hopper-3x1", BY_PLAN, id="simulator, by plan", marks=pytest.mark.slow),
         pytest.param("drifting-navigation", OF_ALL_KINDS, id="world, of all kinds", marks=pytest.mark.slow),

@@ -149,7 +149,7 @@ def all_finite(tree: object) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("sampler", [SMALL, pytest.param(Shuffled(SMALL), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", [SMALL, Shuffled(SMALL)])
 @pytest.mark.slow
 def test_the_rules_for_samplers_are_kept(sampler: Any) -> None:
     check_sampler(sampler)
