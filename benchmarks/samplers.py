@@ -17,8 +17,10 @@ import argparse
 import functools
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ from marline.agent import AgentState, begin_deployment, tune
 from marline.algorithms import BCQ, TD3BC, Algorithm
 from marline.data.experience import Experience
 from marline.envs import CooperativeNavigation
+from marline.errors import ConfigError, require_name
 from marline.ops.matching import best_match_scalar
 from marline.ops.row_draws import rows_with_replacement, rows_without_replacement
 from marline.population import map_learners
@@ -234,10 +237,12 @@ def main() -> None:
     if args.quick:
         args.offline_rows, args.online_rows, args.rounds, args.updates, args.encoder = 5000, 3000, 2, 10, 10
         args.hidden, args.samplers = [16], args.samplers or ["otc-value", "online-matched"]
-    experience = logged(args.offline_rows, args.online_rows, changed=args.changed)
     samplers = every_sampler(args.encoder)
     if args.samplers:
+        for name in args.samplers:
+            require_name(name, samplers, "sampler to be measured")
         samplers = {name: samplers[name] for name in ("uniform", *args.samplers)}
+    experience = logged(args.offline_rows, args.online_rows, changed=args.changed)
     for name, hidden in itertools.product(args.algorithms, args.hidden):
         algorithm, title = ALGORITHMS[name](hidden=(hidden, hidden)), f"{name}, {hidden} units"
         learner = algorithm.init(experience, key=jax.random.key(0))
@@ -250,4 +255,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,12 +14,13 @@ import pytest
 from jaxtyping import Array
 
 from marline import tuning
+from marline.agent import begin_deployment, stream
 from marline.algorithms import BREMEN, CQL, TD3BC
 from marline.data.dataset import Dataset
 from marline.data.experience import Experience
 from marline.divergence import first_divergence
 from marline.errors import ConfigError
-from marline.samplers import OTC, OnlineMatched, Sampler, Uniform
+from marline.samplers import OTC, OnlineMatched, Sampler, Shuffled, Uniform
 from marline.tuning import Deployment, LearnerID, Team
 from marline.types import Metrics, Policy, Spec, Transition
 
@@ -225,6 +227,20 @@ def test_samplers_are_compared_on_equal_noise() -> None:
             assert not same(first.mean, other.mean)
     noises = [float(learner.noise) for learner in results[0].values()]
     assert len(set(noises)) == len(noises)  # and every learner has noise of its own
+
+
+def test_a_control_begins_as_it_would_in_one_program() -> None:
+    sampler = Shuffled(OTC("value", num_candidates=8, num_references=4, batch_size=8, num_estimate=8))
+    team = tuning.init_samplers(pretrained(), sampler)
+    team = tuning.merge(team, {who: make_logs(who[1], ROWS, 1) for who in team}, 1, ALGORITHM)
+    begun, measured = tuning.adapt(team, 1, ALGORITHM, sampler)
+    for (seed, agent), state in team.items():
+        whole, metrics = jax.jit(functools.partial(begin_deployment, algorithm=ALGORITHM, sampler=sampler))(
+            state, stream(seed, agent, "adapt/1")
+        )
+        for first, second in zip(jax.tree.leaves(begun[seed, agent].sampler), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-5)
+        assert measured[seed, agent].keys() == metrics.keys()
 
 
 def test_a_run_repeats_bit_for_bit() -> None:

@@ -118,7 +118,8 @@ def fresh_share_chart(run: Run, looks: Looks) -> Chart | None:
         fresh = [{deployment: 100 * (1 - share) for deployment, share in curve.items()} for curve in curves]
         marks.append(_line(over(fresh, np.mean), looks[name], "mean"))
     has_controls = any(sampler.matches is not None for sampler in run.samplers)
-    note = "Controls lie on the sampler that they match." if has_controls else ""
+    told = "A matched control lies on its sampler; a shuffled one may part from it, for it learns from other rows."
+    note = told if has_controls else ""
     return _chart("Fresh rows among those drawn", note, marks, SHARE)
 
 
