@@ -15,10 +15,12 @@ SCRIPT = Path(__file__).parents[1] / "experiments" / "shelf.py"
 
 
 @pytest.mark.slow
-def test_what_is_taken_from_a_shelf_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_taken_from_a_shelf_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = {"deployments": 1, "offline_updates": 4, "updates": 4, "evaluation_episodes": 2, "hidden": (4,)}
     task = "cooperative-navigation-2"
-    seal = runpy.run_path(str(SCRIPT))["main"](tmp_path / "shelf", (task,), rows=200, **sizes)
+    seal = runpy.run_path(str(SCRIPT))["main"](tmp_path / "shelf", {task: ("random", "conventions")}, rows=200, **sizes)
 
     def run(*arguments: str) -> str:
         capsys.readouterr()
@@ -36,3 +38,6 @@ def test_what_is_taken_from_a_shelf_works(tmp_path: Path, capsys: pytest.Capture
     run(*taken, f"{task}-team", "--out", str(tmp_path / "team"))
     assert "return" in run("play", str(tmp_path / "team"), "--episodes", "1")
     run("verify", str(tmp_path / "team"))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # taken, and then there
+        assert "return" in run("play", f"{task}-team", "--mirror", "shelf", "--seal", seal, "--episodes", "1")

@@ -122,3 +122,27 @@ def test_the_command_lists_and_gets(
     assert code == 0 and "next: marline data check arm-random" in told and (tmp_path / "arm-random" / "arm.h5").exists()
     assert "next: marline play runs/got" in run("arm-team", "--out", "runs/got")[1]
     assert run("arm-team", "--out", "runs/got")[0] == 2
+
+
+def test_a_team_is_played_by_its_name_on_a_shelf(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a team plays is in tests/test_experiments_shelf.py; here it is what is said where there is none to play."""
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["play", *arguments])
+        assert stop.value.code
+        return capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MARLINE_MIRROR", raising=False)
+    assert "arm-team" in run("arm-team")
+    assert not (tmp_path / "arm-team").exists()
+    assert "did you mean 'arm-team'" in run("arm-tea", "--mirror", str(shelf))
+    assert "is a path; with --mirror give what the team is called" in run("runs/arm-team", "--mirror", str(shelf))
+    assert "say where the shelf is" in run("arm-team", "--seal", "0" * 64)
+    assert "it is another one" in run("arm-team", "--mirror", str(shelf), "--seal", "0" * 64)
+    monkeypatch.setenv("MARLINE_MIRROR", str(shelf))
+    assert "arm-random is no team: these are logs; `marline data check arm-random` does" in run("arm-random")
+    assert "run.json" in run("arm-team") and (tmp_path / "arm-team" / "seed-0" / "policy").read_bytes() == b"sound"

@@ -16,9 +16,7 @@ MIRROR = "MARLINE_MIRROR"
 
 def get(options: Get) -> int:
     """`marline data get`."""
-    mirror = options.mirror or os.environ.get(MIRROR)
-    require(mirror is not None, f"say where the shelf is: --mirror FOLDER or an address, or set {MIRROR}")
-    shelf = Shelf(mirror or "", seal=options.seal)
+    shelf = shelf_of(options.mirror, options.seal)
     if options.name is None:
         if options.json:
             say_json({"seal": shelf.seal, "things": dict(shelf.about)})
@@ -37,3 +35,10 @@ def get(options: Get) -> int:
     say(f"  {'run' if is_run else 'logs'}: {folder}")
     say(f"  next: {command('play', folder) if is_run else command('data', 'check', folder)}")
     return 0
+
+
+def shelf_of(mirror: str | None, seal: str | None) -> Shelf:
+    """The shelf that is named, or that the environment names."""
+    where = mirror or os.environ.get(MIRROR)
+    require(where is not None, f"say where the shelf is: --mirror FOLDER or an address, or set {MIRROR}")
+    return Shelf(where or "", seal=seal)

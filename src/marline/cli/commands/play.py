@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
+from marline.cli.commands.get import MIRROR, shelf_of
 from marline.cli.options.study import Play
 from marline.display.console import say, say_json
+from marline.display.shell import command
 from marline.envs import make_task
-from marline.errors import require
+from marline.errors import require, require_name
 from marline.policy import RandomPolicy
 from marline.rollouts import video
 from marline.rollouts.collection import rollout
@@ -29,6 +33,8 @@ def play(options: Play) -> int:
     if options.video is not None:
         video.require_video_format(options.video)
     config = None
+    if options.run is not None and _is_on_a_shelf(options.run, options):
+        _get(options.run, options)
     if options.run is not None:
         config = read_configuration(options.run)
         require_belonging(options.run)
@@ -70,3 +76,26 @@ def play(options: Play) -> int:
         path = None if options.video is None else str(options.video)
         say_json({"task": name, "team": who, "seed": seed, "returns": returns, "video": path})
     return 0
+
+
+def _is_on_a_shelf(folder: Path, options: Play) -> bool:
+    """Whether a team is asked for by its name on a shelf, and not by its folder alone."""
+    is_name = folder.name == str(folder) and not folder.exists()
+    return bool(options.mirror or options.seal or (is_name and os.environ.get(MIRROR)))
+
+
+def _get(folder: Path, options: Play) -> None:
+    """Put a team of a shelf into the working directory, where it is not there yet."""
+    require(
+        folder.name == str(folder),
+        f"{folder} is a path; with --mirror give what the team is called on the shelf, or leave --mirror out",
+    )
+    shelf = shelf_of(options.mirror, options.seal)
+    require_name(folder.name, shelf.about, "thing on this shelf")
+    if not folder.exists():
+        shelf.get(folder.name, folder)
+        say(f"{folder}: {shelf.about[folder.name]}", quiet=options.json)
+    require(
+        (folder / "run.json").exists(),
+        f"{folder} is no team: these are logs; `{command('data', 'check', folder)}` does",
+    )

@@ -119,7 +119,12 @@ class Play:
     """Play episodes with a team of a run, or at random, and record them."""
 
     run: Positional[Path | None] = None
-    """Run directory; without one, the agents of --task act at random."""
+    """Run directory; with --mirror, what a team is called on that shelf, whose run directory is first put into the
+    working directory unless it is there; without one, the agents of --task act at random."""
+    mirror: str | None = None
+    """Where the shelf is, as for `marline data get`; $MARLINE_MIRROR unless given."""
+    seal: str | None = None
+    """Refuse a shelf with another seal than this."""
     task: str | None = None
     """Task, where there is no run, as `marline run` takes it."""
     trust: bool = False
