@@ -10,6 +10,7 @@ import sys
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 PATIENCE = 2.0  # seconds
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -38,6 +39,19 @@ def begin_importing() -> None:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start(process: BaseProcess) -> None:
+    """Start a worker, which has no use for what stands in this one's script, and so does not run it once more.
+
+    So a script needs no `if __name__ == "__main__":` around what it computes.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")  # which names no file that would be run
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = script
 
 
 def end_with_parent() -> None:

@@ -28,7 +28,7 @@ import numpy as np
 from marline import plugins
 from marline.envs import Simulator
 from marline.errors import MarlineError
-from marline.forking import end_of, end_with_parent, worker_context
+from marline.forking import end_of, end_with_parent, start, worker_context
 from marline.rollouts.game import Game, Outline, Seats, environment_of
 from marline.types import AgentID, Transition
 
@@ -89,10 +89,10 @@ def pool_for(task: Simulator) -> Pool | None:
     if pool is None or not all(map(plugins.is_importable, plugins.trusted())):
         return None
     try:
-        ForkingPickler.dumps(task)
+        sent = bytes(ForkingPickler.dumps(task))
     except Exception:  # whatever its environments are made by is only here, as in a notebook
         return None
-    return pool
+    return None if b"__main__" in sent else pool  # a worker does not run this one's script
 
 
 class Pool:
@@ -189,7 +189,7 @@ class Pool:
                 ours, theirs = context.Pipe()
                 assert isinstance(ours, Connection)  # a pipe of Windows is another type
                 process = context.Process(target=_work, args=(theirs, trusted), daemon=True)
-                process.start()
+                start(process)
                 theirs.close()
                 self._workers.append((ours, process))
         places = places_of(num_seats)

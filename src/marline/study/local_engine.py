@@ -25,7 +25,7 @@ from marline.configuration.planning import check_compatible
 from marline.configuration.run_config import RunConfig
 from marline.data.files import to_json
 from marline.errors import MarlineError
-from marline.forking import end_of, end_with_parent, worker_context
+from marline.forking import end_of, end_with_parent, start, worker_context
 from marline.population import compile_ahead, stacks
 from marline.rollouts.pool import stepping
 from marline.runs.driver import place_data
@@ -94,7 +94,7 @@ def _run_processes(folder: Path, config: RunConfig, shares: Sequence[Sequence[in
             assert isinstance(ours, Connection)  # a pipe of Windows is another type
             task = (folder, list(seeds), number, theirs, trusted, settings)
             process = context.Process(target=_work, args=task, daemon=True)
-            process.start()
+            start(process)
             theirs.close()
             processes[ours], numbers[ours] = process, number
         _follow(processes, numbers, progress)
