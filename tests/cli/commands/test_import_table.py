@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,18 @@ def test_two_tries_lead_from_a_messy_table_to_a_team(
     }
     status, text = run(capsys, "data", "import", name, "--out", "again", "--mapping", "other")  # as kept with the logs
     assert status == 0 and mapping_of("again") == mapping_of("other")
+
+
+def test_what_reads_tables_is_asked_for_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cell.csv").write_text("agent,episode,step,x,a,reward\nq,0,0,1,.1,1\n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("cell.csv",), ("cell.csv", "--out", "logs")):
+        code, told = run(capsys, "data", "import", *arguments)
+        assert code == 2 and "tables need pyarrow, which is not installed: pip install 'marline[data]'" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["cell.csv"]
 
 
 def test_the_users_mapping_is_never_written_over(

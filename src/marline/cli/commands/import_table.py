@@ -14,6 +14,7 @@ from marline.data import dataset
 from marline.data.decentralize import import_log
 from marline.data.files import write_output
 from marline.data.formats import open_log, tables_in
+from marline.data.formats.optional import require_package
 from marline.data.mapping import FILE, AgentMapping, ImportMapping
 from marline.data.notes import grouped
 from marline.data.split import read_entries
@@ -104,6 +105,7 @@ def _import(options: Import, mapping: ImportMapping, specs: Mapping[AgentID, Spe
 def _proposal(
     tables: list[Path], said: ImportMapping, specs: Mapping[AgentID, Spec] | None, *, guess: bool
 ) -> Proposal:
+    require_package("pyarrow", "tables", "data")
     from marline.data.formats.survey import survey
     from marline.data.proposal.propose import propose
 
