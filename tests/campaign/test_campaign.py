@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from field import ROWS, SETTINGS, SIZES, STEPS
 
-from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.errors import ConfigError, DataError
 from marline.policy import NumpyPolicy
 from marline.runs.verify import verify
-from marline.samplers import OTC
-
-ROWS = 40
 
 
 def logs(seed: int, num_rows: int = ROWS) -> dict[str, Dataset]:
     """Two agents that share steps and rewards but neither the size of what they see nor of what they do."""
     random = np.random.default_rng(seed)
-    rewards, ends = random.normal(size=num_rows), np.arange(1, num_rows + 1) % 10 == 0
+    rewards, ends = random.normal(size=num_rows), np.arange(1, num_rows + 1) % STEPS == 0
     arrays = {}
-    for agent, (num_seen, num_done) in {"arm": (3, 2), "cart": (5, 1)}.items():
+    for agent in ("arm", "cart"):
+        num_seen, num_done = SIZES[agent]
         arrays[agent] = {
             "observations": random.normal(size=(num_rows, num_seen)),
             "actions": random.uniform(-1, 1, (num_rows, num_done)),
@@ -46,16 +44,8 @@ def robots(policies: Mapping[str, NumpyPolicy]) -> dict[str, Dataset]:
 
 
 def create(folder: Path) -> Campaign:
-    return Campaign.create(
-        folder,
-        logs(0, 400),
-        algorithm=TD3BC(hidden=(4,)),
-        sampler=OTC("value", num_candidates=16, num_references=16, batch_size=4, num_estimate=16),
-        deployments=2,
-        offline_updates=20,
-        updates=10,
-        rows_per_deployment=ROWS,
-    )
+    """Of the sizes of the field, whose programs are compiled already."""
+    return Campaign.create(folder, logs(0, 60), **SETTINGS)
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
@@ -63,7 +53,6 @@ def fingerprints(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-@pytest.mark.slow
 def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     run = create(tmp_path / "straight")
     run.train()
@@ -84,7 +73,6 @@ def test_reopening_after_every_step_changes_no_byte(tmp_path: Path) -> None:
     assert "What happened" in run.report().read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_what_robots_return_is_copied_and_wrong_sorts_are_told(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     run.train()
@@ -114,7 +102,7 @@ def test_what_comes_back_wrong_is_refused_and_nothing_is_merged(tmp_path: Path) 
         ({"arm": good["arm"]}, "'cart' is missing"),
         ({**good, "crane": good["arm"]}, "'crane' is not of this team"),
         ({"arm": good["cart"], "cart": good["cart"]}, 'agent "arm"'),
-        (logs(1, ROWS + 1), "41 rows, but the campaign planned at most 40"),
+        (logs(1, ROWS + 1), f"{ROWS + 1} rows, but the campaign planned at most {ROWS}"),
         ({**good, "arm": broken}, "row 7"),
     ]:
         with pytest.raises(DataError, match=told):
