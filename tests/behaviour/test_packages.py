@@ -124,9 +124,9 @@ def test_the_wheel_works_where_nothing_else_is_installed(built: Path, tmp_path: 
     (tmp_path / "split.json").write_text(SPLIT, "utf-8")
     run(command, "data", "import", "joint.npz", "--spec", "split.json", "--out", "logs")
     assert "left" in run(command, "data", "check", "logs", "--html", "logs.html")
-    run(command, "export", "runs/demo-quick", "--sampler", "uniform", "--out", "out")
+    run(command, "export", "runs/demo-quick/changed", "--sampler", "uniform", "--out", "out")
     assert (tmp_path / "out" / "agent_0" / "policy.onnx").exists()
-    run(command, "verify", "runs/demo-quick")
+    run(command, "verify", "runs/demo-quick/changed")
 
 
 def _install(home: Path, what: str, folder: Path) -> None:

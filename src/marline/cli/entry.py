@@ -30,7 +30,7 @@ from marline.runtime import choose_device
 MOMENT = 0.05  # seconds after which a signal whose exception was lost stops the command again
 # what a command can be told, and the function in cli/commands that carries it out
 COMMANDS: dict[str, tuple[type[Any], str]] = {
-    "demo": (Demo, "study:demo"),
+    "demo": (Demo, "demo:demo"),
     "run": (Run, "study:run"),
     "resume": (Resume, "study:resume"),
     "play": (Play, "play:play"),

@@ -35,7 +35,7 @@ class MatrixGame:
     | **agent_0: 0** | 0.3 | 0.5 |
     | **agent_0: 1** | 0 | 1 |
 
-    In the logs of the past team agent_1 chose 1 in one of ten episodes, and agent_0 either as often. Whoever learns
+    In the logs of the past team agent_1 chose 1 in one of ten episodes, and agent_0 in half of them. Whoever learns
     from them as agent_1 takes to 1, which earns more whatever agent_0 does; and agent_0 to 0 (0.32 against 0.1), which
     beside today's agent_1 is the lesser (0.5 against 1). So agent_0 has to learn that the other changed, and
     agent_1 has no reason to change again, whatever it learns of agent_0.
@@ -44,9 +44,11 @@ class MatrixGame:
 
     Attributes:
         rare: how often agent_1 chose 1 in the past.
+        bold: how often agent_0 did.
     """
 
     rare: float = 0.1
+    bold: float = 0.5
     horizon: int = 1
 
     @property
@@ -84,7 +86,7 @@ class MatrixGame:
 
     def conventions(self) -> Mapping[str, Mapping[AgentID, Policy]]:
         """One past team, in which agent_1 chose 1 rarely."""
-        chances = ((0.5, 0.5), (1.0 - self.rare, self.rare))
+        chances = ((1.0 - self.bold, self.bold), (1.0 - self.rare, self.rare))
         rules = [lambda observation, its=its: jnp.array(its) for its in chances]
         return {"rare": {agent: Choosing(rule, 2) for agent, rule in zip(AGENTS, rules, strict=True)}}
 

@@ -46,7 +46,7 @@ def write_report(
         CorruptionError: a file of a run is damaged; the message names it.
     """
     if not runs:
-        raise ConfigError("no run was given to report; give at least one run directory, such as runs/demo")
+        raise ConfigError("no run was given to report; give at least one run directory, such as runs/first")
     page = render([read_run(Path(run)) for run in runs], timelines or {})
     write_output(Path(output), page)
     return Path(output)

@@ -170,7 +170,7 @@ def read_run(path: Path) -> Run:
     run = RunDirectory(path)
     if not run.configuration.is_file():
         problem = "is not a run: it has no run.json" if path.is_dir() else "does not exist"
-        raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/demo")
+        raise ConfigError(f"{path} {problem}; give a directory that marline wrote a run into, such as runs/first")
     settings = migrated_configuration(_read_object(run.configuration), run.configuration, last_writer(path))
     _check_settings(settings, path)
     options = settings["samplers"]

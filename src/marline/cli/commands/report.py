@@ -25,7 +25,7 @@ from marline.runs.ledger import Ledger
 
 def report(options: Report) -> int:
     """`marline report`."""
-    require(len(options.runs) > 0, "name at least one run directory: marline report runs/demo")
+    require(len(options.runs) > 0, "name at least one run directory: marline report runs/first")
     runs = list(options.runs)
     output = options.output or RunDirectory(runs[0]).report
     outputs = [

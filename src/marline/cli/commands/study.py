@@ -1,4 +1,4 @@
-"""`marline demo, run, resume`."""
+"""`marline run, resume`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from marline import report as reporting
 from marline.cli.commands.report import say_where
-from marline.cli.options.study import Demo, Resume, Run
+from marline.cli.options.study import Resume, Run
 from marline.configuration.planning import plan_study
 from marline.configuration.run_config import RunConfig
 from marline.data import checkpoints, dataset
@@ -39,40 +39,6 @@ from marline.study.several import run_all
 from marline.study.study import Study
 from marline.types import AgentID
 
-# sizes of `marline demo`, and with --quick
-DEMO: dict[str, Any] = {
-    "samplers": ("otc-value", "uniform", "shuffled", "online-matched"),
-    "seeds": 4,
-    "dataset_size": 100_000,
-    "rows_per_deployment": 1000,
-    "offline_updates": 2500,
-    "deployments": 3,
-    "updates": 250,
-}
-DEMO_QUICK: dict[str, Any] = {
-    "samplers": ("otc-value", "uniform"),
-    "seeds": 1,
-    "dataset_size": 2000,
-    "rows_per_deployment": 100,
-    "offline_updates": 20,
-    "deployments": 1,
-    "updates": 10,
-    "evaluation_episodes": 20,
-}
-
-
-def demo(options: Demo) -> int:
-    """`marline demo`: the main job, small."""
-    set_up_jax()
-    units = 8 if options.quick else 64
-    demonstration = Study.create(
-        options.run or Path("runs/demo-quick" if options.quick else "runs/demo"),
-        task="cooperative-navigation-3",
-        algorithm=f"td3-bc(hidden=({units}, {units}), alpha_bc=100)",
-        **(DEMO_QUICK if options.quick else DEMO),
-    )
-    return _finish([demonstration], make_engine("local"), json=False)
-
 
 def run(options: Run) -> int:
     """`marline run`."""
@@ -84,7 +50,7 @@ def run(options: Run) -> int:
         logs = None if its.data is None else _given_logs(its)
         studies.append(Study.start(its.run, configure(its, logs), logs, source=str(its.data)))
         del logs  # which the run directory holds now
-    return _finish(studies, engine, json=options.json, trackers=options.log)
+    return finish(studies, engine, json=options.json, trackers=options.log)
 
 
 def _of_each_task(options: Run) -> list[Run]:
@@ -150,7 +116,7 @@ def resume(options: Resume) -> int:
         print(f"note: {told}", file=sys.stderr)
     if options.seeds is not None or options.sampler:
         study.extend(seeds=options.seeds, samplers=options.sampler)
-    return _finish([study], engine, json=options.json, trackers=options.log)
+    return finish([study], engine, json=options.json, trackers=options.log)
 
 
 def _other_versions(folder: Path) -> list[str]:
@@ -163,8 +129,10 @@ def _other_versions(folder: Path) -> list[str]:
     return list(dict.fromkeys(different))
 
 
-def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: Sequence[str] = ()) -> int:
-    """Run what is left of studies, then write their reports."""
+def finish(
+    studies: Sequence[Study], engine: Engine, *, json: bool, trackers: Sequence[str] = (), page: Path | None = None
+) -> int:
+    """Run what is left of studies, then write their reports: one each, or a page of all."""
     began = time.monotonic()
     for study in studies:
         for note in study.notes:
@@ -175,21 +143,27 @@ def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: S
     with resumable(" && ".join(resume_command(study.folder, study.config) for study in studies)):
         run_all(studies, engine, progress=not json, log=trackers)
     status, tables = 0, {}
+    pages: Mapping[Path, Sequence[Path]] = (
+        {page: [study.folder for study in studies]}
+        if page is not None
+        else {RunDirectory(study.folder).report: [study.folder] for study in studies}
+    )
     for study in studies:
-        folder = study.folder
-        page = reporting.write_report([folder], RunDirectory(folder).report)
-        for line in _diverged(folder, study.config):
+        for line in _diverged(study.folder, study.config):
             print(f"marline: {line}", file=sys.stderr)
             status = DIVERGED
         if json:
-            tables[study.config.task] = reporting.summary_table([folder])
+            tables[study.config.task] = reporting.summary_table([study.folder])
+    for place, folders in pages.items():
+        written = reporting.write_report(folders, place)
+        if json:
             continue
-        for line in reporting.headlines([folder]):
+        for line in reporting.headlines(folders):
             say(line)
         say(f"done in {time.monotonic() - began:.0f} s")
-        say(f"  report: {page}")
+        say(f"  report: {written}")
         say_where(trackers)
-        say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
+        say(f"  next:   {command('report', *folders, '-o', 'page.html')}    marline run --help")
     if json:
         say_json(tables if len(studies) > 1 else next(iter(tables.values())))
     return status

@@ -14,13 +14,15 @@ Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 @command_options
 class Demo:
-    """Train a team of three offline, tune it with OTC, uniform replay and the control, and write a report.
+    """Tune a team whose logs are outdated, and one whose logs tell the truth, and write a report of both.
 
-    Takes about a minute on two cores, a third of it compiling.
+    A game of two agents, who choose once. In the first logs one of them did otherwise than it will: correction finds
+    the rows that still hold. In the second nobody will change: it finds nothing, and rows are drawn as by uniform replay.
+    Takes about a minute on two cores, half of it compiling.
     """
 
     run: Path | None = None
-    """Where the run directory goes; runs/demo unless given, with --quick runs/demo-quick."""
+    """Folder for both run directories and the report; runs/demo unless given, with --quick runs/demo-quick."""
     quick: bool = False
     """Do each step only just, in seconds: shows that the installation works, and its numbers mean nothing."""
     device: Literal["cpu", "gpu"] | None = None
