@@ -17,8 +17,8 @@ class Demo:
     """Tune a team whose logs are outdated, and one whose logs tell the truth, and write a report of both.
 
     A game of two agents, who choose once. In the first logs one of them did otherwise than it will: correction finds
-    the rows that still hold. In the second nobody will change: it finds nothing, and rows are drawn as by uniform replay.
-    Takes about a minute on two cores, half of it compiling.
+    the rows that still hold. In the second nobody will change: it finds nothing, and rows are drawn as by uniform
+    replay. Takes about a minute on two cores, half of it compiling.
     """
 
     run: Path | None = None
