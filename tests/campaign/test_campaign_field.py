@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from field import ROWS, SIZES, STEPS, act, contents, copy, policies
 from marline import cli
 from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
+from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
@@ -130,7 +132,7 @@ def test_logs_of_other_policies_rounds_and_steps_are_refused(world: Path, tmp_pa
     run.export(tmp_path / "sent")
     before = contents(folder)
     act(tmp_path / "sent", tmp_path / "long", episodes=3)
-    with pytest.raises(DataError, match=f"hold 15 rows, but the campaign planned at most {ROWS}"):
+    with pytest.raises(DataError, match=f"hold 15 rows, but .* at most {ROWS} .* --rows-per-deployment 15"):
         run.ingest(tmp_path / "long")
     act(tmp_path / "sent", tmp_path / "uneven", ["arm", "cart"])
     act(tmp_path / "sent", tmp_path / "uneven", ["lift"], episodes=1)
@@ -150,6 +152,16 @@ def test_logs_of_other_policies_rounds_and_steps_are_refused(world: Path, tmp_pa
     assert status(folder).stage == "done"
     with pytest.raises(ConfigError, match="all 2 deployments are done"):
         run.ingest(tmp_path / "crossed")
+
+
+def test_a_plan_for_less_than_an_episode_is_told_when_it_can_still_be_changed(world: Path, tmp_path: Path) -> None:
+    config, logs = Campaign.open(world / "run").config, dataset.load(world / "run" / "data")
+    (note,) = Campaign.start(tmp_path / "run", logs, dataclasses.replace(config, rows_per_deployment=4)).notes
+    assert "at most 4 rows per agent" in note and f"agent 'arm' has {STEPS} on average" in note
+    assert "--rows-per-deployment" in note
+    assert short_of_an_episode(logs, STEPS) == ()
+    endless = {agent: dataclasses.replace(log, timeouts=np.zeros(len(log), bool)) for agent, log in logs.items()}
+    assert short_of_an_episode(endless, STEPS) == ()  # of which nobody knows what will come back
 
 
 def read_rows(folder: Path) -> dataset.Dataset:
@@ -298,6 +310,7 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     logs = world / "run" / "data"
     status_, printed, _ = train(logs, *options)
     assert status_ == 0 and f"next: marline export {tmp_path / 'run'}" in printed
+    assert "at most 10 rows per agent and deployment (--rows-per-deployment)" in printed
     before = contents(tmp_path / "run")
     assert train(logs, *options)[0] == 0 and train()[0] == 0
     assert contents(tmp_path / "run") == before

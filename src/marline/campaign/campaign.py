@@ -15,6 +15,7 @@ from marline.campaign.require_logs import (
     require_budget,
     require_everyone,
     require_fitting,
+    short_of_an_episode,
 )
 from marline.campaign.robots import Robots, logs_from, robots_of
 from marline.campaign.state import CampaignState
@@ -62,7 +63,8 @@ class Campaign:
         agents: the team, in the order of its logs.
         ledger: what happened so far.
         channels: names, units and ranges of each agent's columns, as its offline logs have them.
-        notes: what was found damaged and is made again, or was made with other versions, one sentence each.
+        notes: what was found damaged and is made again, was made with other versions, or was planned too small,
+            one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -97,8 +99,8 @@ class Campaign:
             deployments: how many there will be at most, K.
             offline_updates: updates on the offline logs.
             updates: updates after each deployment, L; what the algorithm says by default.
-            rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline
-                rows by default.
+            rows_per_deployment: the most rows an agent logs at one deployment, for good; 1 % of the offline
+                rows by default. `notes` says where that is less than an episode of them.
 
         Raises:
             DataError: logs that break a rule; nothing is written.
@@ -135,7 +137,9 @@ class Campaign:
         start_run(folder, config)
         with writing(folder):
             keep_data(folder, logs, source, mapping)
-        return Campaign.open(folder)
+        campaign = Campaign.open(folder)
+        campaign.notes += short_of_an_episode(logs, config.rows_per_deployment)
+        return campaign
 
     @staticmethod
     @checked_arguments

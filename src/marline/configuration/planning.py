@@ -162,7 +162,8 @@ def plan_campaign(
         deployments: how many there will be at most, K.
         offline_updates: of every agent on its offline logs.
         updates: L, of every agent after each deployment; what the algorithm says unless given.
-        rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline rows unless given.
+        rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline rows unless given, of
+            the agent that has the fewest.
         hidden: widths of hidden layers; the algorithm's own unless given.
         algorithm_options: fields of the algorithm by name.
         sampler_options: fields of the sampler and of its distance by name.

@@ -12,7 +12,7 @@ from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
 from marline.campaign.regression import describe as describe_gate
 from marline.campaign.require_logs import Ingested
-from marline.cli.commands.opening import open_campaign
+from marline.cli.commands.opening import noted, open_campaign
 from marline.cli.commands.report import say_where
 from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
 from marline.configuration.planning import plan_campaign
@@ -43,10 +43,12 @@ def train(options: Train) -> int:
         for note in grouped([*received.notes, *check(received.logs)]):
             say(f"note: {note}")
         config = configure(options, received.logs)
-        campaign = Campaign.start(options.run, received.logs, config, received.source, received.mapping)
+        campaign = noted(Campaign.start(options.run, received.logs, config, received.source, received.mapping))
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
+    most = campaign.config.rows_per_deployment
+    say(f"planned to come back: at most {most:,} rows per agent and deployment (--rows-per-deployment)")
     with (
         resumable(command("train", "--run", options.run)),
         ProgressDisplay([("updates", updates)]) as display,

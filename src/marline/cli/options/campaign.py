@@ -29,7 +29,8 @@ class Train:
     deployments: int = 10
     """Number of deployments that are planned, K; later ones are refused."""
     rows_per_deployment: int | None = None
-    """The most rows that an agent logs in one deployment, M; 1 % of its offline rows unless given."""
+    """The most rows that an agent logs in one deployment, M, which cannot be changed later; 1 % of the offline rows
+    unless given, which of short logs is less than an episode: `train` says so."""
     offline_updates: int = 100_000
     """Updates of every agent on its offline logs."""
     updates: int | None = None
