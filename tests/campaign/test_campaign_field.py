@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from field import ROWS, SIZES, STEPS, act, contents, copy, policies
+from field import ROWS, SIZES, STEPS, act, contents, copy, flip, policies
 
 from marline import cli
 from marline.campaign.campaign import Campaign
@@ -31,7 +32,7 @@ def test_late_agents_wait_and_end_with_the_same_bytes(world: Path, tmp_path: Pat
     run = Campaign.open(folder)
     first = run.ingest(world / "logs" / "lift")  # one agent's folder, or a folder of those
     assert (first.outcome, first.waiting_for) == ("waiting", ("arm", "cart"))
-    with pytest.raises(ConfigError, match="deployment 1 has no logs yet"):
+    with pytest.raises(ConfigError, match="deployment 1: no logs of arm, cart yet; bring them in .* --allow-missing"):
         run.tune()
     with pytest.raises(ConfigError, match="logs of lift wait for those of the others"):
         run.rollback(0)
@@ -277,9 +278,10 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert status_ == 0 and "nothing to do: these logs of deployment 1 are in already" in printed
     status_, printed, _ = command("tune", folder, "--freeze", "lift")
     assert status_ == 0 and "lift: alpha" in printed and "frozen: keeps its policy" in printed
-    status_, _, error = command("tune", folder)
-    assert (status_, error) == (
+    status_, printed, error = command("tune", folder)
+    assert (status_, printed, error) == (
         2,
+        "",
         f"marline: deployment 2 has no logs yet; bring them in with: marline ingest {folder} LOGS\n",
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
@@ -291,6 +293,29 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert status_ == 0 and "0 problems" in printed
     status_, _, error = command("status", tmp_path)
     assert status_ == 2 and "start one with: marline train" in error
+
+
+def test_where_logs_are_in_all_commands_lead_to_tuning_also_after_damage(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    assert status(folder).notes == () and not Campaign.open(folder).logs_are_in
+    (checkpoint,) = folder.glob("seed-0/otc*/checkpoint-0000001")
+    whole = flip(checkpoint / "lift" / "sampler.safetensors")
+    told = f"{checkpoint} is damaged, so what came after the one before it is done again"
+    there = status(folder)
+    assert (there.stage, there.deployment, there.notes) == ("ingested", 1, (told,))
+    assert Campaign.open(folder).logs_are_in
+    for arguments, code in (("verify", folder), 3), (("status", folder), 0), (("export", folder, "--out", "sent"), 0):
+        with pytest.raises(SystemExit) as stop, contextlib.chdir(tmp_path):
+            cli.main([str(argument) for argument in arguments])
+        printed, error = capsys.readouterr()
+        assert stop.value.code == code and printed.endswith(f"  next: marline tune {folder}\n")
+        assert (told in error) == (code == 0) and "ingest" not in printed
+    (checkpoint / "lift" / "sampler.safetensors").write_bytes(whole)
+    (offline,) = folder.glob("seed-0/offline/checkpoint-*")
+    flip(offline / "lift" / "learner.safetensors")  # which is needed no longer
+    assert status(folder).notes == Campaign.open(folder).notes == () and status(folder).stage == "ready"
 
 
 def test_train_from_the_command_line_goes_on_and_refuses(

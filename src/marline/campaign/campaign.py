@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from marline.campaign import departure, notebook, off_policy_evaluation, rollback, training
 from marline.campaign.ingest import Intake
+from marline.campaign.parts import is_open
 from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs, stamped
 from marline.campaign.require_logs import (
     Ingested,
@@ -29,6 +30,7 @@ from marline.data.dataset import Dataset
 from marline.data.formats import tables_in
 from marline.data.manifest import require_file_name
 from marline.display.shell import command
+from marline.display.words import logs_to_come
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require
 from marline.inputs.arguments import checked_arguments
@@ -39,7 +41,7 @@ from marline.runs.divergences import Stop, sentence, stops
 from marline.runs.events import Event
 from marline.runs.given_mapping import given_mapping
 from marline.runs.integrity import require_belonging
-from marline.runs.layout import RunDirectory, require_run
+from marline.runs.layout import LOGS, RunDirectory, require_run
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.records import Record
@@ -170,6 +172,11 @@ class Campaign:
     def number(self) -> int:
         """Deployments tuned on so far."""
         return self._state.number
+
+    @property
+    def logs_are_in(self) -> bool:
+        """Whether the logs of the next deployment were brought in, so that the team is to be tuned on them."""
+        return (self._state.history.deployment(self.number + 1) / LOGS).exists()
 
     @property
     def tuned_on(self) -> dict[AgentID, int]:
@@ -355,8 +362,7 @@ class Campaign:
                 self._intake().take(received, allow_missing=False, unstamped=True, replace=True)
                 saved = state.history.load_logs(number)
             if saved is None:
-                bring = command("ingest", self.folder, "LOGS")
-                raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
+                raise ConfigError(self._awaited_logs(number))
             frozen = [agent for agent in self.agents if agent in freeze or (agents and agent not in agents)]
             record = training.tune(state, saved, frozen, changes)
         self._warn_of_divergence(number)
@@ -428,6 +434,19 @@ class Campaign:
                 f"{command('data', 'import', logs, *known)} tells all that is wrong and writes a mapping; edit it, "
                 f"and {command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
             ) from None
+
+    def _awaited_logs(self, number: int) -> str:
+        """Whose logs of a deployment are to come before the team can be tuned on it."""
+        bring = f"bring them in with: {command('ingest', self.folder, 'LOGS')}"
+        waiting = self._state.history.waiting(number)
+        if not waiting.exists():
+            return f"deployment {number} has no logs yet; {bring}"
+        there = dataset.describe(waiting)["provenance"]["agents"]
+        awaited = logs_to_come(
+            [agent for agent in self.agents if agent not in there], [agent for agent in there if is_open(there, agent)]
+        )
+        without = command("ingest", self.folder, "--allow-missing")
+        return f"deployment {number}: {awaited}; {bring}, or go on with what is there: {without}"
 
     def _intake(self) -> Intake:
         state = self._state

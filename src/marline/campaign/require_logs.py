@@ -126,9 +126,9 @@ def require_fitting(logs: Mapping[AgentID, Dataset], awaited: Awaited) -> None:
         awaited.channels[agent].require_agreement(where, log.channels)
         if len(log) > most:
             raise DataError(
-                f"{where} hold {len(log)} rows, but the campaign planned at most {most} per deployment, which cannot be "
-                "changed; cut them, best after an episode (each agent learns from its own, so those of others may stay "
-                "as they are), or begin another campaign that plans more: marline train LOGS --run DIR "
+                f"{where} hold {len(log)} rows, but the campaign planned at most {most} per deployment, which cannot "
+                "be changed; cut them, best after an episode (each agent learns from its own, so those of others may "
+                "stay as they are), or begin another campaign that plans more: marline train LOGS --run DIR "
                 f"--rows-per-deployment {len(log)}"
             )
 

@@ -22,6 +22,7 @@ from marline.data.dataset import Dataset
 from marline.data.notes import grouped
 from marline.display.console import ProgressDisplay, resumable, say, say_json
 from marline.display.shell import command
+from marline.display.words import logs_to_come
 from marline.errors import DIVERGED, DivergenceWarning
 from marline.inputs.options import read_pairs
 from marline.report.trackers import require_trackers
@@ -139,10 +140,8 @@ def _describe(found: Ingested, run: Path) -> list[str]:
         absent = [agent for agent in found.waiting_for if agent not in found.rows]
         parts = [agent for agent in found.waiting_for if agent in found.rows]
         arrived, team = len(found.rows) - len(parts), len(found.rows) + len(absent)
-        awaited = f"no logs of {', '.join(absent)} yet" if absent else ""
-        awaited += f"{', ' if absent else ''}more of {', '.join(parts)} to come" if parts else ""
         return [
-            f"deployment {found.deployment}: WAITING {arrived}/{team}, {awaited}; rows: {rows}",
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, {logs_to_come(absent, parts)}; rows: {rows}",
             "nothing is merged before all are in",
             f"  next: {command('ingest', run, 'LOGS')}",
             f"        {command('ingest', run, '--allow-missing')} to go on without",
@@ -168,7 +167,8 @@ def tune(options: Tune) -> int:
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
         tracked(options.run, options.log),
     ):
-        say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
+        if campaign.logs_are_in:
+            say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
         record = campaign.tune(
             agents=options.agent,
             freeze=options.freeze,
