@@ -337,7 +337,7 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     assert status_ == 0 and f"next: marline export {tmp_path / 'run'}" in printed
     assert "at most 10 rows per agent and deployment (--rows-per-deployment)" in printed
     before = contents(tmp_path / "run")
-    assert train(logs, *options)[0] == 0 and train()[0] == 0
+    assert train(logs, *options)[0] == 0 and train()[0] == 0 and train(*options)[0] == 0
     assert contents(tmp_path / "run") == before
     offline = "seed-0/offline/checkpoint-0000004/arm/learner.safetensors"
     assert before[offline] == contents(world / "run")[offline]
@@ -345,6 +345,13 @@ def test_train_from_the_command_line_goes_on_and_refuses(
         ([logs, *options, "--seed", "1"], "already holds another run"),
         ([logs, "--sampler", "online-matched"], "a real team is tuned by one; choose another"),
         ([tmp_path / "nothing"], "does not exist"),
+        (
+            ["--offline-updates", "5", "--deployments", "10"],
+            "offline_updates: 4 there, 5 here; deployments: 2 there, 10",
+        ),
+        (["--hidden", "5"], "'hidden': [5]"),
+        (["--sampler-option", "batch_size=5"], "'batch_size': 5"),
+        (["--clip-actions"], "--clip-actions is for LOGS"),
     ]:
         status_, _, error = train(*arguments)
         assert status_ == 2 and told in error and "Traceback" not in error

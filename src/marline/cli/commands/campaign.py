@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
@@ -18,18 +20,21 @@ from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
 from marline.configuration.planning import plan_campaign
 from marline.configuration.run_config import RunConfig
 from marline.data.check import check
-from marline.data.dataset import Dataset
+from marline.data.dataset import Dataset, load
 from marline.data.notes import grouped
 from marline.display.console import ProgressDisplay, resumable, say, say_json
 from marline.display.shell import command
 from marline.display.words import logs_to_come
-from marline.errors import DIVERGED, DivergenceWarning
+from marline.errors import DIVERGED, DivergenceWarning, require
 from marline.inputs.options import read_pairs
 from marline.report.trackers import require_trackers
 from marline.report.tracking import tracked
+from marline.runs.creation import plan_run
 from marline.runs.divergences import sentence
 from marline.runs.events import Gated, RolledBack, of_kind
+from marline.runs.layout import RunDirectory
 from marline.runtime import set_up_jax
+from marline.samplers import SAMPLERS
 from marline.types import AgentID
 
 
@@ -38,7 +43,9 @@ def train(options: Train) -> int:
     require_trackers(options.log)
     set_up_jax()
     if options.logs is None:
+        require(not options.clip_actions, "--clip-actions is for LOGS, which the run has already; leave it out")
         campaign = open_campaign(options.run, strict=options.strict)
+        _require_same(options, campaign)
     else:
         received = read_logs(options.logs, clip_actions=options.clip_actions)
         for note in grouped([*received.notes, *check(received.logs)]):
@@ -75,17 +82,42 @@ def configure(options: Train, logs: Mapping[AgentID, Dataset]) -> RunConfig:
     """The configuration that the options of `marline train` describe."""
     return plan_campaign(
         logs=logs,
-        algorithm=options.algorithm,
-        sampler=options.sampler,
-        seed=options.seed,
-        deployments=options.deployments,
-        offline_updates=options.offline_updates,
-        updates=options.updates,
-        rows_per_deployment=options.rows_per_deployment,
         hidden=options.hidden,
         algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
         sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+        **_given(options),
     )
+
+
+def _given(options: Train) -> dict[str, Any]:
+    """The options that `plan_campaign` takes as they are, of those that were given."""
+    names = ("algorithm", "sampler", "seed", "deployments", "offline_updates", "updates", "rows_per_deployment")
+    return {name: value for name in names if (value := getattr(options, name)) not in (None, ())}
+
+
+def _require_same(options: Train, campaign: Campaign) -> None:
+    """Raise `ConfigError` where options were given that are not those of the run."""
+    of_parts, given = (options.hidden, options.algorithm_option, options.sampler_option), _given(options)
+    if not any(of_parts) and not given:
+        return
+    there = campaign.config
+    ((name, sampler),), (seed,) = there.samplers.items(), there.seeds
+    if options.sampler_option and options.sampler is None:
+        require(name in SAMPLERS, f"--sampler-option: say --sampler, too, or leave both out; the run has {name}")
+        sampler = name  # for options are those of a name
+    kept = {field: getattr(there, field) for field in ("deployments", "offline_updates", "updates")}
+    kept |= {"rows_per_deployment": there.rows_per_deployment, "seed": seed}
+    planned = plan_campaign(
+        logs=load(RunDirectory(options.run).data),
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+        **{"algorithm": there.algorithm, "sampler": sampler, **kept, **given},
+    )
+    if "sampler" not in given:
+        (planned_sampler,) = planned.samplers.values()
+        planned = dataclasses.replace(planned, samplers={name: planned_sampler})
+    plan_run(options.run, planned)  # which names what differs
 
 
 def _tell_who_diverged(campaign: Campaign, number: int) -> int:
