@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from marline.campaign.campaign import Campaign
-from marline.campaign.read_logs import read_logs
 from marline.campaign.regression import describe as describe_gate
 from marline.campaign.require_logs import Ingested
-from marline.cli.commands.opening import noted, open_campaign
+from marline.cli.commands.opening import noted, open_campaign, read_unmapped
 from marline.cli.commands.report import say_where
 from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
 from marline.configuration.planning import plan_campaign
@@ -47,7 +46,8 @@ def train(options: Train) -> int:
         campaign = open_campaign(options.run, strict=options.strict)
         _require_same(options, campaign)
     else:
-        received = read_logs(options.logs, clip_actions=options.clip_actions)
+        following = command("data", "import", options.logs, "--mapping", "FILE", "--out", "logs")
+        received = read_unmapped(options.logs, following, clip_actions=options.clip_actions)
         for note in grouped([*received.notes, *check(received.logs)]):
             say(f"note: {note}")
         config = configure(options, received.logs)
