@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_correction_in_a_loop_of_ones_own_flips_the_choice() -> None:
     assert np.abs(corrected - [0.2, 2.8]).sum() < np.abs(uncorrected - [0.2, 2.8]).sum()
 
 
+BEYOND = """
+import dataclasses, jax
+from custom_sampler import HalfRecent
+
+@dataclasses.dataclass(frozen=True)
+class Beyond(HalfRecent):
+    def sample(self, state, experience, critic, *, key):
+        return jax.random.randint(key, (self.batch_size,), 0, experience.size + 5), state, {}
+"""
+
+
 def test_a_sampler_of_ones_own_is_compared_controlled_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +92,15 @@ def test_a_sampler_of_ones_own_is_compared_controlled_and_recorded(
     assert "custom_sampler:HalfRecent" in (tmp_path / "run" / "run.json").read_text("utf-8")
     again = marline.Study.open(tmp_path / "run", trust=True).extend(samplers=["shuffled"]).run(progress=False)
     assert again.config.matches == {"shuffled-mine": "mine"} and study.config.samplers["mine"] == example.HalfRecent()
+    (tmp_path / "beyond_sampler.py").write_text(BEYOND)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    for command in ["resume", tmp_path / "run"], ["run", "--run", tmp_path / "other", "--dataset-size", "200"]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*map(str, command), "--sampler", "badly=beyond_sampler:Beyond", "--trust"])
+        assert stop.value.code == 2 and "badly with TD3BC: Beyond.sample drew row" in capsys.readouterr().err
+    assert (tmp_path / "run" / "run.json").read_bytes() == before and not (tmp_path / "other").exists()
     for command in (["report"], ["verify"], ["resume", "--trust"], ["verify", "--replay", "--trust"]):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command[:1], str(tmp_path / "run"), *command[1:]])

@@ -92,6 +92,7 @@ def test_a_study_shows_where_it_is(tmp_path: Path) -> None:
         f"{tmp_path / 'run'} gains the seeds 1",
         f"{tmp_path / 'run'} gains the samplers online-only",
     )
+    assert again.extend(seeds=1).notes == (f"{tmp_path / 'run'} keeps the seeds 1",)
     again.run(progress=False)
     (pair,) = again.differences() if isinstance(again.differences(), np.ndarray) else again.differences().to_records()
     assert pair["sampler"] == "mine" and pair["minus"] == "online-only" and pair["seeds"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -50,6 +51,8 @@ class Mine:
             "vector": (rows, state, {"x": rows}),
             "beyond": (rows + 10**6, state, {}),
             "before": (rows - 1, state, {}),
+            "after": (rows + experience.size - jax.random.randint(key, (4,), 0, 9), state, {}),
+            "far": (rows + 1000, state, {}) if experience.capacity > 2000 else None,
         }.get(self.kind, (rows, state, {}))
 
 
@@ -146,3 +149,15 @@ def test_rows_that_are_not_there_are_refused_and_not_replaced(kind: str, row: st
     told = f"Mine.sample drew row {row} for agent 'arm' under seed 3, who has rows 0 to 19"
     with pytest.raises(ConfigError, match=told):
         tuning.tune_on(team, 1, TD3BC(hidden=(4,)), Mine(kind), num_updates=1)
+
+
+@pytest.mark.parametrize(("kind", "row"), [("before", "-1"), ("after", "25"), ("", ""), ("far", "")])
+def test_rows_that_are_not_there_are_found_in_a_trial(kind: str, row: str) -> None:
+    outline = Experience.outline(SPEC, num_offline=20, num_deployments=1, rows_per_deployment=5)
+    if kind == "far":  # which asks for more rows than a trial has, and fails there
+        outline = Experience.outline(SPEC, num_offline=2000, num_deployments=1, rows_per_deployment=5)
+    check = functools.partial(tuning.require_rows_that_are_there, TD3BC(hidden=(4,)), {"mine": Mine(kind)})
+    if not row:
+        return check({"a": outline})
+    with pytest.raises(ConfigError, match=rf"mine with TD3BC: Mine.sample drew row {row} .* rows 0 to 24; draw from 0"):
+        check({"a": outline})

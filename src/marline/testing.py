@@ -31,7 +31,8 @@ from marline.inputs.arguments import checked_arguments
 from marline.rollouts.collection import collect_random
 from marline.samplers import Rewriting, Sampler, batch_of, rewrites, trains
 from marline.samplers.draw_plan import draw_by_plan, draws_by_plan
-from marline.types import Critic, Spec, Transition
+from marline.trial import some_rows
+from marline.types import Critic, Spec
 
 NUM_OFFLINE, NUM_ONLINE, NUM_DEPLOYMENTS = 60, 12, 3
 CONTINUOUS, DISCRETE = Spec(3, 2), Spec(3, 4, discrete=True)
@@ -67,7 +68,7 @@ def check_sampler(sampler: Sampler[Any], *, critic: Critic | None = None) -> Non
     batch_size = None
     for number in (1, 2, NUM_DEPLOYMENTS):
         # fewer rows than there is room for, too: a deployment may be cut
-        experience = experience.merge(_rows(CONTINUOUS, NUM_ONLINE - number, number), number)
+        experience = experience.merge(some_rows(CONTINUOUS, NUM_ONLINE - number, number), number)
         now = jax.random.fold_in(key, number)
         begun, metrics = _twice(f"{what}.begin_deployment", lambda e=experience, k=now, m=memory: begin(m, e, k))
         _same_form(memory, begun, f"{what}.begin_deployment")
@@ -252,28 +253,9 @@ class _OneSeat:
         return self._task.make()
 
 
-def _rows(spec: Spec, num: int, seed: int) -> Transition:
-    random = np.random.default_rng(seed)
-    action = (
-        random.integers(0, spec.action_size, num).astype(np.int32)
-        if spec.discrete
-        else random.uniform(-1, 1, (num, spec.action_size)).astype(np.float32)
-    )
-    masks = np.ones((num, spec.action_size), bool) if spec.discrete else None
-    return Transition(
-        random.normal(size=(num, spec.observation_size)).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        action,  # pyright: ignore[reportArgumentType]
-        random.normal(size=num).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        (np.arange(num) % 10 != 9).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        random.normal(size=(num, spec.observation_size)).astype(np.float32),  # pyright: ignore[reportArgumentType]
-        masks,  # pyright: ignore[reportArgumentType]
-        masks,  # pyright: ignore[reportArgumentType]
-    )
-
-
 def _experience(spec: Spec) -> Experience:
     return Experience.create(
-        _rows(spec, NUM_OFFLINE, 0), spec, num_deployments=NUM_DEPLOYMENTS, rows_per_deployment=NUM_ONLINE
+        some_rows(spec, NUM_OFFLINE, 0), spec, num_deployments=NUM_DEPLOYMENTS, rows_per_deployment=NUM_ONLINE
     )
 
 

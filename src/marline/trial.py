@@ -1,4 +1,4 @@
-"""Samplers, algorithms and distances of the user's own, tried in the abstract before anything is computed or written.
+"""Samplers, algorithms and distances of the user's own, tried before anything is computed or written.
 
 Whatever they raise, and a reply of the wrong form, is told in a sentence that names the method.
 """
@@ -13,16 +13,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from marline.algorithms import Algorithm
 from marline.data.experience import Experience
 from marline.errors import ConfigError, MarlineError
 from marline.inputs.users_code import require_theirs, told, users_code
 from marline.samplers import Sampler, rewrites
-from marline.types import Critic, Spec
+from marline.types import Critic, Spec, Transition
 
 _OURS = __name__.partition(".")[0]
 LONGEST = 120  # characters of a reply in a message
+MOST_OFFLINE, MOST_ONLINE, NUM_DRAWS = 500, 100, 20  # of a trial with numbers
 
 
 def is_theirs(part: Any) -> bool:
@@ -132,6 +134,69 @@ def require_sampler(
             _same_form(batch, _ask(name, partial(sampler.rewrite, after, rows, batch, experience, key=key)), name)
 
     jax.eval_shape(ask, learner, experience, key)
+
+
+def require_rows_that_are_there(sampler: Sampler[Any], algorithm: Algorithm[Any], experience: Experience) -> None:
+    """Refuse a sampler of the user's that draws rows which are not logged, as a few draws from a few rows tell.
+
+    Args:
+        sampler: any that was found to reply in the right form; marline's own pass.
+        algorithm: whose critic it looks at.
+        experience: its outline; in its place stand any numbers, and no more rows than it has.
+    """
+    if not is_theirs(sampler) or type(sampler).__module__.partition(".")[0] == _OURS:
+        return
+    spec, num_online = experience.spec, min(experience.max_online, MOST_ONLINE)
+    offline = Experience.create(
+        some_rows(spec, min(experience.num_offline, MOST_OFFLINE), 0),
+        spec,
+        num_deployments=1,
+        rows_per_deployment=num_online,
+    )
+    whole = offline.merge(some_rows(spec, num_online, 1), 1)
+
+    def draw(offline: Experience, whole: Experience, key: Any) -> Any:
+        critic = algorithm.critic(algorithm.init(offline, key=key))
+        memory, _ = sampler.begin_deployment(sampler.init(offline, key=key), whole, critic, key=key)
+
+        def step(memory: Any, key: Any) -> Any:
+            rows, memory, _ = sampler.sample(memory, whole, critic, key=key)
+            return memory, rows
+
+        return jax.lax.scan(step, memory, jax.random.split(key, NUM_DRAWS))[1]
+
+    try:
+        rows = np.asarray(jax.jit(draw)(offline, whole, jax.random.key(0)))
+    except (Exception, SystemExit) as error:  # what it cannot do with so few rows is no fault
+        require_theirs(error)
+        return
+    size = int(whole.size)
+    missing = rows[(rows < 0) | (rows >= size)]
+    if len(missing):
+        raise ConfigError(
+            f"{type(sampler).__name__}.sample drew row {missing[0]} for an agent who has rows 0 to {size - 1}; draw "
+            "from 0 on and below experience.size"
+        )
+
+
+def some_rows(spec: Spec, num: int, seed: int) -> Transition:
+    """Rows of any numbers, and every tenth the end of an episode."""
+    random = np.random.default_rng(seed)
+    action = (
+        random.integers(0, spec.action_size, num).astype(np.int32)
+        if spec.discrete
+        else random.uniform(-1, 1, (num, spec.action_size)).astype(np.float32)
+    )
+    masks = np.ones((num, spec.action_size), bool) if spec.discrete else None
+    return Transition(
+        random.normal(size=(num, spec.observation_size)).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        action,  # pyright: ignore[reportArgumentType]
+        random.normal(size=num).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        (np.arange(num) % 10 != 9).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        random.normal(size=(num, spec.observation_size)).astype(np.float32),  # pyright: ignore[reportArgumentType]
+        masks,  # pyright: ignore[reportArgumentType]
+        masks,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def _ask(name: str, call: Callable[[], Any]) -> Any:

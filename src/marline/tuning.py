@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from marline import trial
 from marline.agent import AgentState, begin_deployment, stream, stream_of, stream_words, summarise, tune
 from marline.algorithms import Algorithm, Prepares
 from marline.data.dataset import Dataset
@@ -139,6 +140,19 @@ def check_compatible(
             except ConfigError as error:
                 raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
     return programs
+
+
+def require_rows_that_are_there(
+    algorithm: Algorithms, samplers: Mapping[str, Sampler[Any]], outlines: Mapping[AgentID, Experience]
+) -> None:
+    """Refuse samplers of the user's own that draw rows which are not logged; arguments as of `check_compatible`."""
+    kinds = {(algorithm_of(algorithm, agent), it.spec): it for agent, it in outlines.items()}
+    for (member, _), experience in kinds.items():
+        for name, sampler in samplers.items():
+            try:
+                trial.require_rows_that_are_there(sampler, member, experience)
+            except ConfigError as error:
+                raise ConfigError(f"{name} with {type(member).__name__}: {error}") from None
 
 
 def pretrain(

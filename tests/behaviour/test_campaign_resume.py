@@ -138,7 +138,9 @@ def test_a_line_that_a_kill_kept_from_the_metrics_is_written_and_the_control_mat
     assert fingerprints(run) == fingerprints(uninterrupted)
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     for checkpoint in ("offline/checkpoint-0000060", "otc-value/checkpoint-0000002"):
@@ -146,6 +148,9 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(uninterrupted: P
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", str(run)])
+    assert stop.value.code == 3 and capsys.readouterr().out.endswith(f"next: marline resume {run}\n")
     here("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
 
@@ -171,7 +176,9 @@ def test_the_parts_of_a_study_are_verified_and_what_is_served_is_computed_again(
     with pytest.raises(SystemExit) as stop:
         cli.main(["verify", str(run)])
     assert stop.value.code == 3
-    assert f"{home} is not what {home.parents[1] / 'checkpoint-0000002'} was made with" in capsys.readouterr().err
+    printed, error = capsys.readouterr()
+    assert f"{home} is not what {home.parents[1] / 'checkpoint-0000002'} was made with" in error
+    assert "next:" not in printed  # which no command mends
     changed = {name for name, value in fingerprints(run).items() if before[name] != value}
     assert changed == {str((home / "agent_1.safetensors").relative_to(run))}
 

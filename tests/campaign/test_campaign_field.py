@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from field import ROWS, SIZES, STEPS, act, contents, copy, policies
+from field import ROWS, SIZES, STEPS, act, contents, copy, flip, policies
 
 from marline import cli
 from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
+from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
@@ -29,7 +32,7 @@ def test_late_agents_wait_and_end_with_the_same_bytes(world: Path, tmp_path: Pat
     run = Campaign.open(folder)
     first = run.ingest(world / "logs" / "lift")  # one agent's folder, or a folder of those
     assert (first.outcome, first.waiting_for) == ("waiting", ("arm", "cart"))
-    with pytest.raises(ConfigError, match="deployment 1 has no logs yet"):
+    with pytest.raises(ConfigError, match="deployment 1: no logs of arm, cart yet; bring them in .* --allow-missing"):
         run.tune()
     with pytest.raises(ConfigError, match="logs of lift wait for those of the others"):
         run.rollback(0)
@@ -130,7 +133,7 @@ def test_logs_of_other_policies_rounds_and_steps_are_refused(world: Path, tmp_pa
     run.export(tmp_path / "sent")
     before = contents(folder)
     act(tmp_path / "sent", tmp_path / "long", episodes=3)
-    with pytest.raises(DataError, match=f"hold 15 rows, but the campaign planned at most {ROWS}"):
+    with pytest.raises(DataError, match=f"hold 15 rows, but .* at most {ROWS} .* --rows-per-deployment 15"):
         run.ingest(tmp_path / "long")
     act(tmp_path / "sent", tmp_path / "uneven", ["arm", "cart"])
     act(tmp_path / "sent", tmp_path / "uneven", ["lift"], episodes=1)
@@ -150,6 +153,16 @@ def test_logs_of_other_policies_rounds_and_steps_are_refused(world: Path, tmp_pa
     assert status(folder).stage == "done"
     with pytest.raises(ConfigError, match="all 2 deployments are done"):
         run.ingest(tmp_path / "crossed")
+
+
+def test_a_plan_for_less_than_an_episode_is_told_when_it_can_still_be_changed(world: Path, tmp_path: Path) -> None:
+    config, logs = Campaign.open(world / "run").config, dataset.load(world / "run" / "data")
+    (note,) = Campaign.start(tmp_path / "run", logs, dataclasses.replace(config, rows_per_deployment=4)).notes
+    assert "at most 4 rows per agent" in note and f"agent 'arm' has {STEPS} on average" in note
+    assert "--rows-per-deployment" in note
+    assert short_of_an_episode(logs, STEPS) == ()
+    endless = {agent: dataclasses.replace(log, timeouts=np.zeros(len(log), bool)) for agent, log in logs.items()}
+    assert short_of_an_episode(endless, STEPS) == ()  # of which nobody knows what will come back
 
 
 def read_rows(folder: Path) -> dataset.Dataset:
@@ -265,9 +278,10 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert status_ == 0 and "nothing to do: these logs of deployment 1 are in already" in printed
     status_, printed, _ = command("tune", folder, "--freeze", "lift")
     assert status_ == 0 and "lift: alpha" in printed and "frozen: keeps its policy" in printed
-    status_, _, error = command("tune", folder)
-    assert (status_, error) == (
+    status_, printed, error = command("tune", folder)
+    assert (status_, printed, error) == (
         2,
+        "",
         f"marline: deployment 2 has no logs yet; bring them in with: marline ingest {folder} LOGS\n",
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
@@ -279,6 +293,29 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert status_ == 0 and "0 problems" in printed
     status_, _, error = command("status", tmp_path)
     assert status_ == 2 and "start one with: marline train" in error
+
+
+def test_where_logs_are_in_all_commands_lead_to_tuning_also_after_damage(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(world / "tuned", tmp_path / "run")
+    assert status(folder).notes == () and not Campaign.open(folder).logs_are_in
+    (checkpoint,) = folder.glob("seed-0/otc*/checkpoint-0000001")
+    whole = flip(checkpoint / "lift" / "sampler.safetensors")
+    told = f"{checkpoint} is damaged, so what came after the one before it is done again"
+    there = status(folder)
+    assert (there.stage, there.deployment, there.notes) == ("ingested", 1, (told,))
+    assert Campaign.open(folder).logs_are_in
+    for arguments, code in (("verify", folder), 3), (("status", folder), 0), (("export", folder, "--out", "sent"), 0):
+        with pytest.raises(SystemExit) as stop, contextlib.chdir(tmp_path):
+            cli.main([str(argument) for argument in arguments])
+        printed, error = capsys.readouterr()
+        assert stop.value.code == code and printed.endswith(f"  next: marline tune {folder}\n")
+        assert (told in error) == (code == 0) and "ingest" not in printed
+    (checkpoint / "lift" / "sampler.safetensors").write_bytes(whole)
+    (offline,) = folder.glob("seed-0/offline/checkpoint-*")
+    flip(offline / "lift" / "learner.safetensors")  # which is needed no longer
+    assert status(folder).notes == Campaign.open(folder).notes == () and status(folder).stage == "ready"
 
 
 def test_train_from_the_command_line_goes_on_and_refuses(
@@ -298,8 +335,9 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     logs = world / "run" / "data"
     status_, printed, _ = train(logs, *options)
     assert status_ == 0 and f"next: marline export {tmp_path / 'run'}" in printed
+    assert "at most 10 rows per agent and deployment (--rows-per-deployment)" in printed
     before = contents(tmp_path / "run")
-    assert train(logs, *options)[0] == 0 and train()[0] == 0
+    assert train(logs, *options)[0] == 0 and train()[0] == 0 and train(*options)[0] == 0
     assert contents(tmp_path / "run") == before
     offline = "seed-0/offline/checkpoint-0000004/arm/learner.safetensors"
     assert before[offline] == contents(world / "run")[offline]
@@ -307,6 +345,13 @@ def test_train_from_the_command_line_goes_on_and_refuses(
         ([logs, *options, "--seed", "1"], "already holds another run"),
         ([logs, "--sampler", "online-matched"], "a real team is tuned by one; choose another"),
         ([tmp_path / "nothing"], "does not exist"),
+        (
+            ["--offline-updates", "5", "--deployments", "10"],
+            "offline_updates: 4 there, 5 here; deployments: 2 there, 10",
+        ),
+        (["--hidden", "5"], "'hidden': [5]"),
+        (["--sampler-option", "batch_size=5"], "'batch_size': 5"),
+        (["--clip-actions"], "--clip-actions is for LOGS"),
     ]:
         status_, _, error = train(*arguments)
         assert status_ == 2 and told in error and "Traceback" not in error

@@ -43,6 +43,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = US
         (["--deployments", "-1"], "deployments is -1, but must be at least 1"),
         (["--updates", "0"], "updates is 0, but must be at least 1"),
         (["--seeds", "0"], "seeds is 0"),
+        (["--clip-actions"], "--clip-actions is for the logs of --data"),
         (["--dataset-size", "-5"], "dataset_size is -5"),
         (["--offline-updates", "-1"], "offline_updates is -1, but cannot be negative"),
         (["--hidden", "64", "0"], "every layer needs at least 1 unit"),

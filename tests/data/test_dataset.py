@@ -295,7 +295,7 @@ def test_plain_d4rl_files_are_read(tmp_path: Path) -> None:
 def test_folders_that_hold_no_logs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no \.h5 or \.hdf5 file; export one <agent>\.h5 per agent"):
         dataset.load(tmp_path)
-    with pytest.raises(DataError, match="none is no folder"):
+    with pytest.raises(DataError, match="none does not exist"):
         dataset.load(tmp_path / "none")
     for name in ("a.h5", "a.hdf5"):
         (tmp_path / name).write_bytes(b"")

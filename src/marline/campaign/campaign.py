@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from marline.campaign import departure, notebook, off_policy_evaluation, rollback, training
 from marline.campaign.ingest import Intake
+from marline.campaign.parts import is_open
 from marline.campaign.read_logs import Logs, Received, as_datasets, read_logs, stamped
 from marline.campaign.require_logs import (
     Ingested,
     require_budget,
     require_everyone,
     require_fitting,
+    short_of_an_episode,
 )
 from marline.campaign.robots import Robots, logs_from, robots_of
 from marline.campaign.state import CampaignState
@@ -28,6 +30,7 @@ from marline.data.dataset import Dataset
 from marline.data.formats import tables_in
 from marline.data.manifest import require_file_name
 from marline.display.shell import command
+from marline.display.words import logs_to_come
 from marline.envs import Task
 from marline.errors import ConfigError, CorruptionError, DataError, DivergenceWarning, require
 from marline.inputs.arguments import checked_arguments
@@ -38,7 +41,7 @@ from marline.runs.divergences import Stop, sentence, stops
 from marline.runs.events import Event
 from marline.runs.given_mapping import given_mapping
 from marline.runs.integrity import require_belonging
-from marline.runs.layout import RunDirectory, require_run
+from marline.runs.layout import LOGS, RunDirectory, require_run
 from marline.runs.lock import writing
 from marline.runs.offline_logs import keep_data, prepare_data
 from marline.runs.records import Record
@@ -62,7 +65,8 @@ class Campaign:
         agents: the team, in the order of its logs.
         ledger: what happened so far.
         channels: names, units and ranges of each agent's columns, as its offline logs have them.
-        notes: what was found damaged and is made again, or was made with other versions, one sentence each.
+        notes: what was found damaged and is made again, was made with other versions, or was planned too small,
+            one sentence each.
     """
 
     def __init__(self, folder: Path, config: RunConfig, data: Mapping[AgentID, Dataset]) -> None:
@@ -97,8 +101,8 @@ class Campaign:
             deployments: how many there will be at most, K.
             offline_updates: updates on the offline logs.
             updates: updates after each deployment, L; what the algorithm says by default.
-            rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline
-                rows by default.
+            rows_per_deployment: the most rows an agent logs at one deployment, for good; 1 % of the offline
+                rows by default. `notes` says where that is less than an episode of them.
 
         Raises:
             DataError: logs that break a rule; nothing is written.
@@ -135,7 +139,9 @@ class Campaign:
         start_run(folder, config)
         with writing(folder):
             keep_data(folder, logs, source, mapping)
-        return Campaign.open(folder)
+        campaign = Campaign.open(folder)
+        campaign.notes += short_of_an_episode(logs, config.rows_per_deployment)
+        return campaign
 
     @staticmethod
     @checked_arguments
@@ -166,6 +172,11 @@ class Campaign:
     def number(self) -> int:
         """Deployments tuned on so far."""
         return self._state.number
+
+    @property
+    def logs_are_in(self) -> bool:
+        """Whether the logs of the next deployment were brought in, so that the team is to be tuned on them."""
+        return (self._state.history.deployment(self.number + 1) / LOGS).exists()
 
     @property
     def tuned_on(self) -> dict[AgentID, int]:
@@ -351,8 +362,7 @@ class Campaign:
                 self._intake().take(received, allow_missing=False, unstamped=True, replace=True)
                 saved = state.history.load_logs(number)
             if saved is None:
-                bring = command("ingest", self.folder, "LOGS")
-                raise ConfigError(f"deployment {number} has no logs yet; bring them in with: {bring}")
+                raise ConfigError(self._awaited_logs(number))
             frozen = [agent for agent in self.agents if agent in freeze or (agents and agent not in agents)]
             record = training.tune(state, saved, frozen, changes)
         self._warn_of_divergence(number)
@@ -424,6 +434,19 @@ class Campaign:
                 f"{command('data', 'import', logs, *known)} tells all that is wrong and writes a mapping; edit it, "
                 f"and {command('ingest', self.folder, logs, '--mapping', 'FILE')} reads them by it"
             ) from None
+
+    def _awaited_logs(self, number: int) -> str:
+        """Whose logs of a deployment are to come before the team can be tuned on it."""
+        bring = f"bring them in with: {command('ingest', self.folder, 'LOGS')}"
+        waiting = self._state.history.waiting(number)
+        if not waiting.exists():
+            return f"deployment {number} has no logs yet; {bring}"
+        there = dataset.describe(waiting)["provenance"]["agents"]
+        awaited = logs_to_come(
+            [agent for agent in self.agents if agent not in there], [agent for agent in there if is_open(there, agent)]
+        )
+        without = command("ingest", self.folder, "--allow-missing")
+        return f"deployment {number}: {awaited}; {bring}, or go on with what is there: {without}"
 
     def _intake(self) -> Intake:
         state = self._state

@@ -10,6 +10,7 @@ from marline.data import dataset
 from marline.data.channels import Channels
 from marline.data.dataset import Dataset
 from marline.data.layout import logs_of
+from marline.data.summary import episodes
 from marline.errors import DataError, require
 from marline.runs.events import Event, Exported, of_kind
 from marline.runs.lineage import exported_policies
@@ -125,9 +126,25 @@ def require_fitting(logs: Mapping[AgentID, Dataset], awaited: Awaited) -> None:
         awaited.channels[agent].require_agreement(where, log.channels)
         if len(log) > most:
             raise DataError(
-                f"{where} hold {len(log)} rows, but the campaign planned at most {most} per deployment; "
-                "cut them, for every agent at the same episode"
+                f"{where} hold {len(log)} rows, but the campaign planned at most {most} per deployment, which cannot "
+                "be changed; cut them, best after an episode (each agent learns from its own, so those of others may "
+                "stay as they are), or begin another campaign that plans more: marline train LOGS --run DIR "
+                f"--rows-per-deployment {len(log)}"
             )
+
+
+def short_of_an_episode(logs: Mapping[AgentID, Dataset], rows_per_deployment: int) -> tuple[str, ...]:
+    """A sentence where less may come back of an agent than an episode of its offline logs, if those have several."""
+    lengths = {agent: episodes(log).lengths for agent, log in logs.items()}
+    means = {agent: float(its.mean()) for agent, its in lengths.items() if len(its) > 1}
+    agent = max(means, key=lambda agent: means[agent], default=None)
+    if agent is None or means[agent] <= rows_per_deployment:
+        return ()
+    return (
+        f"at most {rows_per_deployment:,} rows per agent and deployment are planned, but an episode of agent {agent!r} "
+        f"has {means[agent]:,.4g} on average: more is refused, and the plan cannot be changed later. Begin another run "
+        "with --rows-per-deployment, as many rows as an agent will log before the team is tuned",
+    )
 
 
 def describe(logs: Mapping[AgentID, Dataset], stamps: Mapping[AgentID, Stamp]) -> dict[AgentID, dict[str, Any]]:

@@ -11,6 +11,7 @@ from marline import tuning
 from marline.campaign import reconcile
 from marline.campaign.learners import rolled_back
 from marline.campaign.require_logs import Awaited
+from marline.campaign.status import made_again
 from marline.configuration.run_config import RunConfig
 from marline.data.checkpoints import other_versions, read_manifest
 from marline.data.dataset import Dataset
@@ -172,11 +173,9 @@ class CampaignState:
                 raise CorruptionError(f"{folder} is missing, and these logs cannot be made again: put them back")
         done = max(self.history.intact_steps(), default=0)
         offline = max(self.offline.intact_steps(), default=-1)
-        for history, last in ((self.offline, offline), (self.history, done)):
-            lost = [history.checkpoint(step) for step in history.steps() if step > last]
-            self.notes += tuple(
-                f"{path} is damaged, so what came after the one before it is done again" for path in lost
-            )
+        needed = ((self.history, done),) if done else ((self.offline, offline), (self.history, done))
+        for history, last in needed:
+            self.notes += tuple(made_again(history.checkpoint(step)) for step in history.steps() if step > last)
         if done > 0 or offline > 0:
             last = self.history.checkpoint(done) if done > 0 else self.offline.checkpoint(offline)
             self.other_versions = other_versions(read_manifest(last))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marline.campaign.shift import Shift, shifts
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
-from marline.data.manifest import read_sealed, require_file_name
+from marline.data.manifest import read_sealed, require_file_name, verify_files
 from marline.data.migrations import CHECKPOINT, migrated_configuration
 from marline.data.migrations import DATASET as SEALED_DATASET
 from marline.data.provenance import last_writer
@@ -71,6 +71,7 @@ class Status(NamedTuple):
         shifts: how the world of each agent moved, deployment by deployment.
         diverged: who left the finite numbers and keeps an earlier policy.
         gate: how the team that is being replaced did against the one before it, once its logs are in.
+        notes: what was found damaged and is made again, one sentence each.
         next: the command to give now.
     """
 
@@ -91,6 +92,7 @@ class Status(NamedTuple):
     shifts: tuple[Shift, ...]
     diverged: tuple[Stop, ...]
     gate: Gated | None
+    notes: tuple[str, ...]
     next: str
 
 
@@ -120,9 +122,13 @@ def status(folder: Path) -> Status:
         raise CorruptionError(f"{path} is not the configuration of a run: {error}") from error
     run = RunDirectory(folder)
     offline, home = run.team(seed), run.team(seed, sampler)
+    tuned, damaged = _last_intact(home)
+    done, updates_done, trained = tuned or 0, max(checkpoint_steps(offline), default=0), True
+    if not done:  # else the offline checkpoint is no longer needed
+        learned, damaged_offline = _last_intact(offline)
+        updates_done, trained = learned or 0, learned == offline_updates
+        damaged = damaged_offline + damaged
     rows = dict.fromkeys(_num_rows(run.data), 0) if run.data.exists() else {}
-    trained = checkpoint_folder(offline, offline_updates).exists()
-    done = _last_step(home)
     for number in range(1, done + 1):
         for agent, num_rows in _num_rows(deployment_folder(home, number) / LOGS).items():
             rows[agent] = rows.get(agent, 0) + num_rows
@@ -144,7 +150,7 @@ def status(folder: Path) -> Status:
         deployment=min(done + 1, num_deployments),
         deployments=num_deployments,
         rows_per_deployment=rows_per_deployment,
-        updates_done=_last_step(offline),
+        updates_done=updates_done,
         offline_updates=offline_updates,
         returns={record["deployment"]: record["return"] for record in records if "return" in record},
         return_is=_return_is(records) if len(rows) > 1 else None,
@@ -171,8 +177,14 @@ def status(folder: Path) -> Status:
         shifts=tuple(shifts(events)),
         diverged=tuple(stops(records)),
         gate=_gate(events, done + 1),
+        notes=tuple(map(made_again, damaged)),
         next=_next(stage, folder),
     )
+
+
+def made_again(checkpoint: Path) -> str:
+    """What is said of a checkpoint that is damaged, where there is one before it."""
+    return f"{checkpoint} is damaged, so what came after the one before it is done again"
 
 
 def _return_is(records: list[Record]) -> str | None:
@@ -232,8 +244,17 @@ def _num_rows(folder: Path) -> dict[AgentID, int]:
         raise CorruptionError(f"{path} does not tell how many rows each agent has; restore a copy") from error
 
 
-def _last_step(folder: Path) -> int:
-    return max(checkpoint_steps(folder), default=0)
+def _last_intact(folder: Path) -> tuple[int | None, list[Path]]:
+    """The last checkpoint whose files are what was written, None if there is none, and the damaged ones after it."""
+    damaged: list[Path] = []
+    for step in sorted(checkpoint_steps(folder), reverse=True):
+        checkpoint = checkpoint_folder(folder, step)
+        try:
+            verify_files(checkpoint, read_sealed(checkpoint / "manifest.json", CHECKPOINT))
+            return step, damaged
+        except CorruptionError:
+            damaged.insert(0, checkpoint)
+    return None, damaged
 
 
 def _records(folder: Path, step: int) -> list[Record]:

@@ -5,7 +5,7 @@ The command line and Python call the same two functions, so that both make the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -132,7 +132,7 @@ def plan_study(
         data_sha256=None if logs is None else digest(logs),
     )
     sizes = dict.fromkeys(task.specs, size) if logs is None else {agent: len(log) for agent, log in logs.items()}
-    check_compatible(config, {agent: (task.specs[agent], num) for agent, num in sizes.items()})
+    try_out(config, {agent: (task.specs[agent], num) for agent, num in sizes.items()})
     return config
 
 
@@ -162,7 +162,8 @@ def plan_campaign(
         deployments: how many there will be at most, K.
         offline_updates: of every agent on its offline logs.
         updates: L, of every agent after each deployment; what the algorithm says unless given.
-        rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline rows unless given.
+        rows_per_deployment: the most rows an agent logs at one deployment; 1 % of the offline rows unless given, of
+            the agent that has the fewest.
         hidden: widths of hidden layers; the algorithm's own unless given.
         algorithm_options: fields of the algorithm by name.
         sampler_options: fields of the sampler and of its distance by name.
@@ -202,8 +203,24 @@ def plan_campaign(
         data_sha256=None if logs is None else digest(logs),
     )
     if logs is not None:
-        check_compatible(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
+        try_out(config, {agent: (log.spec, len(log)) for agent, log in logs.items()})
     return config
+
+
+def try_out(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]], known: Collection[str] = ()) -> None:
+    """Refuse parts that cannot work together, and samplers of the user's own that draw rows which are not there.
+
+    Args:
+        config: of the run.
+        sizes: spec and number of offline rows of each agent.
+        known: samplers that the run has already.
+
+    Raises:
+        ConfigError: naming the part; nothing is written.
+    """
+    check_compatible(config, sizes)
+    new = {name: sampler for name, sampler in config.samplers.items() if name not in known and trains(sampler)}
+    tuning.require_rows_that_are_there(config.algorithm, new, _outlines(config, sizes))
 
 
 def check_compatible(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> list[jax.stages.Traced]:
@@ -223,7 +240,13 @@ def check_compatible(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]
             f"{planned:,} rows are planned for agent {agent!r}, and rows are counted in 32 bits; plan fewer than "
             f"{MOST_ROWS:,}: fewer deployments, or fewer rows in each",
         )
-    outlines = {
+    samplers = {name: sampler for name, sampler in config.samplers.items() if trains(sampler)}
+    return tuning.check_compatible(config.algorithm, samplers, _outlines(config, sizes), num_updates=config.updates)
+
+
+def _outlines(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]]) -> dict[AgentID, Experience]:
+    """What each agent's rows will look like."""
+    return {
         agent: Experience.outline(
             spec,
             num_offline=num_rows,
@@ -232,8 +255,6 @@ def check_compatible(config: RunConfig, sizes: Mapping[AgentID, tuple[Spec, int]
         )
         for agent, (spec, num_rows) in sizes.items()
     }
-    samplers = {name: sampler for name, sampler in config.samplers.items() if trains(sampler)}
-    return tuning.check_compatible(config.algorithm, samplers, outlines, num_updates=config.updates)
 
 
 def _algorithms(

@@ -384,8 +384,7 @@ def load_each(
 ) -> dict[AgentID, Dataset | MarlineError]:
     """`load`, but where an agent's file cannot be read, why not: what is wrong with others is still to be found."""
     directory = Path(directory)
-    if not directory.is_dir():
-        raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
+    _require_folder(directory)
     datasets: dict[AgentID, Dataset | MarlineError] = {}
     if os.path.lexists(directory / MANIFEST):
         manifest = describe(directory)
@@ -408,11 +407,16 @@ def load_each(
     return datasets
 
 
+def _require_folder(directory: Path) -> None:
+    if not directory.is_dir():
+        what = "is no folder" if os.path.lexists(directory) else "does not exist"
+        raise DataError(f"{directory} {what}; give the folder that holds one <agent>.h5 file per agent")
+
+
 def agents_of(directory: Path | str) -> list[AgentID]:
     """Whose logs a folder holds, in the order of `load`; none of them is read."""
     directory = Path(directory)
-    if not directory.is_dir():
-        raise DataError(f"{directory} is no folder; give the folder that holds one <agent>.h5 file per agent")
+    _require_folder(directory)
     if os.path.lexists(directory / MANIFEST):
         return [listed.agent for listed in _listed_agents(directory, describe(directory))]
     return list(_plain_files(directory))

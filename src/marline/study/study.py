@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from marline import plugins
-from marline.configuration.planning import AlgorithmChoice, SamplerChoice, check_compatible, plan_study, widths
+from marline.configuration.planning import AlgorithmChoice, SamplerChoice, plan_study, try_out, widths
 from marline.configuration.run_config import RunConfig
 from marline.configuration.selection import select_samplers
 from marline.data import dataset
@@ -154,11 +154,14 @@ class Study:
         """
         before, config = self.config, more(self.config, seeds, samplers)
         directory = RunDirectory(self.folder)
-        if directory.data_list.exists():  # else nothing was computed yet
-            check_compatible(config, dataset.outline(directory.data))
+        if directory.data_list.exists():
+            try_out(config, dataset.outline(directory.data), before.samplers)
+        elif config.dataset_size is not None:  # before anything was computed
+            try_out(config, _sizes(make_task(config.task or "").specs, config, None), before.samplers)
         with writing(self.folder):
             self.config = start_run(self.folder, config)
-        self.notes = _growth(self.folder, config, before, self.config)
+        wanted = dataclasses.replace(config, seeds=tuple(range(seeds))) if isinstance(seeds, int) else config
+        self.notes = _growth(self.folder, wanted, before, self.config)
         return self
 
     @checked_arguments

@@ -404,7 +404,9 @@ def test_an_agent_twice_and_no_agents(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "none").mkdir()
     status, text = run(capsys, "check", tmp_path / "none")
     assert status == 2 and "holds no .h5 or .hdf5 file; export one <agent>.h5 per agent" in text
-    assert "is no folder; give the folder" in run(capsys, "check", tmp_path / "nowhere")[1]
+    assert "nowhere does not exist; give the folder" in run(capsys, "check", tmp_path / "nowhere")[1]
+    (tmp_path / "file").touch()
+    assert "file is no folder; give the folder" in run(capsys, "check", tmp_path / "file")[1]
 
 
 def test_a_missing_agent_and_other_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -563,7 +565,9 @@ def test_a_joint_log_is_split_by_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_array_equal(found["left"].observations, LEFT["observations"][:, :2])
     np.testing.assert_allclose(found["right"].actions, TEAM["right"]["actions"], atol=1e-6)
     status, text = run(capsys, "import", tmp_path / "joint.npz", "--spec", tmp_path / "split.json", "--out", out)
-    assert status == 2 and "exists already" in text
+    assert status == 2 and "out holds a dataset already; add --replace" in text
+    again = ("--spec", tmp_path / "split.json", "--out", out, "--replace")
+    assert run(capsys, "import", tmp_path / "joint.npz", *again)[0] == 0
 
 
 def test_a_range_with_names_and_units_is_kept_shown_and_given_back(

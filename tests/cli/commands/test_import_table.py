@@ -317,5 +317,8 @@ def test_whose_rewards_are_is_said_once_and_a_table_is_checked_as_it_would_be_re
     assert "next: marline data import arms.csv --mapping said --out logs" in text
     status, text = run(capsys, "data", "check", "arms.csv")
     assert status == 2 and "say what stands between columns" in text
+    assert "marline data import arms.csv shows all" in text and "marline data check arms.csv --mapping FILE" in text
+    status, text = run(capsys, "train", "arms.csv", "--run", "run")
+    assert status == 2 and "edit it, and marline data import arms.csv --mapping FILE --out logs reads by it" in text
     status, text = run(capsys, "data", "check", "logs", "--mapping", "said")
     assert status == 2 and "is no table" in text

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from marline.campaign.campaign import Campaign
-from marline.campaign.read_logs import read_logs
 from marline.campaign.regression import describe as describe_gate
 from marline.campaign.require_logs import Ingested
-from marline.cli.commands.opening import open_campaign
+from marline.cli.commands.opening import noted, open_campaign, read_unmapped
 from marline.cli.commands.report import say_where
 from marline.cli.options.campaign import Ingest, Rollback, Train, Tune
 from marline.configuration.planning import plan_campaign
 from marline.configuration.run_config import RunConfig
 from marline.data.check import check
-from marline.data.dataset import Dataset
+from marline.data.dataset import Dataset, load
 from marline.data.notes import grouped
 from marline.display.console import ProgressDisplay, resumable, say, say_json
 from marline.display.shell import command
-from marline.errors import DIVERGED, DivergenceWarning
+from marline.display.words import logs_to_come
+from marline.errors import DIVERGED, DivergenceWarning, require
 from marline.inputs.options import read_pairs
 from marline.report.trackers import require_trackers
 from marline.report.tracking import tracked
+from marline.runs.creation import plan_run
 from marline.runs.divergences import sentence
 from marline.runs.events import Gated, RolledBack, of_kind
+from marline.runs.layout import RunDirectory
 from marline.runtime import set_up_jax
+from marline.samplers import SAMPLERS
 from marline.types import AgentID
 
 
@@ -37,16 +42,21 @@ def train(options: Train) -> int:
     require_trackers(options.log)
     set_up_jax()
     if options.logs is None:
+        require(not options.clip_actions, "--clip-actions is for LOGS, which the run has already; leave it out")
         campaign = open_campaign(options.run, strict=options.strict)
+        _require_same(options, campaign)
     else:
-        received = read_logs(options.logs, clip_actions=options.clip_actions)
+        following = command("data", "import", options.logs, "--mapping", "FILE", "--out", "logs")
+        received = read_unmapped(options.logs, following, clip_actions=options.clip_actions)
         for note in grouped([*received.notes, *check(received.logs)]):
             say(f"note: {note}")
         config = configure(options, received.logs)
-        campaign = Campaign.start(options.run, received.logs, config, received.source, received.mapping)
+        campaign = noted(Campaign.start(options.run, received.logs, config, received.source, received.mapping))
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")
+    most = campaign.config.rows_per_deployment
+    say(f"planned to come back: at most {most:,} rows per agent and deployment (--rows-per-deployment)")
     with (
         resumable(command("train", "--run", options.run)),
         ProgressDisplay([("updates", updates)]) as display,
@@ -72,17 +82,42 @@ def configure(options: Train, logs: Mapping[AgentID, Dataset]) -> RunConfig:
     """The configuration that the options of `marline train` describe."""
     return plan_campaign(
         logs=logs,
-        algorithm=options.algorithm,
-        sampler=options.sampler,
-        seed=options.seed,
-        deployments=options.deployments,
-        offline_updates=options.offline_updates,
-        updates=options.updates,
-        rows_per_deployment=options.rows_per_deployment,
         hidden=options.hidden,
         algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
         sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+        **_given(options),
     )
+
+
+def _given(options: Train) -> dict[str, Any]:
+    """The options that `plan_campaign` takes as they are, of those that were given."""
+    names = ("algorithm", "sampler", "seed", "deployments", "offline_updates", "updates", "rows_per_deployment")
+    return {name: value for name in names if (value := getattr(options, name)) not in (None, ())}
+
+
+def _require_same(options: Train, campaign: Campaign) -> None:
+    """Raise `ConfigError` where options were given that are not those of the run."""
+    of_parts, given = (options.hidden, options.algorithm_option, options.sampler_option), _given(options)
+    if not any(of_parts) and not given:
+        return
+    there = campaign.config
+    ((name, sampler),), (seed,) = there.samplers.items(), there.seeds
+    if options.sampler_option and options.sampler is None:
+        require(name in SAMPLERS, f"--sampler-option: say --sampler, too, or leave both out; the run has {name}")
+        sampler = name  # for options are those of a name
+    kept = {field: getattr(there, field) for field in ("deployments", "offline_updates", "updates")}
+    kept |= {"rows_per_deployment": there.rows_per_deployment, "seed": seed}
+    planned = plan_campaign(
+        logs=load(RunDirectory(options.run).data),
+        hidden=options.hidden,
+        algorithm_options=read_pairs(options.algorithm_option, "--algorithm-option"),
+        sampler_options=read_pairs(options.sampler_option, "--sampler-option"),
+        **{"algorithm": there.algorithm, "sampler": sampler, **kept, **given},
+    )
+    if "sampler" not in given:
+        (planned_sampler,) = planned.samplers.values()
+        planned = dataclasses.replace(planned, samplers={name: planned_sampler})
+    plan_run(options.run, planned)  # which names what differs
 
 
 def _tell_who_diverged(campaign: Campaign, number: int) -> int:
@@ -137,10 +172,8 @@ def _describe(found: Ingested, run: Path) -> list[str]:
         absent = [agent for agent in found.waiting_for if agent not in found.rows]
         parts = [agent for agent in found.waiting_for if agent in found.rows]
         arrived, team = len(found.rows) - len(parts), len(found.rows) + len(absent)
-        awaited = f"no logs of {', '.join(absent)} yet" if absent else ""
-        awaited += f"{', ' if absent else ''}more of {', '.join(parts)} to come" if parts else ""
         return [
-            f"deployment {found.deployment}: WAITING {arrived}/{team}, {awaited}; rows: {rows}",
+            f"deployment {found.deployment}: WAITING {arrived}/{team}, {logs_to_come(absent, parts)}; rows: {rows}",
             "nothing is merged before all are in",
             f"  next: {command('ingest', run, 'LOGS')}",
             f"        {command('ingest', run, '--allow-missing')} to go on without",
@@ -166,7 +199,8 @@ def tune(options: Tune) -> int:
         warnings.catch_warnings(action="ignore", category=DivergenceWarning),  # said below
         tracked(options.run, options.log),
     ):
-        say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
+        if campaign.logs_are_in:
+            say(f"tuning on deployment {campaign.number + 1}", quiet=options.json)
         record = campaign.tune(
             agents=options.agent,
             freeze=options.freeze,

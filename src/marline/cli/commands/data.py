@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from marline.campaign.read_logs import read_logs
+from marline.cli.commands.opening import read_unmapped
 from marline.cli.options.data import Check, Export
 from marline.data import dataset
 from marline.data.check import Finding, lint
@@ -85,7 +86,10 @@ def _read(options: Check) -> Mapping[AgentID, Dataset | MarlineError]:
     if not is_table:
         return dataset.load_each(options.folder)
     said = given_mapping(options.mapping) if options.mapping is not None else None
-    received = read_logs(options.folder, mapping=None if said is None else said.to_document())
+    if said is None:
+        received = read_unmapped(options.folder, command("data", "check", options.folder, "--mapping", "FILE"))
+    else:
+        received = read_logs(options.folder, mapping=said.to_document())
     for note in received.notes:
         say(f"note: {note}", quiet=options.json)
     return received.logs

@@ -68,6 +68,10 @@ def _export_campaign(options: Export) -> int:
         say(f"these policies acted in deployment {number}, whose logs are in: none of theirs will be taken")
         say(f"  next: {command('status', options.run)}")
         return 0
+    if number == campaign.number + 1 and campaign.logs_are_in:
+        say(f"these policies act in deployment {number}, whose logs are in: no others of theirs will be taken")
+        say(f"  next: {command('tune', options.run)}")
+        return 0
     if number > campaign.config.deployments:
         say(
             f"all deployments are done: these policies (team {exported.team[:12]}) are the last, and none of their "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ def import_(options: Import) -> int:
 
     require(
         options.task is None or options.spec is None, "--task and --spec both say which columns are whose; give one"
+    )
+    require(
+        options.out is None or options.replace or not os.path.lexists(options.out / dataset.MANIFEST),
+        f"{options.out} holds a dataset already; add --replace to put this one in its place, or choose another --out",
     )
     said, has_file = _said(options)
     specs = None if options.task is None else make_task(options.task).specs

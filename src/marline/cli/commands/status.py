@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from marline.campaign.status import Status as Standing
 from marline.campaign.status import status as read_status
 from marline.cli.options.campaign import Status
 from marline.display.console import can_show, say, say_json
+from marline.display.words import logs_to_come
 from marline.ops.distance_bins import EDGES
 from marline.runs.divergences import sentence
 from marline.runs.events import written
@@ -42,6 +44,8 @@ def status(options: Status) -> int:
         }
         say_json({**found._asdict(), **parts})
         return 0
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     say(f"{found.run}: {found.algorithm} with {found.sampler}, {len(found.agents)} agents")
     say(_line(found))
     done = found.deployments if found.stage == "done" else found.deployment - 1
@@ -77,13 +81,11 @@ def _line(found: Standing) -> str:
     arrived = len(found.agents) - len(found.waiting_for)
     absent = [agent for agent in found.waiting_for if found.agents[agent].rows is None]
     parts = [agent for agent in found.waiting_for if agent not in absent]
-    awaited = [f"no logs of {', '.join(absent)} yet"] if absent else []
-    awaited += [f"more of {', '.join(parts)} to come"] if parts else []
     return {
         "training": f"training offline: {found.updates_done:,} of {found.offline_updates:,} updates are saved",
         "ready": f"ready for deployment {number}: no bundle of it went out yet",
         "out": f"deployment {number} is out since {found.out_since}: waiting for its logs. It is safe to switch off.",
-        "waiting": f"deployment {number}: WAITING {arrived}/{len(found.agents)}, {', '.join(awaited)}",
+        "waiting": f"deployment {number}: WAITING {arrived}/{len(found.agents)}, {logs_to_come(absent, parts)}",
         "ingested": f"deployment {number}: logs are in, and the team is not tuned on them yet",
         "done": f"all {found.deployments} deployments are done",
     }[found.stage]

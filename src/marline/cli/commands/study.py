@@ -42,6 +42,10 @@ from marline.types import AgentID
 def run(options: Run) -> int:
     """`marline run`."""
     require_trackers(options.log)
+    require(
+        options.data is not None or not options.clip_actions,
+        "--clip-actions is for the logs of --data; name them, or leave it out",
+    )
     engine = make_engine(options.engine, options.address)
     set_up_jax()
     studies = []

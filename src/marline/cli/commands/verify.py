@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
+from pathlib import Path
 
 from marline import envs
+from marline.campaign.status import status as campaign_status
 from marline.cli.commands.opening import open_campaign
 from marline.cli.options.campaign import Verify
 from marline.configuration.run_config import RunConfig
@@ -13,7 +15,9 @@ from marline.data import dataset
 from marline.display.console import say
 from marline.display.shell import command
 from marline.envs import make_task
-from marline.errors import DAMAGED
+from marline.errors import DAMAGED, MarlineError
+from marline.runs.creation import resume_command
+from marline.runs.integrity import histories, read_configuration, require_belonging
 from marline.runs.layout import RunDirectory
 from marline.runs.verify import verify as verify_files
 from marline.runtime import set_up_jax
@@ -30,6 +34,10 @@ def verify(options: Verify) -> int:
         print(f"marline: {problem}", file=sys.stderr)
     say(f"{found.num_files} files and {found.num_events} events checked, {len(found.problems)} problems")
     if found.problems:
+        going_on = _mending(options.run)
+        if going_on is not None:
+            say("what a damaged checkpoint held can be computed again")
+            say(f"  next: {going_on}")
         return DAMAGED
     config = RunConfig.read(RunDirectory(options.run).configuration)
     if config.task is not None:
@@ -53,6 +61,20 @@ def verify(options: Verify) -> int:
             return DAMAGED
     say(f"  next: {command('status', options.run)}")
     return 0
+
+
+def _mending(run: Path) -> str | None:
+    """The command that makes a damaged last checkpoint again, if there is one and all that it takes is there."""
+    try:
+        config = read_configuration(run)
+        require_belonging(run)
+        if config.task is None:
+            standing = campaign_status(run)
+            return standing.next if standing.notes else None
+        lost = any(set(history.steps()[-1:]) - set(history.intact_steps()) for history in histories(run))
+        return resume_command(run, config) if lost else None
+    except MarlineError:
+        return None
 
 
 def _replay_study(options: Verify, config: RunConfig) -> int:

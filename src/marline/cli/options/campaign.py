@@ -15,23 +15,25 @@ from marline.cli.options.study import Tracker
 class Train:
     """Train a team offline from its logs, for deployments in the real world: no task, no simulator.
 
-    Goes on where an earlier training of the same run was interrupted; then LOGS and options may be left out.
+    Goes on where an earlier training of the same run was interrupted; then LOGS and options may be left out, and others
+    than those of the run are refused.
     """
 
     run: Path
     """Run directory, made if it is not there."""
     logs: Positional[Path | None] = None
     """Offline logs: a dataset folder, or anything that `marline data import` reads with a file per agent."""
-    algorithm: tuple[str, ...] = ("td3-bc",)
-    """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them."""
-    sampler: str = "kernel-ratio"
-    """What chooses the rows of each update when the team is tuned."""
-    deployments: int = 10
-    """Number of deployments that are planned, K; later ones are refused."""
+    algorithm: tuple[str, ...] = ()
+    """Offline algorithm of every agent, or AGENT=ALGORITHM for each of them; td3-bc unless given."""
+    sampler: str | None = None
+    """What chooses the rows of each update when the team is tuned; kernel-ratio unless given."""
+    deployments: int | None = None
+    """Number of deployments that are planned, K; later ones are refused. 10 unless given."""
     rows_per_deployment: int | None = None
-    """The most rows that an agent logs in one deployment, M; 1 % of its offline rows unless given."""
-    offline_updates: int = 100_000
-    """Updates of every agent on its offline logs."""
+    """The most rows that an agent logs in one deployment, M, which cannot be changed later; 1 % of the offline rows
+    unless given, which of short logs is less than an episode: `train` says so."""
+    offline_updates: int | None = None
+    """Updates of every agent on its offline logs; 100,000 unless given."""
     updates: int | None = None
     """Updates of every agent after each deployment, L; the paper's unless given: 4000 with BCQ, 2000 otherwise."""
     hidden: tuple[int, ...] = ()
@@ -40,8 +42,8 @@ class Train:
     """Options of the algorithm, as NAME=VALUE: alpha_bc=100 learning_rate=1e-4."""
     sampler_option: tuple[str, ...] = ()
     """Options of the sampler and of OTC's distance, as NAME=VALUE: alpha=2 adaptive=false compare=next."""
-    seed: int = 0
-    """Seed of all randomness."""
+    seed: int | None = None
+    """Seed of all randomness; 0 unless given."""
     clip_actions: bool = False
     """Cut the continuous actions of the logs to their range instead of refusing others."""
     strict: bool = False
