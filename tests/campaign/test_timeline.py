@@ -46,6 +46,12 @@ def test_every_kind_of_event_has_its_sentence() -> None:
             "arm: value +1 [+0.5, +1.5], actions 0.25 apart, 10 % unfamiliar",
         ),
         (
+            "foreseen",
+            2,
+            {"agents": {"arm": {**foretold, "no_value": "it runs away"}}},
+            "arm: actions 0.25 apart, 10 % unfamiliar, no estimate of the value, because it runs away",
+        ),
+        (
             "exported",
             2,
             {"policies": {"arm": "c" * 64, "cart": "b" * 64}},
