@@ -142,7 +142,24 @@ def test_without_uniform_replay_it_is_said(write_run: WriteRun, tmp_path: Path) 
 
 def test_without_a_sampler_that_prefers_rows_the_change_is_said(write_run: WriteRun, tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", samplers={"uniform": UNIFORM}))
-    assert text.startswith("Uniform replay went from −") and text.endswith("no sampler that prefers rows was run.")
+    assert text.startswith("Uniform replay went from −") and text.endswith("over 5 seeds; it prefers no rows.")
+    samplers = {"uniform": UNIFORM, "half-and-half": {"type": "FreshShare"}}
+    text = said(write_run(tmp_path / "two", samplers=samplers, gains={"half-and-half": 8.0}))
+    assert re.search(
+        r"over 5 seeds; half-and-half pointed \S+ \[\S+ \S+\] above uniform replay .*; none of them pr", text
+    )
+
+
+def test_a_sampler_of_any_type_is_held_against_uniform_replay(write_run: WriteRun, tmp_path: Path) -> None:
+    samplers = {"uniform": UNIFORM, "dynamics-ratio": {"type": "DynamicsRatio"}, "kernel-ratio": {"type": "TwoSided"}}
+    path = write_run(tmp_path / "run", samplers=samplers, seeds=TWELVE, gains={"dynamics-ratio": 8.0})
+    text = said(path)
+    assert "Dynamics-ratio ended above uniform replay; kernel-ratio ended equal to it." in text
+    one = {name: samplers[name] for name in ("uniform", "dynamics-ratio")}
+    text = said(write_run(tmp_path / "one", samplers=one, seeds=TWELVE, gains={"dynamics-ratio": 8.0}))
+    assert re.match(
+        r"Over 12 seeds, dynamics-ratio ended \S+ \[\S+ \S+\] above uniform replay\. Without a shuffled", text
+    )
 
 
 def test_nothing_deployed_or_measured_yet(write_run: WriteRun, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from marline import plugins
 from marline.data.files import read_regular
 from marline.data.migrations import migrated_configuration
 from marline.data.provenance import Start, last_writer, read_starts
@@ -23,6 +24,7 @@ from marline.runs.layout import (
     deployment_numbers,
     require_plain_run,
 )
+from marline.samplers import SAMPLERS, prefers_rows
 
 MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory
 
@@ -30,13 +32,9 @@ FIX = "restore it from a copy, or move its folder out of the run to report the r
 
 Line = Mapping[str, Any]
 Kind = Literal["uniform", "otc", "preferring", "shuffled", "matched", "other"]
-KINDS: Mapping[str, Kind] = {
-    "OTC": "otc",
-    "BalancedReplay": "preferring",
-    "ClassifierRatio": "preferring",
-    "Shuffled": "shuffled",
-    "OnlineMatched": "matched",
-}
+NAMED: Mapping[str, Kind] = {"OTC": "otc", "Shuffled": "shuffled", "OnlineMatched": "matched"}
+# by the type that a run names; what a class cannot say, for it depends on options, it says by default
+PREFERS: Mapping[str, bool] = {type(sampler).__name__: prefers_rows(sampler) for sampler in SAMPLERS.values()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +44,8 @@ class SamplerRecord:
     Attributes:
         kind: "uniform" is replay of all merged rows, the baseline. A "shuffled" control draws as the
             sampler that it `matches` does, but other rows of the same sources; a "matched" one draws the
-            same share of fresh rows, and any of them. "otc" and "preferring" prefer some rows to others.
+            same share of fresh rows, and any of them. "otc" and "preferring" prefer some rows to others; "other" is
+            what does not, or is not known.
     """
 
     name: str
@@ -229,7 +228,8 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
 
 def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
     """A sampler with these options, beside all of the run."""
-    kind: Kind = KINDS.get(str(options.get("type")), "other")
+    type_name = str(options.get("type"))
+    kind: Kind = NAMED.get(type_name, "preferring" if _prefers(type_name, options) else "other")
     matches = None
     if options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":
         kind = "uniform"
@@ -237,6 +237,14 @@ def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str,
         matches = options.get("matches", name.removeprefix("online-matched-").removeprefix("shuffled-"))
         matches = matches if isinstance(matches, str) and matches in samplers and matches != name else None
     return SamplerRecord(name, options, kind, matches)
+
+
+def _prefers(type_name: str, options: Mapping[str, Any]) -> bool:
+    """As `samplers.prefers_rows`, without importing a stranger's code: one of the user's does unless it denies it."""
+    if type_name in PREFERS:
+        return PREFERS[type_name]
+    known = plugins.known(type_name)
+    return plugins.is_code(type_name) and bool(options.get("prefers_rows", getattr(known, "prefers_rows", True)))
 
 
 def _folders(run: RunDirectory, seeds: list[int]) -> dict[int, dict[str, Path]]:

@@ -60,12 +60,21 @@ def _happened(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> 
     if not tuned:
         changes = [_change(outcome, looks) for outcome in found]
         changed = join(changes[:4] + ["others"] * (len(changes) > 4))
-        return f"{_capital(changed)} over {_seeds(found[0].seeds)}; no sampler that prefers rows was run."
+        over = f"over {_seeds(found[0].seeds)}{_to_baseline(found, looks)}"
+        return (
+            f"{_capital(changed)} {over}; {'it prefers no rows' if len(found) == 1 else 'none of them prefers rows'}."
+        )
     if len(tuned) == 1:
         return told[0].text
     return " ".join(
         filter(None, [_correction(tuned, looks), _several(run, tuned, looks), _against_offline(tuned, looks)])
     )
+
+
+def _to_baseline(found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    """ "; frozen ended 2.1 [0.4, 3.9] below uniform replay", of samplers that are no method."""
+    told = [o.to_baseline for o in found if o.to_baseline is not None and o.to_baseline.seeds]
+    return "".join(f"; {looks[its.a].label} {_clause(its, looks[its.b].label)}" for its in told[:4])
 
 
 def statements(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> list[Statement]:
