@@ -158,6 +158,10 @@ def test_a_team_deployed_outside_has_returns_where_they_are_known(write_run: Wri
     assert run.task == "own logs"
     assert run.curve("otc-value", 0) == {0: -3.0}
     assert run.diagnostic("otc-value", 0, "alpha") == {1: {"a": 1.5}}
+    assert any(
+        "without a team tuned by uniform replay beside it, nobody can say what OTC" in line
+        for line in headlines([path])
+    )
     assert headlines([path])[0] == "own logs: Only the offline team was out so far: it returned −3.0 per episode."
     write_report([path], tmp_path / "report.html")
 

@@ -38,17 +38,12 @@ def off_policy_evaluation(state: CampaignState) -> dict[AgentID, OffPolicyEstima
         policies = algorithm.policy(deployed[seed, agent].learner), algorithm.policy(its.learner)
         steps, seen = at_logged_rows(policies, its.experience, log, seed=seed)
         found[agent] = compare_policies(steps, seen, log.spec, gamma=algorithm.gamma, seed=seed)
-    evaluated = OffPolicyEvaluated(agents={agent: _record(its) for agent, its in found.items()})
+    evaluated = OffPolicyEvaluated(agents={agent: cast(OffPolicyRecord, its._asdict()) for agent, its in found.items()})
     with state.writing():
         told = [repr(earlier) for earlier in state.told(OffPolicyEvaluated, number + 1)]  # NaN equals no NaN
         if repr(evaluated) not in told:
             state.ledger.append(number + 1, evaluated)
     return found
-
-
-def _record(estimate: OffPolicyEstimate) -> OffPolicyRecord:
-    """As the ledger has it: `no_value` only where there is none."""
-    return cast(OffPolicyRecord, {name: its for name, its in estimate._asdict().items() if name != "no_value" or its})
 
 
 def at_logged_rows(

@@ -92,7 +92,8 @@ def _foreseen(its: OffPolicyRecord) -> str:
     actions = f"actions {its['deviation']:.3g} apart, {100 * its['unfamiliar']:.0f} % unfamiliar"
     if reason := its.get("no_value"):
         return f"{actions}, no estimate of the value, because {reason}"
-    return f"value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}, {actions}"
+    unchecked = "" if "no_value" in its else " (by an earlier marline, which did not ask whether it is one)"
+    return f"value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}{unchecked}, {actions}"
 
 
 def _exported(policies: Policies, before: Policies) -> str:

@@ -87,6 +87,11 @@ class Run:
         return "own logs" if self.settings["task"] is None else self.settings["task"]
 
     @property
+    def is_campaign(self) -> bool:
+        """Whether one team is deployed outside: then that of after deployment k comes back with the logs of k + 1."""
+        return self.settings["task"] is None
+
+    @property
     def algorithm(self) -> str:
         described = self.settings.get("algorithm", {})
         kinds = [part.get("type") for part in described.values() if isinstance(part, dict)]
@@ -138,6 +143,20 @@ class Run:
         """Return by deployment, finite or not, as far as it has been measured; or another number of the whole team."""
         lines = self.lines.get((sampler, seed), {})
         return {deployment: float(line[name]) for deployment, line in lines.items() if _is_number(line.get(name))}
+
+    @property
+    def when(self) -> str:
+        """ "after 3" is said of a run, "in 3" of a campaign."""
+        return "in" if self.is_campaign else "after"
+
+    def measured_in(self, deployment: int) -> int:
+        """The number by which people know the return of the team of after a deployment: of a campaign the next."""
+        return deployment + 1 if self.is_campaign else deployment
+
+    def episodes(self, sampler: str, seed: int, deployment: int) -> list[float]:
+        """The return of each episode that the team of after a deployment was measured in, where a run has them."""
+        found = self.lines.get((sampler, seed), {}).get(deployment, {}).get("returns")
+        return [float(value) for value in found if _is_number(value)] if isinstance(found, list) else []
 
     def returns(self, sampler: str, deployment: int) -> dict[int, float]:
         """Return by seed, of the seeds that have got there with a finite one."""

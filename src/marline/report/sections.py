@@ -51,6 +51,7 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
     return {
         "name": name,
         "task": shorten(run.task, 60),
+        "is_campaign": run.is_campaign,
         "algorithm": shorten(run.algorithm, 24),
         "seeds": run.seeds_text,
         "has_seeds": len(run.seeds) > 1,
@@ -66,6 +67,8 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "references": list(references(run, found, looks).values()),
         "parts": pictures(run, looks),
         "deployments": run.num_deployments,
+        "when": "in deployment" if run.is_campaign else "after",
+        "measured_in": run.measured_in,
         "episodes": episodes(run, looks),
         "shares": sorted(shares, key=lambda item: item[0].order),
         "settings": _settings(run),
@@ -81,7 +84,11 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
 
 
 def _facts(run: Run) -> str:
-    facts = [shorten(run.algorithm, 24), run.seeds_text, plural(run.num_deployments, "deployment")]
+    facts = [
+        shorten(run.algorithm, 24),
+        *([] if run.is_campaign else [run.seeds_text]),
+        plural(run.num_deployments, "deployment"),
+    ]
     for name, what in (
         ("rows_per_deployment", "rows each"),
         ("dataset_size", "offline rows"),
