@@ -27,6 +27,7 @@ from marline.report.figures import (
     shuffled_chart,
 )
 from marline.report.histograms import distance_charts
+from marline.report.introduction import about, next_step
 from marline.report.records import Run, file_hashes
 from marline.report.reproduction import command
 from marline.report.standings import references, rows
@@ -55,6 +56,8 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "algorithm": shorten(run.algorithm, 24),
         "seeds": run.seeds_text,
         "has_seeds": len(run.seeds) > 1,
+        "about": about(run),
+        "next": next_step(run, found),
         "facts": _facts(run),
         "headline": headline(run, found, looks),
         "caution": caution(found),
