@@ -48,7 +48,7 @@ def test_of_other_tasks_nothing_is_imported(write_run: WriteRun, tmp_path: Path)
 def test_a_campaign_is_told_by_the_names_of_its_channels(write_run: WriteRun, tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", seeds=(0,), deployments=1, samplers={"otc-value": {"type": "OTC"}})
     rewrite(path / "run.json", task=None)
-    names = {"observation_names": ["x", "y"], "action_names": ["speed"]}
+    names: dict[str, Any] = {"observation_names": ["x", "y"], "action_names": ["speed"]}
     agents = [entry("left", **names), entry("right", **names), entry("top", size=3)]
     rewrite(path / "data" / "dataset.json", agents=agents)
     run = read_run(path)
