@@ -274,8 +274,8 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
     assert status_ == 0 and "arm: back to the policies after offline training" in printed
-    for _ in range(2):
-        told = _describe_off_policy(Campaign.open(folder).off_policy_evaluation())
+    told, again = (_describe_off_policy(Campaign.open(folder).off_policy_evaluation()) for _ in range(2))
+    assert told == again
     assert kinds(folder).count("foreseen") == 1, "the same is entered once, NaN or not"
     assert told[0].startswith("arm against the policy before, on the last logs: value +0 [+0, +0], actions 0 apart")
     assert re.fullmatch(r"cart .* last logs: actions .* apart, .*\); no estimate of its value, because .*", told[1])
