@@ -91,6 +91,11 @@ def find_type(name: str) -> type[Any]:
     return _types[name]
 
 
+def known(name: str) -> type[Any] | None:
+    """The type that a file names as MODULE:NAME, if it is here already: nothing is imported."""
+    return _types.get(name)
+
+
 def is_importable(name: str) -> bool:
     """Whether another process would find the same under this name."""
     return not name.startswith("__main__:")

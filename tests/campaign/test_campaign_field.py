@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import read_logs
 from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
+from marline.cli.commands.export import _describe_off_policy
 from marline.data import dataset
 from marline.errors import ConfigError, CorruptionError, DataError
 from marline.runs.lineage import exported_policies
@@ -286,6 +288,12 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
     assert status_ == 0 and "arm: back to the policies after offline training" in printed
+    told, again = (_describe_off_policy(Campaign.open(folder).off_policy_evaluation()) for _ in range(2))
+    assert told == again
+    assert kinds(folder).count("foreseen") == 1, "the same is entered once, NaN or not"
+    assert told[0].startswith("arm against the policy before, on the last logs: value +0 [+0, +0], actions 0 apart")
+    assert re.fullmatch(r"cart .* last logs: actions .* apart, .*\); no estimate of its value, because .*", told[1])
+    assert told[2].startswith("lift ") and told[3].startswith("limits: ") and len(told) == 4
     assert command("report", folder)[0] == 0
     page = (folder / "report.html").read_text()
     assert "What happened" in page and "arm back to what came out of deployment 0" in page

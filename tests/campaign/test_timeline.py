@@ -42,8 +42,15 @@ def test_every_kind_of_event_has_its_sentence() -> None:
         (
             "foreseen",
             2,
-            {"agents": {"arm": foretold}},
-            "arm: value +1 [+0.5, +1.5], actions 0.25 apart, 10 % unfamiliar",
+            {"agents": {"arm": {**foretold, "no_value": ""}, "cart": foretold}},
+            "arm: value +1 [+0.5, +1.5], actions 0.25 apart, 10 % unfamiliar; cart: value +1 [+0.5, +1.5] (by an "
+            "earlier marline, which did not ask whether it is one), actions 0.25 apart, 10 % unfamiliar",
+        ),
+        (
+            "foreseen",
+            2,
+            {"agents": {"arm": {**foretold, "no_value": "it runs away"}}},
+            "arm: actions 0.25 apart, 10 % unfamiliar, no estimate of the value, because it runs away",
         ),
         (
             "exported",

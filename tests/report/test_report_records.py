@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from marline import plugins
+from marline.configuration.run_config import describe
 from marline.errors import ConfigError, CorruptionError
 from marline.report import headlines, write_report
-from marline.report.records import read_run
+from marline.report.records import read_run, sampler_record
+from marline.samplers import SAMPLERS, Shuffled, prefers_rows
 
 WriteRun = Callable[..., Path]
 
@@ -34,6 +38,25 @@ def test_a_run_is_read_in_full(write_run: WriteRun, tmp_path: Path) -> None:
     assert set(run.diagnostic("uniform", 0, "mean_abs_action")[0]) == {"agent_0", "agent_1"}
     assert len(run.policies["uniform", 0]) == 2
     assert run.torn == ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A sampler of the user's that makes all rows equally likely."""
+
+    prefers_rows: ClassVar[bool] = False
+
+
+def test_what_prefers_rows_is_told_of_every_sampler() -> None:
+    for name, sampler in {**SAMPLERS, "shuffled": Shuffled(SAMPLERS["oracle"])}.items():
+        kind = sampler_record(name, describe(sampler), {}).kind
+        assert (kind in ("otc", "preferring")) == prefers_rows(sampler), name
+    theirs = {"type": "never_imported:Mine"}
+    assert sampler_record("mine", theirs, {}).kind == "preferring", "as of every sampler that does not deny it"
+    assert sampler_record("mine", theirs | {"prefers_rows": False}, {}).kind == "other"
+    plugins.register(Plain)
+    assert sampler_record("plain", describe(Plain()), {}).kind == "other"
+    assert sampler_record("later", {"type": "OfALaterMarline"}, {}).kind == "other"
 
 
 def test_the_later_line_of_a_deployment_counts(write_run: WriteRun, tmp_path: Path) -> None:
@@ -135,6 +158,10 @@ def test_a_team_deployed_outside_has_returns_where_they_are_known(write_run: Wri
     assert run.task == "own logs"
     assert run.curve("otc-value", 0) == {0: -3.0}
     assert run.diagnostic("otc-value", 0, "alpha") == {1: {"a": 1.5}}
+    assert any(
+        "without a team tuned by uniform replay beside it, nobody can say what OTC" in line
+        for line in headlines([path])
+    )
     assert headlines([path])[0] == "own logs: Only the offline team was out so far: it returned −3.0 per episode."
     write_report([path], tmp_path / "report.html")
 

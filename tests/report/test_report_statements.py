@@ -14,8 +14,10 @@ import pytest
 from marline.report.appearance import looks
 from marline.report.comparison import outcomes
 from marline.report.coverage import notes, remarks
+from marline.report.figures import returns_chart
 from marline.report.records import read_run
 from marline.report.statements import caution, headline, overview, statements
+from marline.report.tables import standings_table
 
 WriteRun = Callable[..., Path]
 UNIFORM = {"type": "Uniform", "rows": "merged"}
@@ -142,7 +144,51 @@ def test_without_uniform_replay_it_is_said(write_run: WriteRun, tmp_path: Path) 
 
 def test_without_a_sampler_that_prefers_rows_the_change_is_said(write_run: WriteRun, tmp_path: Path) -> None:
     text = said(write_run(tmp_path / "run", samplers={"uniform": UNIFORM}))
-    assert text.startswith("Uniform replay went from −") and text.endswith("no sampler that prefers rows was run.")
+    assert text.startswith("Uniform replay went from −") and text.endswith("over 5 seeds; it prefers no rows.")
+    samplers = {"uniform": UNIFORM, "half-and-half": {"type": "FreshShare"}}
+    text = said(write_run(tmp_path / "two", samplers=samplers, gains={"half-and-half": 8.0}))
+    assert re.search(
+        r"over 5 seeds; half-and-half pointed \S+ \[\S+ \S+\] above uniform replay .*; none of them pr", text
+    )
+
+
+def test_a_sampler_of_any_type_is_held_against_uniform_replay(write_run: WriteRun, tmp_path: Path) -> None:
+    samplers = {"uniform": UNIFORM, "dynamics-ratio": {"type": "DynamicsRatio"}, "kernel-ratio": {"type": "TwoSided"}}
+    path = write_run(tmp_path / "run", samplers=samplers, seeds=TWELVE, gains={"dynamics-ratio": 8.0})
+    text = said(path)
+    assert "Dynamics-ratio ended above uniform replay; kernel-ratio ended equal to it." in text
+    one = {name: samplers[name] for name in ("uniform", "dynamics-ratio")}
+    text = said(write_run(tmp_path / "one", samplers=one, seeds=TWELVE, gains={"dynamics-ratio": 8.0}))
+    assert re.match(
+        r"Over 12 seeds, dynamics-ratio ended \S+ \[\S+ \S+\] above uniform replay\. Without a shuffled", text
+    )
+
+
+def test_a_campaign_is_told_with_its_interval_and_in_the_numbers_of_its_commands(
+    write_run: WriteRun, change_line: Callable[..., None], tmp_path: Path
+) -> None:
+    """Welch: means 2 and 4 of three episodes each with variance 1, so 2 +- 2.776 sqrt(2 / 3) with 4 degrees."""
+    path = write_run(tmp_path / "run", samplers={"kernel-ratio": {"type": "TwoSided"}}, seeds=(0,), deployments=3)
+    settings = json.loads((path / "run.json").read_text("utf-8"))
+    (path / "run.json").write_text(json.dumps(settings | {"task": None}), "utf-8")
+    for deployment, values in ((0, [1.0, 2.0, 3.0]), (1, [3.0, 4.0, 5.0])):
+        change_line(path, 0, "kernel-ratio", deployment, **{"return": values[1], "returns": values})
+    file = path / "seed-0" / "kernel-ratio" / "metrics.jsonl"
+    file.write_text("".join(line + "\n" for line in file.read_text("utf-8").splitlines()[:2]), "utf-8")
+    text = "The team returned 2.0 in deployment 1 and, tuned with kernel-ratio, 4.0 in deployment 2: +2.0"
+    assert said(path) == f"{text} [−0.3, +4.3], so episodes do not tell the two apart."
+    run = read_run(path)
+    assert "| kernel-ratio | 1 | 2.0 | 4.0 (in 2) | +100.0 [−13.3, +213.3] |" in standings_table(run)
+    chart = returns_chart(run, looks([run]))
+    assert chart is not None and chart.title == "Return in each deployment"
+    assert {x for mark in chart.marks for x in mark.x} == {1, 2}
+    told = notes(run, looks([run]))
+    assert told[0] == "Unfinished: 1 of 3 deployments done." and "nobody can say what kernel-ratio added" in told[1]
+    change_line(path, 0, "kernel-ratio", 1, returns=[4.0])
+    assert said(path) == f"{text}, of too few episodes for an interval."
+    change_line(path, 0, "kernel-ratio", 1, returns=[3.99, 4.0, 4.01, 4.0])
+    change_line(path, 0, "kernel-ratio", 0, returns=[2.0, 2.01, 1.99])
+    assert said(path) == f"{text} [+2.0, +2.0], a direction, for a verdict takes 10 episodes of each."
 
 
 def test_nothing_deployed_or_measured_yet(write_run: WriteRun, tmp_path: Path) -> None:

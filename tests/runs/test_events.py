@@ -32,7 +32,10 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
         | {"regression": False, "came_from": {"arm": 1}},
     ),
     ("gated", {"now": 1.0, "before": 2.0, "difference": -1.0, "low": -2.0, "high": 0.5, "regression": False}),
-    ("foreseen", {"agents": {"arm": {**FORETOLD, "unfamiliar_deployed": 0.5}, "cart": FORETOLD}}),
+    (
+        "foreseen",
+        {"agents": {"arm": {**FORETOLD, "unfamiliar_deployed": 0.5}, "cart": {**FORETOLD, "no_value": "it runs away"}}},
+    ),
     (
         "tuned",
         {"policies": "p", "learners": "l", "identity": "i", "frozen": ["arm"], "waived": [], "diverged": STOP}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,10 @@ from marline.statistics.fitted_q_evaluation import OffPolicyEstimate, Seen, Step
 from marline.types import Spec
 
 
-def foretold(deployed: float, new: float, *, discount: float, reach: float = 1.0) -> OffPolicyEstimate:
-    """A world without memory: whatever is done, the next state is random, and the reward is the action."""
+def foretold(
+    deployed: float, new: float, *, discount: float, reach: float = 1.0, growth: float = 0.0
+) -> OffPolicyEstimate:
+    """The reward is the action; the next state is random, whatever is done, or `growth` times the one before."""
     random = np.random.default_rng(0)
     num, width = 3000, 2
 
@@ -18,12 +22,13 @@ def foretold(deployed: float, new: float, *, discount: float, reach: float = 1.0
         return np.full((rows, 1), action, np.float32)
 
     action = random.uniform(-reach, reach, (num, 1)).astype(np.float32)
+    observation = random.normal(size=(num, width)).astype(np.float32)
     steps = Steps(
-        random.normal(size=(num, width)).astype(np.float32),
+        observation,
         action,
         action[:, 0],
         np.full(num, discount, np.float32),
-        random.normal(size=(num, width)).astype(np.float32),
+        growth * observation if growth else random.normal(size=(num, width)).astype(np.float32),
         always(deployed, num),
         always(new, num),
     )
@@ -42,6 +47,27 @@ def test_the_value_of_a_better_action_is_found() -> None:
     assert foretold(0.5, -0.5, discount=1.0).value_difference == pytest.approx(-10.0, rel=0.05)
     same = foretold(0.3, 0.3, discount=1.0)
     assert same.value_difference == same.low == same.high == same.deviation == 0.0
+    assert once.no_value == forever.no_value == same.no_value == ""
+
+
+def test_what_does_not_settle_is_no_estimate() -> None:
+    """What is linear in a state that doubles is 0.9 times twice as large after a regression, and curves grow faster."""
+    found = foretold(-0.5, 0.5, discount=1.0, growth=2.0)
+    assert np.isnan([found.value_difference, found.low, found.high]).all()
+    told = re.search("of the deployed policy does not settle .* multiply its errors by ([0-9.]+)", found.no_value)
+    assert told and float(told[1]) >= 1.8
+    assert found.deviation == 1.0, "the rest is told"
+    assert foretold(-0.5, 0.5, discount=1.0, growth=0.5).no_value == ""
+    unchanged = foretold(0.5, 0.5, discount=1.0, growth=2.0)
+    assert unchanged.value_difference == 0.0 and unchanged.no_value == "", "whatever it is worth"
+
+
+def test_values_beyond_what_rewards_allow_are_no_estimate() -> None:
+    """Rewards of at most 0.2 come to at most 0.2 / (1 - 0.9) = 2; the fit, carried on to actions of 0.26, says more."""
+    found = foretold(0.1, 0.26, discount=1.0, reach=0.2)
+    assert np.isnan(found.value_difference)
+    assert re.fullmatch("[0-9]+ % of the fitted values of the new policy are beyond -2 to 2, .*", found.no_value)
+    assert foretold(0.1, 0.15, discount=1.0, reach=0.2).value_difference == pytest.approx(0.5, rel=0.1)
 
 
 def test_actions_that_the_logs_do_not_hold_are_unfamiliar() -> None:

@@ -40,7 +40,8 @@ def off_policy_evaluation(state: CampaignState) -> dict[AgentID, OffPolicyEstima
         found[agent] = compare_policies(steps, seen, log.spec, gamma=algorithm.gamma, seed=seed)
     evaluated = OffPolicyEvaluated(agents={agent: cast(OffPolicyRecord, its._asdict()) for agent, its in found.items()})
     with state.writing():
-        if evaluated not in state.told(OffPolicyEvaluated, number + 1):
+        told = [repr(earlier) for earlier in state.told(OffPolicyEvaluated, number + 1)]  # NaN equals no NaN
+        if repr(evaluated) not in told:
             state.ledger.append(number + 1, evaluated)
     return found
 

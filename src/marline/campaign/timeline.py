@@ -20,7 +20,7 @@ from marline.runs.events import (
     Tuned,
     Waiting,
 )
-from marline.runs.records import LogsRecord, ShiftRecord
+from marline.runs.records import LogsRecord, OffPolicyRecord, ShiftRecord
 from marline.statistics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -78,11 +78,7 @@ def _sentence(content: Content, out: Policies) -> str:
         case Gated():
             return _gated(content.change)
         case OffPolicyEvaluated():
-            return "; ".join(
-                f"{agent}: value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}, "
-                f"actions {its['deviation']:.3g} apart, {100 * its['unfamiliar']:.0f} % unfamiliar"
-                for agent, its in content.agents.items()
-            )
+            return "; ".join(f"{agent}: {_foreseen(its)}" for agent, its in content.agents.items())
         case Tuned():
             parts = "; ".join(_tuned(agent, its, agent in content.frozen) for agent, its in content.agents.items())
             return parts + _waived(content) + _diverged(content)
@@ -90,6 +86,14 @@ def _sentence(content: Content, out: Policies) -> str:
             return f"{', '.join(content.agents)} back to what came out of deployment {content.to}"
         case Later():
             return ""
+
+
+def _foreseen(its: OffPolicyRecord) -> str:
+    actions = f"actions {its['deviation']:.3g} apart, {100 * its['unfamiliar']:.0f} % unfamiliar"
+    if reason := its.get("no_value"):
+        return f"{actions}, no estimate of the value, because {reason}"
+    unchecked = "" if "no_value" in its else " (by an earlier marline, which did not ask whether it is one)"
+    return f"value {its['value_difference']:+.3g} {Interval(its['low'], its['high'])}{unchecked}, {actions}"
 
 
 def _exported(policies: Policies, before: Policies) -> str:

@@ -63,7 +63,7 @@ def _not_finite(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
 
 
 def _unfinished(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
-    behind = []
+    behind, low = [], 0
     for sampler in run.samplers:
         reached = [max(run.lines.get((sampler.name, seed), {0: {}})) for seed in run.seeds]
         low, high = min(reached, default=0), max(reached, default=0)
@@ -72,7 +72,9 @@ def _unfinished(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
             partly = f" ({finished} of {len(reached)} seeds finished)" if finished else ""
             span = f"{low}" if low == high else f"{low} to {high}"
             behind.append(f"{looks[sampler.name].label} stands at {span}{partly}")
-    if behind:
+    if behind and run.is_campaign:
+        yield f"Unfinished: {low} of {plural(run.num_deployments, 'deployment')} done."
+    elif behind:
         stands = f"of {plural(run.num_deployments, 'deployment')}, {'; '.join(behind)}"
         yield f"Unfinished: {stands}. Every mean is over the seeds that got there."
     for file in run.torn:
@@ -114,14 +116,28 @@ def _degenerate(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
 
 def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
     judged = run.methods
+    if run.is_campaign:
+        yield _one_team(run, looks)
+        return
     if judged and run.baseline is None:
         yield "There is no uniform replay in this run, so gains cannot be told from those of plain further training."
     if alone := [looks[name].label for name in judged if run.shuffled_of(name) is None]:
         adds = f"name {SHUFFLED} among the samplers to add it."
         is_there = RunDirectory(run.path).configuration.exists()  # it may be read off a table
-        if is_there and run.settings["task"] is not None:
+        if is_there:
             adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
         yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
+
+
+def _one_team(run: Run, looks: Mapping[str, Look]) -> str:
+    """What the numbers of a campaign cannot tell, whatever they are."""
+    moved = "a change of the return may also come from a world that changed meanwhile (partners, weather, wear)"
+    if run.baseline is not None:
+        return f"Only one team is deployed: {moved}, and no other team tells how much."
+    return (
+        f"Only one team is deployed: without a team tuned by uniform replay beside it, nobody can say what "
+        f"{join([looks[one.name].label for one in run.samplers])} added; and {moved}."
+    )
 
 
 def _some(names: list[str]) -> str:

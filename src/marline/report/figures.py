@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from marline.report import agent_returns
 from marline.report.appearance import Look, shorten
 from marline.report.chart import Axis, Chart, Mark, Role
 from marline.report.comparison import comparisons
@@ -28,13 +29,15 @@ def returns_chart(run: Run, looks: Looks) -> Chart | None:
     """Return against deployment: mean, a band of one standard deviation, and every seed."""
     marks = []
     for name in _in_order(run, looks):
-        curves = [run.curve(name, seed) for seed in run.seeds]
+        curves = [{run.measured_in(k): value for k, value in run.curve(name, seed).items()} for seed in run.seeds]
         marks += [] if looks[name].is_control else _band(over(curves, _one_std), looks[name])
         marks += [
             _line(curve, looks[name], "seed", f"seed {seed}") for seed, curve in zip(run.seeds, curves, strict=True)
         ]
         marks += [_line(over(curves, np.mean), looks[name], "mean")]
     note = f"{_MEANS if len(run.seeds) > 1 else ''}Deployment 0 is the offline team."
+    if run.is_campaign:
+        return _chart("Return in each deployment", "In deployment 1 the offline team was out.", marks)
     return _chart("Return after each deployment", note, marks)
 
 
@@ -97,6 +100,8 @@ def diagnostic_chart(
     marks = []
     for name in _in_order(run, looks) if samplers is None else samplers:
         seeds = [measured(run, name, seed, key, minus) for seed in run.seeds]
+        if key == agent_returns.KEY:
+            seeds = [{run.measured_in(k): values for k, values in one.items()} for one in seeds]
         if per_agent:
             agents = by_agent(seeds)
             marks += [_line(agents[a], looks[name], "agent", shorten(a)) for a in list(agents)[:MAX_AGENT_LINES]]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from marline import plugins
 from marline.data.files import read_regular
 from marline.data.migrations import migrated_configuration
 from marline.data.provenance import Start, last_writer, read_starts
@@ -23,6 +24,7 @@ from marline.runs.layout import (
     deployment_numbers,
     require_plain_run,
 )
+from marline.samplers import SAMPLERS, prefers_rows
 
 MAX_BYTES = 256 * 2**20  # no file of a run is near this; reading one that is would exhaust memory
 
@@ -30,13 +32,9 @@ FIX = "restore it from a copy, or move its folder out of the run to report the r
 
 Line = Mapping[str, Any]
 Kind = Literal["uniform", "otc", "preferring", "shuffled", "matched", "other"]
-KINDS: Mapping[str, Kind] = {
-    "OTC": "otc",
-    "BalancedReplay": "preferring",
-    "ClassifierRatio": "preferring",
-    "Shuffled": "shuffled",
-    "OnlineMatched": "matched",
-}
+NAMED: Mapping[str, Kind] = {"OTC": "otc", "Shuffled": "shuffled", "OnlineMatched": "matched"}
+# by the type that a run names; what a class cannot say, for it depends on options, it says by default
+PREFERS: Mapping[str, bool] = {type(sampler).__name__: prefers_rows(sampler) for sampler in SAMPLERS.values()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +44,8 @@ class SamplerRecord:
     Attributes:
         kind: "uniform" is replay of all merged rows, the baseline. A "shuffled" control draws as the
             sampler that it `matches` does, but other rows of the same sources; a "matched" one draws the
-            same share of fresh rows, and any of them. "otc" and "preferring" prefer some rows to others.
+            same share of fresh rows, and any of them. "otc" and "preferring" prefer some rows to others; "other" is
+            what does not, or is not known.
     """
 
     name: str
@@ -86,6 +85,11 @@ class Run:
     def task(self) -> str:
         """The task's name; a team that is deployed outside has none."""
         return "own logs" if self.settings["task"] is None else self.settings["task"]
+
+    @property
+    def is_campaign(self) -> bool:
+        """Whether one team is deployed outside: then that of after deployment k comes back with the logs of k + 1."""
+        return self.settings["task"] is None
 
     @property
     def algorithm(self) -> str:
@@ -139,6 +143,20 @@ class Run:
         """Return by deployment, finite or not, as far as it has been measured; or another number of the whole team."""
         lines = self.lines.get((sampler, seed), {})
         return {deployment: float(line[name]) for deployment, line in lines.items() if _is_number(line.get(name))}
+
+    @property
+    def when(self) -> str:
+        """ "after 3" is said of a run, "in 3" of a campaign."""
+        return "in" if self.is_campaign else "after"
+
+    def measured_in(self, deployment: int) -> int:
+        """The number by which people know the return of the team of after a deployment: of a campaign the next."""
+        return deployment + 1 if self.is_campaign else deployment
+
+    def episodes(self, sampler: str, seed: int, deployment: int) -> list[float]:
+        """The return of each episode that the team of after a deployment was measured in, where a run has them."""
+        found = self.lines.get((sampler, seed), {}).get(deployment, {}).get("returns")
+        return [float(value) for value in found if _is_number(value)] if isinstance(found, list) else []
 
     def returns(self, sampler: str, deployment: int) -> dict[int, float]:
         """Return by seed, of the seeds that have got there with a finite one."""
@@ -229,7 +247,8 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
 
 def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str, Any]) -> SamplerRecord:
     """A sampler with these options, beside all of the run."""
-    kind: Kind = KINDS.get(str(options.get("type")), "other")
+    type_name = str(options.get("type"))
+    kind: Kind = NAMED.get(type_name, "preferring" if _prefers(type_name, options) else "other")
     matches = None
     if options.get("type") == "Uniform" and options.get("rows", "merged") == "merged":
         kind = "uniform"
@@ -237,6 +256,14 @@ def sampler_record(name: str, options: Mapping[str, Any], samplers: Mapping[str,
         matches = options.get("matches", name.removeprefix("online-matched-").removeprefix("shuffled-"))
         matches = matches if isinstance(matches, str) and matches in samplers and matches != name else None
     return SamplerRecord(name, options, kind, matches)
+
+
+def _prefers(type_name: str, options: Mapping[str, Any]) -> bool:
+    """As `samplers.prefers_rows`, without importing a stranger's code: one of the user's does unless it denies it."""
+    if type_name in PREFERS:
+        return PREFERS[type_name]
+    known = plugins.known(type_name)
+    return plugins.is_code(type_name) and bool(options.get("prefers_rows", getattr(known, "prefers_rows", True)))
 
 
 def _folders(run: RunDirectory, seeds: list[int]) -> dict[int, dict[str, Path]]:

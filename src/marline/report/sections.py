@@ -27,6 +27,7 @@ from marline.report.figures import (
     shuffled_chart,
 )
 from marline.report.histograms import distance_charts
+from marline.report.introduction import about, next_step
 from marline.report.records import Run, file_hashes
 from marline.report.reproduction import command
 from marline.report.standings import references, rows
@@ -51,9 +52,12 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
     return {
         "name": name,
         "task": shorten(run.task, 60),
+        "is_campaign": run.is_campaign,
         "algorithm": shorten(run.algorithm, 24),
         "seeds": run.seeds_text,
         "has_seeds": len(run.seeds) > 1,
+        "about": about(run),
+        "next": next_step(run, found),
         "facts": _facts(run),
         "headline": headline(run, found, looks),
         "caution": caution(found),
@@ -66,6 +70,8 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
         "references": list(references(run, found, looks).values()),
         "parts": pictures(run, looks),
         "deployments": run.num_deployments,
+        "when": "in deployment" if run.is_campaign else "after",
+        "measured_in": run.measured_in,
         "episodes": episodes(run, looks),
         "shares": sorted(shares, key=lambda item: item[0].order),
         "settings": _settings(run),
@@ -81,7 +87,11 @@ def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict
 
 
 def _facts(run: Run) -> str:
-    facts = [shorten(run.algorithm, 24), run.seeds_text, plural(run.num_deployments, "deployment")]
+    facts = [
+        shorten(run.algorithm, 24),
+        *([] if run.is_campaign else [run.seeds_text]),
+        plural(run.num_deployments, "deployment"),
+    ]
     for name, what in (
         ("rows_per_deployment", "rows each"),
         ("dataset_size", "offline rows"),

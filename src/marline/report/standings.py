@@ -9,7 +9,7 @@ from typing import NamedTuple
 from marline.report.appearance import Look, digits, number
 from marline.report.comparison import Comparison, Outcome
 from marline.report.records import Run
-from marline.report.statements import finding_text, interval
+from marline.report.statements import field_improvement, finding_text, interval
 
 
 class Whisker(NamedTuple):
@@ -33,6 +33,8 @@ class Compared(NamedTuple):
 
 class Row(NamedTuple):
     """What one sampler came to; `after` is set where it has not reached the last deployment.
+
+    `improvement` is in percent of the offline return, of a campaign with its interval.
 
     `compared` has a cell for each of the run's `references`; `per_seed` the texts of each seed.
     """
@@ -96,7 +98,7 @@ def _row(
         return number(mean, places) + (f" ± {number(std, places)}" if len(finite) > 1 else "")
 
     def after(deployment: int) -> int | None:
-        return deployment if deployment != run.num_deployments else None
+        return run.measured_in(deployment) if run.measured_in(deployment) != run.num_deployments else None
 
     def cell(comparison: Comparison | None) -> Compared | None:
         if comparison is None or not comparison.seeds:
@@ -130,7 +132,9 @@ def _row(
         first=spread(outcome.first, decimals),
         last=spread(outcome.last, decimals),
         after=after(outcome.deployment),
-        improvement=spread(outcome.improvement, percent),
+        improvement=interval(field_improvement(run, outcome))
+        if run.is_campaign
+        else spread(outcome.improvement, percent),
         to_baseline=of_baseline.text if (of_baseline := cell(outcome.to_baseline)) is not None else "",
         compared=[cell(comparison) for comparison in compared],
         per_seed=per_seed,

@@ -12,8 +12,9 @@ from marline.report.appearance import MINUS, Look, digits, join, number
 from marline.report.comparison import VERDICTS, Comparison, Finding, Outcome
 from marline.report.coverage import UNTOLD
 from marline.report.records import Run
+from marline.runs.events import MIN_EPISODES
 from marline.statistics.aggregation import paired_probability_of_improvement
-from marline.statistics.intervals import MIN_SEEDS, Difference, paired_difference
+from marline.statistics.intervals import MIN_SEEDS, Difference, paired_difference, welch_interval
 
 SHUFFLED = "its shuffled control, which draws other rows of the same sources as often"
 MATCHED = "its matched control, which replays equally many fresh rows"
@@ -53,6 +54,8 @@ def headline(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> s
 
 
 def _happened(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    if run.is_campaign and found:
+        return _in_the_field(run, found[0], looks)
     tuned = [outcome for outcome in found if outcome.sampler in run.methods]
     told = statements(run, found, looks)
     if not found:
@@ -60,12 +63,21 @@ def _happened(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> 
     if not tuned:
         changes = [_change(outcome, looks) for outcome in found]
         changed = join(changes[:4] + ["others"] * (len(changes) > 4))
-        return f"{_capital(changed)} over {_seeds(found[0].seeds)}; no sampler that prefers rows was run."
+        over = f"over {_seeds(found[0].seeds)}{_to_baseline(found, looks)}"
+        return (
+            f"{_capital(changed)} {over}; {'it prefers no rows' if len(found) == 1 else 'none of them prefers rows'}."
+        )
     if len(tuned) == 1:
         return told[0].text
     return " ".join(
         filter(None, [_correction(tuned, looks), _several(run, tuned, looks), _against_offline(tuned, looks)])
     )
+
+
+def _to_baseline(found: Sequence[Outcome], looks: Mapping[str, Look]) -> str:
+    """ "; frozen ended 2.1 [0.4, 3.9] below uniform replay", of samplers that are no method."""
+    told = [o.to_baseline for o in found if o.to_baseline is not None and o.to_baseline.seeds]
+    return "".join(f"; {looks[its.a].label} {_clause(its, looks[its.b].label)}" for its in told[:4])
 
 
 def statements(run: Run, found: Sequence[Outcome], looks: Mapping[str, Look]) -> list[Statement]:
@@ -154,7 +166,38 @@ def _p(value: float) -> str:
     return f"{value:.2g}" if value >= 0.001 else "< 0.001"
 
 
+def field_change(run: Run, outcome: Outcome) -> Difference:
+    """Of a campaign: what its last deployment that is known returned over the first, by Welch's t over episodes."""
+    now, before = (run.episodes(outcome.sampler, outcome.seeds[0], at) for at in (outcome.deployment, 0))
+    mean = outcome.last[0] - outcome.first[0]
+    return Difference(mean, *welch_interval(now, before), (mean,))
+
+
+def field_improvement(run: Run, outcome: Outcome) -> Difference:
+    """The same in percent of what deployment 1 returned."""
+    mean, low, high, _ = field_change(run, outcome)
+    share = 100 / abs(outcome.first[0] or math.nan)
+    return Difference(share * mean, share * low, share * high, (share * mean,))
+
+
+def _in_the_field(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> str:
+    """The change of a campaign's return; deployments are numbered as its commands number them."""
+    change = field_change(run, outcome)
+    decimals = digits([*outcome.first, *outcome.last])
+    before, now = (number(value, decimals) for value in (outcome.first[0], outcome.last[0]))
+    told = f"The team returned {before} in deployment 1 and, tuned with {looks[outcome.sampler].label}, {now} in "
+    told += f"deployment {run.measured_in(outcome.deployment)}: {interval(change)}"
+    if not math.isfinite(change.low):
+        return f"{told}, of too few episodes for an interval."
+    num = min(len(run.episodes(outcome.sampler, outcome.seeds[0], at)) for at in (0, outcome.deployment))
+    if change.sign and num < MIN_EPISODES:
+        return f"{told}, a direction, for a verdict takes {MIN_EPISODES} episodes of each."
+    return f"{told}, {'over episodes' if change.sign else 'so episodes do not tell the two apart'}."
+
+
 def _statement(run: Run, outcome: Outcome, looks: Mapping[str, Look]) -> str:
+    if run.is_campaign:
+        return _in_the_field(run, outcome, looks)
     name = _capital(looks[outcome.sampler].label)
     baseline, shuffled, matched = (
         comparison if comparison is not None and comparison.seeds else None

@@ -21,7 +21,7 @@ from marline.report.coverage import notes, remarks
 from marline.report.curves import over_agents
 from marline.report.decomposition import decompositions
 from marline.report.records import Run, read_run
-from marline.report.statements import caution, finding_text, headline, interval, statements
+from marline.report.statements import caution, field_improvement, finding_text, headline, interval, statements
 
 DIAGNOSTICS = (
     "mean_abs_action",
@@ -67,6 +67,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 AGENT_COLUMNS = ("run", "task", "algorithm", "sampler", "seed", "deployment", "agent", "return")
+NOTE_OF_CAMPAIGN = "Brackets are the 95 % interval by Welch's t over episodes."
 NOTE = "± is one standard deviation between seeds; brackets are 95 % intervals of paired differences by Student's t."
 
 
@@ -271,7 +272,7 @@ def markdown(run: Run) -> str:
             "",
             *standings_table(run),
             "",
-            NOTE,
+            NOTE_OF_CAMPAIGN if run.is_campaign else NOTE,
             *(["", *table] if (table := agents_table(run)) else []),
             *(["", *table] if (table := decomposition_table(run)) else []),
             *(["", *known] if known else []),
@@ -294,18 +295,19 @@ def standings_table(run: Run) -> list[str]:
     ]
     columns = [(title, column) for title, column in columns if any(column)]
     after = f"after {plural(run.num_deployments, 'deployment')}"
+    after = f"in deployment {run.num_deployments}" if run.is_campaign else after
     titles = ["sampler", "seeds", "offline", after, "improvement %", *(title for title, _ in columns)]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for place, outcome in sorted(enumerate(found), key=lambda item: shown[item[1].sampler].order):
         before = [value for value in outcome.first if math.isfinite(value)]
         decimals = digits([*before, *outcome.last])
-        change = [value for value in outcome.improvement if math.isfinite(value)]
+        improved = [value for value in outcome.improvement if math.isfinite(value)]
         cells = [
             _plain(shown[outcome.sampler].label),
             f"{len(outcome.seeds)}",
             number(float(np.mean(before)), decimals) if before else "–",
             _spread(outcome.last, decimals) + _when(outcome.deployment, run),
-            _spread(change, digits(change)),
+            interval(field_improvement(run, outcome)) if run.is_campaign else _spread(improved, digits(improved)),
             *(_comparison(column[place], run) for _, column in columns),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -351,7 +353,8 @@ def _comparison(comparison: Comparison | None, run: Run) -> str:
 
 
 def _when(deployment: int, run: Run) -> str:
-    return f" (after {deployment})" if deployment != run.num_deployments else ""
+    number = run.measured_in(deployment)
+    return f" ({run.when} {number})" if number != run.num_deployments else ""
 
 
 def _plain(text: str, length: int = 60) -> str:

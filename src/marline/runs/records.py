@@ -61,6 +61,7 @@ class OffPolicyRecord(TypedDict):
     deviation: float
     unfamiliar: float
     unfamiliar_deployed: NotRequired[float]
+    no_value: NotRequired[str]
 
 
 # A line of metrics.jsonl. `deployment` is that after which a team was measured, 0 the offline team; `agents` has what

@@ -102,10 +102,18 @@ def _document(exported: Exported) -> dict[str, Any]:
 
 
 def _describe_off_policy(found: Mapping[AgentID, OffPolicyEstimate]) -> list[str]:
+    """A line for each agent, and what a value cannot tell where there is one."""
     lines = [
-        f"{agent} against the policy before, on the last logs: value {its.value_difference:+.3g} "
-        f"{Interval(its.low, its.high)}, actions {its.deviation:.3g} apart, "
-        f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %)"
+        f"{agent} against the policy before, on the last logs: {_value(its)}actions {its.deviation:.3g} apart, "
+        f"{100 * its.unfamiliar:.0f} % unfamiliar (before: {100 * its.unfamiliar_deployed:.0f} %){_no_value(its)}"
         for agent, its in found.items()
     ]
-    return [*lines, f"limits: {LIMITS}"] if lines else []
+    return lines + [f"limits: {LIMITS}" for _ in lines[:1] if not all(its.no_value for its in found.values())]
+
+
+def _value(its: OffPolicyEstimate) -> str:
+    return "" if its.no_value else f"value {its.value_difference:+.3g} {Interval(its.low, its.high)}, "
+
+
+def _no_value(its: OffPolicyEstimate) -> str:
+    return f"; no estimate of its value, because {its.no_value}" if its.no_value else ""
