@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marline.report.comparison import outcomes
-from marline.report.introduction import about, next_step
+from marline.report.introduction import about, next_step, titles
 from marline.report.records import read_run
 
 WriteRun = Callable[..., Path]
@@ -76,3 +76,10 @@ def test_the_next_command_is_named(write_run: WriteRun, tmp_path: Path) -> None:
     run = read_run(tmp_path / "done")
     (tmp_path / "done" / "run.json").unlink()
     assert next_step(run, outcomes(run)) is None
+
+
+def test_runs_of_one_task_are_told_apart_by_their_folders(write_run: WriteRun, tmp_path: Path) -> None:
+    tasks = {"before": "matrix", "after": "matrix(rare=1)", "other": "swap"}
+    runs = [read_run(write_run(tmp_path / name, task=task, seeds=(0,))) for name, task in tasks.items()]
+    assert titles(runs) == ["before: matrix", "after: matrix(rare=1)", "swap"]
+    assert titles(runs[:1]) == ["matrix"]

@@ -187,7 +187,7 @@ def test_the_table_holds_the_standings(write_run: WriteRun, tmp_path: Path) -> N
 def test_several_runs_share_one_page_and_their_colours(write_run: WriteRun, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / task, task=task, seeds=(0, 1), deployments=2) for task in ("first", "second")]
     page = page_of(tmp_path, *runs)
-    assert "ended above uniform replay in 0 of 2 runs (a direction, no verdict, in 2)" in page.text
+    assert "pointed above uniform replay in 0 of 2 runs (directions, no verdicts)" in page.text
     assert [a["id"] for tag, a in page.elements if tag == "section" and "id" in a] == ["run-0", "run-1"]
     assert sum("data-toggle" in a for _, a in page.elements) == 4
 

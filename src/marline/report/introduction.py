@@ -30,6 +30,15 @@ def about(run: Run) -> str:
     return " ".join(filter(None, [_what(run, task, num), _sees(agents), _episodes(task), _compared(run)]))
 
 
+def titles(runs: Sequence[Run]) -> list[str]:
+    """The task of each run; before it what its folder is called, where several runs are of one task."""
+    kinds = [run.task.partition("(")[0] for run in runs]
+    return [
+        shorten(run.task if kinds.count(kind) == 1 else f"{run.path.name}: {run.task}", 60)
+        for run, kind in zip(runs, kinds, strict=True)
+    ]
+
+
 class Step(NamedTuple):
     """A command, and what it does."""
 
@@ -86,8 +95,8 @@ def _sees(agents: Sequence[str | Mapping[str, Any]]) -> str:
             return ""
         channels = entry.get("channels")
         named = channels if isinstance(channels, Mapping) else {}
-        sees = _channels(named.get("observation_names"), f"{spec.get('observation_size')} numbers")
-        acts = f"{spec.get('action_size')} {'choices' if spec.get('discrete') else 'numbers'}"
+        sees = _channels(named.get("observation_names"), _counted(spec.get("observation_size"), "number"))
+        acts = _counted(spec.get("action_size"), "choice" if spec.get("discrete") else "number")
         acts = _channels(named.get("action_names"), acts)
         kinds.setdefault(f"{sees}, and acts by {acts}", []).append(shorten(entry.get("name"), 40))
     if not 1 <= len(kinds) <= 3:
@@ -95,6 +104,10 @@ def _sees(agents: Sequence[str | Mapping[str, Any]]) -> str:
     if len(kinds) == 1:
         return f"Each agent sees {next(iter(kinds))}."
     return "Each agent sees " + "; ".join(f"{what} ({join(who)})" for what, who in kinds.items()) + "."
+
+
+def _counted(size: object, what: str) -> str:
+    return f"{size} {what}{'' if size == 1 else 's'}"
 
 
 def _channels(names: object, count: str) -> str:

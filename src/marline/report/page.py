@@ -16,6 +16,7 @@ from markupsafe import Markup
 from marline.report.appearance import looks, number
 from marline.report.chart_svg import SHAPES, Figure, figure
 from marline.report.comparison import outcomes
+from marline.report.introduction import titles
 from marline.report.records import Run
 from marline.report.sections import Group, section
 from marline.report.statements import overview
@@ -42,8 +43,8 @@ def render(runs: Sequence[Run], timelines: Mapping[Path, Sequence[Moment]]) -> s
     shown = looks(runs)
     found = [(run, outcomes(run)) for run in runs]
     sections = [
-        {**section(f"run-{place}", run, mine, shown), "timeline": timelines.get(run.path, ())}
-        for place, (run, mine) in enumerate(found)
+        {**section(f"run-{place}", title, run, mine, shown), "timeline": timelines.get(run.path, ())}
+        for place, (title, (run, mine)) in enumerate(zip(titles(runs), found, strict=True))
     ]
     for one in sections:
         one["groups"] = [(group.title, figures_of(group)) for group in one["groups"]]

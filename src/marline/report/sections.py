@@ -45,13 +45,13 @@ class Group(NamedTuple):
     charts: list[tuple[str, Chart]]
 
 
-def section(name: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict[str, Any]:
+def section(name: str, title: str, run: Run, found: Sequence[Outcome], looks: Looks) -> dict[str, Any]:
     """Everything the template shows of a run; `name` is unique on the page."""
     told = statements(run, found, looks)
     shares = [(looks[s.name], share) for s in run.samplers if (share := mean_shares(run, s.name)) is not None]
     return {
         "name": name,
-        "task": shorten(run.task, 60),
+        "task": title,
         "is_campaign": run.is_campaign,
         "algorithm": shorten(run.algorithm, 24),
         "seeds": run.seeds_text,

@@ -111,6 +111,10 @@ def _tally(comparisons: Sequence[Comparison | None], reference: str) -> str:
     if not findings:
         return ""
     directions = sum(finding not in VERDICTS for finding in findings)
+    if directions == len(findings):
+        up, down = findings.count("pointing up"), findings.count("pointing down")
+        text = f"pointed above {reference} in {up} of {plural(len(findings), 'run')}"
+        return f"{text} ({f'below in {down}; ' if down else ''}directions, no verdicts)"
     beside = [f"below in {below}"] if (below := findings.count("below")) else []
     beside += [f"a direction, no verdict, in {directions}"] if directions else []
     text = f"ended above {reference} in {findings.count('above')} of {plural(len(findings), 'run')}"

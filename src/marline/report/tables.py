@@ -20,6 +20,7 @@ from marline.report.comparison import Comparison, Outcome, outcomes
 from marline.report.coverage import notes, remarks
 from marline.report.curves import over_agents
 from marline.report.decomposition import decompositions
+from marline.report.introduction import titles
 from marline.report.records import Run, read_run
 from marline.report.statements import caution, field_improvement, finding_text, headline, interval, statements
 
@@ -81,11 +82,11 @@ def summary_table(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 def headlines(runs: Sequence[Path]) -> list[str]:
     """What happened in each run, in lines of plain text."""
-    lines = []
-    for run in map(read_run, runs):
+    lines, read = [], [read_run(run) for run in runs]
+    for title, run in zip(titles(read), read, strict=True):
         found, shown = outcomes(run), looks([run])
         told = statements(run, found, shown)
-        lines.append(f"{shorten(run.task)}: {headline(run, found, shown)}")
+        lines.append(f"{title}: {headline(run, found, shown)}")
         lines += [one.text for one in told] if len(told) > 1 else []
         lines += filter(None, [caution(found)])
         lines += notes(run, shown)
