@@ -189,7 +189,8 @@ def _finish(studies: Sequence[Study], engine: Engine, *, json: bool, trackers: S
         say(f"done in {time.monotonic() - began:.0f} s")
         say(f"  report: {page}")
         say_where(trackers)
-        say(f"  next:   {command('report', folder, '-o', 'page.html')}    marline run --help")
+        say(f"  next:   {command('report', folder, '-o', 'page.html')}")
+        say(f"          {command('run', '--help')}")
     if json:
         say_json(tables if len(studies) > 1 else next(iter(tables.values())))
     return status
