@@ -13,8 +13,9 @@ NAME = "marline"
 def command(*words: str | Path) -> str:
     """This program with these words, on one line, for a POSIX shell.
 
-    Words with control characters need bash, zsh or ksh. It begins with `marline` where a shell finds this program by that name, and else with the way it was called, such as
-    `.venv/bin/marline`. A path that begins with a dash gets `./` before it, or it would be taken for an option.
+    It begins with `marline` where a shell finds this program by that name, and else with the way it was called, such as
+    `.venv/bin/marline`. A path that begins with a dash gets `./` before it, or it would be taken for an option. Words
+    with control characters need bash, zsh or ksh.
     """
     return " ".join([*_called(), *map(quoted, words)])
 
