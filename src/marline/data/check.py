@@ -6,7 +6,7 @@ One list for all: loading and importing stop at the first error, the linter name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -45,13 +45,14 @@ class Finding(NamedTuple):
     message: str
 
 
-def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) -> list[str]:
+def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False, but: Collection[str] = ()) -> list[str]:
     """Look through the logs of a team.
 
     Args:
         datasets: logs by agent. Agents need not have been logged at the same steps, which is told.
         clip_actions: only warn of continuous actions outside [-1, 1]; the caller then uses
             `Dataset.clipped`.
+        but: rules whose warnings are left out.
 
     Returns:
         What is odd but can be trained on, one sentence each; also what was changed on reading.
@@ -67,7 +68,8 @@ def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) ->
     for finding in lint(datasets, clip_actions=clip_actions):
         if finding.severity == "error":
             raise DataError(finding.message)
-        warnings.append(finding.message)
+        if finding.rule not in but:
+            warnings.append(finding.message)
     return warnings
 
 
@@ -488,7 +490,7 @@ def _same_rewards(logs: _Logs, other: _Logs) -> Iterator[Finding]:
     if logs.reward_scope == "per-agent":
         return
     is_said = logs.reward_scope == "shared"
-    text = f"{logs.where} and {other.where} differ in rewards from row {row} on ({int(differs.sum())} rows); " + (
+    text = f"{logs.where}: other rewards than {other.where} from row {row} on ({int(differs.sum())} rows); " + (
         "they are declared shared, and a team that shares its reward logs the same for everyone"
         if is_said
         else "if each has its own, say so with --rewards per-agent when importing; a team that shares its reward logs "

@@ -192,7 +192,7 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
     ),
     "a shared reward that differs": (
         of(TEAM, "right", rewards=at(LEFT["rewards"], 40, 0.5)),
-        *("reward-mismatch", 40, "differ in rewards from row 40 on (1 rows); if each has its own, say so"),
+        *("reward-mismatch", 40, "from row 40 on (1 rows); if each has its own, say so"),
     ),
     "a single transition": (
         rows(TEAM, slice(0, 1)),

@@ -6,7 +6,7 @@ import pytest
 
 from marline.data.formats.table_columns import describe_columns, find_columns, look_for_columns
 from marline.data.layout import by_number
-from marline.errors import ConfigError, DataError
+from marline.errors import DataError
 
 LEAST = ["obs_0", "obs_1", "action_0", "reward", "terminated"]
 
@@ -56,11 +56,6 @@ def test_columns_that_could_be_something_else(present: list[str], renamed: dict[
     with pytest.raises(DataError, match=told) as caught:
         found(present, **renamed)
     assert str(caught.value).startswith("a.csv: ")
-
-
-def test_a_key_that_there_is_not_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="unknown key of columns 'reward'; did you mean 'rewards'?"):
-        found(LEAST, reward="reward")
 
 
 def test_a_column_that_was_given_away_is_not_taken_again() -> None:
