@@ -14,6 +14,7 @@ import numpy as np
 from marline.data.channels import Channels
 from marline.data.clipping import MOSTLY, TOLERANCE, Reach
 from marline.data.dataset import Dataset
+from marline.data.lateness import late_observation
 from marline.data.layout import Columns, first_row, logs_of, require_shapes
 from marline.errors import DataError, MarlineError
 from marline.types import AgentID, Spec
@@ -340,6 +341,22 @@ def _following(logs: _Logs) -> Iterator[Finding]:
         )
 
 
+def _late(logs: _Logs) -> Iterator[Finding]:
+    """What is seen was written before the action of its row, not after it."""
+    late = late_observation(logs.columns, logs.spec)
+    if late is not None:
+        names = logs.channels.observation_names
+        column = f"{late.column} ({names[late.column]!r})" if names else str(late.column)
+        yield logs.warning(
+            "late-observation",
+            None,
+            f"observations change in column {column} by the action of the next row ({100 * late.following:.0f} % of "
+            f"the change), and not by those of their own row and before ({100 * late.own:.0f} %), so they seem to be "
+            "written after the action of their row; write what was seen before it, or move them down by a row within "
+            "each episode",
+        )
+
+
 def _repeats(logs: _Logs) -> Iterator[Finding]:
     """No episode occurs twice, told by a hash of all its rows."""
     ends = np.flatnonzero(logs.columns["terminals"] | logs.columns["timeouts"])
@@ -510,5 +527,5 @@ def _own_actions(logs: _Logs, other: _Logs) -> Iterator[Finding]:
 Rule = Callable[[_Logs], Iterator[Finding]]
 TeamRule = Callable[[_Logs, _Logs], Iterator[Finding]]
 ROW_RULES: tuple[Rule, ...] = (_values, _continuous_actions, _discrete_actions)  # errors show in a row alone
-LOG_RULES: tuple[Rule, ...] = (_flags, _following, _repeats, _time, _saturated, _whole_actions)
+LOG_RULES: tuple[Rule, ...] = (_flags, _following, _late, _repeats, _time, _saturated, _whole_actions)
 TEAM_RULES: tuple[TeamRule, ...] = (_same_steps, _same_rewards, _own_actions)
