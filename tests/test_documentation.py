@@ -11,7 +11,9 @@ import pytest
 
 from marline.algorithms import ALGORITHMS
 from marline.data import migrations
+from marline.data.experience import Experience
 from marline.samplers import SAMPLERS
+from marline.types import Transition
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "algorithms.md"
@@ -33,6 +35,16 @@ def test_every_option_is_listed(name: str) -> None:
     text = sections()[name]
     for field in dataclasses.fields(method):  # pyright: ignore[reportArgumentType]
         assert f"`{field.name}`" in text, f"docs/algorithms.md does not list {field.name} of {name}"
+
+
+def test_what_a_sampler_is_given_is_listed_by_its_names() -> None:
+    text = (DOCS / "plugins.md").read_text("utf-8")
+    section = text.partition("## What a sampler is given")[2].partition("\n## ")[0]
+    named = {
+        name for line in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)", line)
+    }
+    known = {*dir(Experience), *Experience.__annotations__, *dir(Transition), "experience"}
+    assert named >= {*Transition._fields, "size", "num_offline", "online_start"} and named <= known
 
 
 def test_every_test_that_is_named_exists() -> None:

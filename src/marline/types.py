@@ -20,8 +20,9 @@ ActionMask = Bool[Array, " num_actions"]  # the actions allowed
 class Transition(NamedTuple):
     """One agent's view of one or many steps; every leaf carries the same leading batch axes.
 
-    Actions lie in [-1, 1] when continuous and are integers when discrete. `discount` is
-    1 - terminated, so it stays 1 where a time limit cut the episode.
+    A step is what the agent saw before it acted, the action, the reward that came of it, and what it saw then. Actions
+    lie in [-1, 1] when continuous and are integers when discrete. `discount` is 1 - terminated, so it stays 1 where a
+    time limit cut the episode.
 
     A step that ended its episode for good, and whose next observation is its observation, says that what
     came after was not logged: nothing may be learned from such a next observation (see `next_is_known`).

@@ -318,7 +318,7 @@ def test_stopped_training_goes_on_and_a_second_writer_leaves(tmp_path: Path, wor
             os.kill(process.pid, sent)
             _, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, error
-        assert f"Go on with: marline train --run {folder}" in error and "Traceback" not in error
+        assert f"Go on with: {sys.executable} -m marline train --run {folder}" in error and "Traceback" not in error
         assert max(checkpoints(folder)) >= last >= 10_000
     assert verify(folder).problems == ()
 

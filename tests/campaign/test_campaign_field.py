@@ -6,26 +6,40 @@ import contextlib
 import dataclasses
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from field import ROWS, SIZES, STEPS, act, contents, copy, flip, policies
+from field import ROWS, SIZES, STEPS, act, contents, copy, flip, offline_logs, policies
 
 from marline import cli
 from marline.campaign.campaign import Campaign
-from marline.campaign.read_logs import read_logs
+from marline.campaign.read_logs import Received, read_logs
 from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
 from marline.cli.commands.export import _describe_off_policy
 from marline.data import dataset
+from marline.data.check import check
 from marline.errors import ConfigError, CorruptionError, DataError
 from marline.runs.lineage import exported_policies
 
 
 def kinds(run: Path) -> list[str]:
     return [event.kind for event in Campaign.open(run).ledger.events()]
+
+
+def test_of_rewards_that_differed_in_the_offline_logs_nothing_is_told_again(world: Path, tmp_path: Path) -> None:
+    def own(logs: Mapping[str, dataset.Dataset]) -> dict[str, dataset.Dataset]:
+        return {agent: dataclasses.replace(log, rewards=log.rewards + n) for n, (agent, log) in enumerate(logs.items())}
+
+    later = own(read_logs(world / "logs").logs)
+    for name, offline, times in (("own", own(offline_logs()), 0), ("same", offline_logs(), 2)):
+        folder = copy(world / "run", tmp_path / name)
+        run = Campaign(folder, Campaign.open(folder).config, offline)
+        found = run._intake().take(Received(later, {}, (), "here"), allow_missing=False, unstamped=True, replace=False)
+        assert found.outcome == "ingested" and sum("other rewards than" in note for note in found.notes) == times
 
 
 def test_late_agents_wait_and_end_with_the_same_bytes(world: Path, tmp_path: Path) -> None:
@@ -349,8 +363,11 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     assert contents(tmp_path / "run") == before
     offline = "seed-0/offline/checkpoint-0000004/arm/learner.safetensors"
     assert before[offline] == contents(world / "run")[offline]
+    plain = shutil.copytree(logs, tmp_path / "plain")
+    (plain / "dataset.json").unlink()
+    assert check(dataset.load(plain))  # of which something is told, but not before what is wrong with an option
     for arguments, told in [
-        ([logs, *options, "--seed", "1"], "already holds another run"),
+        ([plain, *options, "--seed", "1"], "already holds another run"),
         ([logs, "--sampler", "online-matched"], "a real team is tuned by one; choose another"),
         ([tmp_path / "nothing"], "does not exist"),
         (
@@ -361,8 +378,8 @@ def test_train_from_the_command_line_goes_on_and_refuses(
         (["--sampler-option", "batch_size=5"], "'batch_size': 5"),
         (["--clip-actions"], "--clip-actions is for LOGS"),
     ]:
-        status_, _, error = train(*arguments)
-        assert status_ == 2 and told in error and "Traceback" not in error
+        status_, printed, error = train(*arguments)
+        assert status_ == 2 and told in error and "Traceback" not in error and printed == ""
     assert contents(tmp_path / "run") == before
 
 

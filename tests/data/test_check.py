@@ -237,7 +237,7 @@ def test_agents_out_of_step() -> None:
 def test_a_shared_reward_that_differs() -> None:
     made = logs()
     assert check({"a": made, "b": other(rewards=with_value(made.rewards, 4, 0.5))}) == [
-        'logs of agent "b" and logs of agent "a" differ in rewards from row 4 on (1 rows); if each has its own, say so '
+        'logs of agent "b": other rewards than logs of agent "a" from row 4 on (1 rows); if each has its own, say so '
         "with --rewards per-agent when importing; a team that shares its reward logs the same for everyone"
     ]
 

@@ -142,4 +142,16 @@ def test_notes_of_many_agents_are_one() -> None:
         "last",
     ]
     assert grouped(notes[:1]) == notes[:1]
+    assert grouped(f"/days/{note}" for note in notes)[0].startswith("/days/x.csv: logs of 3 agents (a0, a1, a2): ")
+    files = [f'/days/a{i}.csv: logs of agent "a{i}": {10 + i} rows were left out' for i in range(2)]
+    assert grouped(files) == ["/days: logs of 2 agents (a0, a1): 10 to 11 rows were left out"]
+
+
+def test_notes_of_many_files_are_one() -> None:
+    notes = [f"/days/{file}: no column for the timeouts" for file in ("a.csv", "b.csv")]
+    assert grouped([*notes, "/weeks/a.csv: no column for the timeouts", "/days/a.csv: other"]) == [
+        "/days: 2 files (a.csv, b.csv): no column for the timeouts",
+        "/weeks/a.csv: no column for the timeouts",
+        "/days/a.csv: other",
+    ]
     assert grouped(['logs of agent "[/b] \\"": odd', 'logs of agent "b": odd']) == ['logs of 2 agents ([/b] ", b): odd']

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
+import runpy
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -177,7 +179,7 @@ def serve(python: list[str], bundle: Path, folder: Path, steps: Iterable[dict[st
 
 def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list[str], tmp_path: Path) -> None:
     bundle = Campaign.open(campaign.folder).export(tmp_path / "out").folders["arm"]
-    assert len((bundle / "run_policy.py").read_text().splitlines()) < 60
+    assert len((bundle / "run_policy.py").read_text().splitlines()) < 80
     observations = logs(50)["arm"].observations.tolist()
 
     def later(number: int, *, terminal: bool = False, timeout: bool = False) -> dict[str, Any]:
@@ -222,6 +224,56 @@ def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list
         np.testing.assert_array_equal(log.actions, actions[[acting.index(number) for number in taken]])
     serve(python, bundle, folder, steps[:2])
     assert sorted(folder.iterdir()) == [*files, folder / "000003.npz"]
+
+
+@pytest.fixture(scope="module")
+def script(campaign: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of a bundle which takes three numbers."""
+    return Campaign.open(campaign.folder).export(tmp_path_factory.mktemp("sent")).folders["arm"] / "run_policy.py"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ('{"observation": [NaN, 1, 2]}', "line 3: 'observation' must be 3 finite numbers, but is [nan, 1, 2]"),
+        ('{"observation": [null, 1, 2]}', "line 3: 'observation' must be 3 finite numbers, but is [None, 1, 2]"),
+        ('{"observation": [[1], 2, 3]}', "line 3: 'observation' must be 3 finite numbers, but is [[1], 2, 3]"),
+        ('{"observation": [1, 2]}', "line 3: 'observation' must be 3 finite numbers, but is [1, 2]"),
+        ("{}", "line 3: 'observation' must be 3 finite numbers, but is missing"),
+        ('{"observation": [1, 2, 3]}', "line 3: 'reward' must be a finite number, true or false, but is missing"),
+        ('{"observation": [1, 2, 3], "reward": NaN}', "'reward' must be a finite number, true or false, but is nan"),
+        ("[1, 2, 3]", 'line 3: a step is an object such as {"observation": [...]}, and not [1, 2, 3]'),
+        ("{observation}", "line 3 is not JSON: "),
+    ],
+)
+def test_a_step_that_cannot_be_answered_stops_the_script_in_a_sentence(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: str,
+    told: str,
+) -> None:
+    came = '"reward": 1, "terminal": false, "timeout": false'
+    steps = ['{"observation": [1, 2, 3]}', f'{{"observation": [2, 3, 4], {came}}}', wrong]
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    monkeypatch.setattr(sys, "stdin", steps)
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert isinstance(stop.value.code, str) and told in stop.value.code and "\n" not in stop.value.code
+    assert capsys.readouterr().out.count('"action"') == 2
+
+
+def test_the_script_wants_a_folder_for_its_logs(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for words, told in [
+        ((), "say where the logs go: python run_policy.py LOGS"),
+        ((tmp_path / "file",), "File exists"),
+    ]:
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, words)])
+        with pytest.raises(SystemExit, match=told):
+            runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.slow

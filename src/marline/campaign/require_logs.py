@@ -47,6 +47,7 @@ class Awaited(NamedTuple):
         rows_per_deployment: the most rows of an agent.
         deployments: how many there will be at most.
         reward_scope: whose the rewards are, as was said of the offline logs.
+        rewards_differ: whether those of agents did so in the offline logs.
     """
 
     specs: Mapping[AgentID, Spec]
@@ -54,6 +55,7 @@ class Awaited(NamedTuple):
     rows_per_deployment: int
     deployments: int
     reward_scope: RewardScope | None = None
+    rewards_differ: bool = False
 
 
 def require_budget(number: int, awaited: Awaited) -> None:

@@ -15,6 +15,7 @@ from marline.campaign.status import made_again
 from marline.configuration.run_config import RunConfig
 from marline.data.checkpoints import other_versions, read_manifest
 from marline.data.dataset import Dataset
+from marline.data.summary import returns_by_agent
 from marline.display.shell import command
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.runs.driver import Driver, of_seed, place_data
@@ -58,6 +59,7 @@ class CampaignState:
             config.rows_per_deployment,
             config.deployments,
             next(iter(data.values())).reward_scope,
+            bool(returns_by_agent(data)),
         )
         run = RunDirectory(folder)
         self.ledger = Ledger(folder)

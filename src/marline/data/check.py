@@ -6,7 +6,7 @@ One list for all: loading and importing stop at the first error, the linter name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from marline.data.channels import Channels
 from marline.data.clipping import MOSTLY, TOLERANCE, Reach
 from marline.data.dataset import Dataset
+from marline.data.lateness import late_observation
 from marline.data.layout import Columns, first_row, logs_of, require_shapes
 from marline.errors import DataError, MarlineError
 from marline.types import AgentID, Spec
@@ -45,13 +46,14 @@ class Finding(NamedTuple):
     message: str
 
 
-def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) -> list[str]:
+def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False, but: Collection[str] = ()) -> list[str]:
     """Look through the logs of a team.
 
     Args:
         datasets: logs by agent. Agents need not have been logged at the same steps, which is told.
         clip_actions: only warn of continuous actions outside [-1, 1]; the caller then uses
             `Dataset.clipped`.
+        but: rules whose warnings are left out.
 
     Returns:
         What is odd but can be trained on, one sentence each; also what was changed on reading.
@@ -67,7 +69,8 @@ def check(datasets: Mapping[AgentID, Dataset], *, clip_actions: bool = False) ->
     for finding in lint(datasets, clip_actions=clip_actions):
         if finding.severity == "error":
             raise DataError(finding.message)
-        warnings.append(finding.message)
+        if finding.rule not in but:
+            warnings.append(finding.message)
     return warnings
 
 
@@ -338,6 +341,22 @@ def _following(logs: _Logs) -> Iterator[Finding]:
         )
 
 
+def _late(logs: _Logs) -> Iterator[Finding]:
+    """What is seen was written before the action of its row, not after it."""
+    late = late_observation(logs.columns, logs.spec)
+    if late is not None:
+        names = logs.channels.observation_names
+        column = f"{late.column} ({names[late.column]!r})" if names else str(late.column)
+        yield logs.warning(
+            "late-observation",
+            None,
+            f"observations change in column {column} by the action of the next row ({100 * late.following:.0f} % of "
+            f"the change), and not by those of their own row and before ({100 * late.own:.0f} %), so they seem to be "
+            "written after the action of their row; write what was seen before it, or move them down by a row within "
+            "each episode",
+        )
+
+
 def _repeats(logs: _Logs) -> Iterator[Finding]:
     """No episode occurs twice, told by a hash of all its rows."""
     ends = np.flatnonzero(logs.columns["terminals"] | logs.columns["timeouts"])
@@ -488,7 +507,7 @@ def _same_rewards(logs: _Logs, other: _Logs) -> Iterator[Finding]:
     if logs.reward_scope == "per-agent":
         return
     is_said = logs.reward_scope == "shared"
-    text = f"{logs.where} and {other.where} differ in rewards from row {row} on ({int(differs.sum())} rows); " + (
+    text = f"{logs.where}: other rewards than {other.where} from row {row} on ({int(differs.sum())} rows); " + (
         "they are declared shared, and a team that shares its reward logs the same for everyone"
         if is_said
         else "if each has its own, say so with --rewards per-agent when importing; a team that shares its reward logs "
@@ -508,5 +527,5 @@ def _own_actions(logs: _Logs, other: _Logs) -> Iterator[Finding]:
 Rule = Callable[[_Logs], Iterator[Finding]]
 TeamRule = Callable[[_Logs, _Logs], Iterator[Finding]]
 ROW_RULES: tuple[Rule, ...] = (_values, _continuous_actions, _discrete_actions)  # errors show in a row alone
-LOG_RULES: tuple[Rule, ...] = (_flags, _following, _repeats, _time, _saturated, _whole_actions)
+LOG_RULES: tuple[Rule, ...] = (_flags, _following, _late, _repeats, _time, _saturated, _whole_actions)
 TEAM_RULES: tuple[TeamRule, ...] = (_same_steps, _same_rewards, _own_actions)

@@ -43,12 +43,24 @@ class Experience(eqx.Module):
     samplers and seeds read the same offline rows. A row holds observation, action, reward, discount,
     next observation and, for discrete actions, both action masks. Rows lie in the order in which they were
     logged, and which of them end an episode is known beside them.
+
+    `experience[rows]` is a `Transition` of rows by their numbers, so that their rewards are `experience[rows].reward`;
+    `offline()` is one of all offline rows.
+
+    Attributes:
+        offline_rows, online_rows: packed; `experience[rows]` unpacks them.
+        online_labels: the deployment that each online row was logged at; `deployment(rows)` tells it of any row.
+        offline_ends, online_ends: whether a row is the last of its episode; `ends()` tells it of all.
+        size: how many rows are there; those from here on are room for deployments to come.
+        online_start: the first row of the last deployment, which goes up to `size`.
+        spec: sizes of observations and actions.
+        max_online: rows that a deployment may have.
     """
 
     offline_rows: Float[Array, "offline width"]
     online_rows: Float[Array, "online width"]  # with room for every deployment to come
-    online_labels: Int[Array, " online"]  # the deployment each of them is of
-    offline_ends: Bool[Array, " offline"]  # whether a row is the last of its episode
+    online_labels: Int[Array, " online"]
+    offline_ends: Bool[Array, " offline"]
     online_ends: Bool[Array, " online"]
     size: Int[Array, ""]
     online_start: Int[Array, ""]
@@ -112,6 +124,7 @@ class Experience(eqx.Module):
         return jnp.sum((self.online_labels == first) & (first > 0), dtype=jnp.int32)
 
     def __getitem__(self, index: Int[Array, "*n"]) -> Transition:
+        """The rows of these numbers."""
         if self.capacity == self.num_offline:  # nothing is ever deployed: nothing to gather from either
             return unpack(self.offline_rows[index], self.spec)
         rows = jnp.where(

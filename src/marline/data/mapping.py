@@ -39,6 +39,18 @@ KEYS = (
 _OWN = tuple(key for key in KEYS if key not in LABELS)  # what an agent may have columns of its own for
 
 
+def key_called(name: str) -> str:
+    """The key of that name, in the singular or the plural: `reward` is `rewards`.
+
+    Raises:
+        ConfigError: it is the name of none.
+    """
+    meant = next((key for key in (name, f"{name}s", name.removesuffix("s")) if key in KEYS), None)
+    if meant is None:
+        require_name(name[:LONGEST], KEYS, "key of columns")
+    return meant or name
+
+
 def is_wild(name: str) -> bool:
     """Whether a name is a pattern: `*` stands for any letters, `?` for one, and brackets for themselves."""
     return "*" in name or "?" in name

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _OF_AGENT = re.compile(
     r'(?P<before>.*?)logs of agent (?P<agent>"(?:[^"\\]|\\.)*")(?P<after>(?: \([^)]*\))?): (?P<text>.*)', re.S
 )
+_OF_FILE = re.compile(r"(?P<folder>(?:[^:]|:(?! ))*/)(?P<file>[^/:]+): (?P<text>.*)", re.S)
 _OF_COLUMN = {  # notes on a column, and what goes between several
     re.compile(r"(?P<before>.*: )(?P<column>[a-z_]+)(?P<after> came as .*)", re.S): ", ",
     re.compile(r"(?P<before>.*: no column for )(?P<column>the [a-z]+, so [^;]*)(?P<after>)", re.S): "; none for ",
 }
+_FILE = re.compile(r"/[^/:]+: $")  # of a folder that has one for each agent
 _NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
 _MOST_NAMED = 6
 
@@ -20,9 +22,27 @@ _MOST_NAMED = 6
 def grouped(notes: Iterable[str]) -> list[str]:
     """The notes in their order, those that differ in nothing but the agent, its file, and in numbers, as one.
 
-    So are those on several columns of which the same is told.
+    So are those on several columns, and those on several files of a folder, of which the same is told.
     """
-    return _of_columns(_of_agents(dict.fromkeys(notes)))
+    return _of_columns(_of_files(_of_agents(dict.fromkeys(notes))))
+
+
+def _of_files(notes: Iterable[str]) -> list[str]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for note in notes:
+        match = _OF_FILE.fullmatch(note)
+        key = ("", note) if match is None else (match["folder"], match["text"])
+        found.setdefault(key, []).append("" if match is None else match["file"])
+    return [
+        text if not folder else f"{folder}{files[0]}: {text}" if len(files) < 2 else f"{_named(folder, files)}: {text}"
+        for (folder, text), files in found.items()
+    ]
+
+
+def _named(folder: str, files: Sequence[str]) -> str:
+    """Several files of a folder."""
+    more = ", ..." if len(files) > _MOST_NAMED else ""
+    return f"{folder.rstrip('/')}: {len(files)} files ({', '.join(files[:_MOST_NAMED])}{more})"
 
 
 def _of_columns(notes: Iterable[str]) -> list[str]:
@@ -44,7 +64,7 @@ def _of_agents(notes: Iterable[str]) -> list[str]:
         if match is None:
             found.setdefault(note, [])
             continue
-        key = f"{match['before']}\0{_NUMBER.sub('#', match['text'])}"
+        key = f"{_FILE.sub(': ', match['before'])}\0{_NUMBER.sub('#', match['text'])}"
         agent = json.loads(match["agent"])
         found.setdefault(key, []).append((agent, match["text"], note))
     return [_told(key, its) for key, its in found.items()]
@@ -55,7 +75,9 @@ def _told(key: str, its: list[tuple[str, str, str]]) -> str:
         return its[0][2] if its else key
     agents = list(dict.fromkeys(agent for agent, _, _ in its))
     named = ", ".join(agents[:_MOST_NAMED]) + (", ..." if len(agents) > _MOST_NAMED else "")
-    before = key.partition("\0")[0]
+    before = its[0][2].partition("logs of agent ")[0]
+    if any(not note.startswith(f"{before}logs of agent ") for _, _, note in its):
+        before = key.partition("\0")[0]
     return f"{before}logs of {len(agents)} agents ({named}): {_ranges([text for _, text, _ in its])}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from marline.data.channels import LARGEST, Channels, ranged
 from marline.data.files import open_regular
 from marline.data.layout import Columns, is_one_hot
+from marline.display.shell import command
 from marline.errors import ConfigError, DataError, require, require_name
 from marline.types import AgentID, Spec
 
@@ -157,7 +158,7 @@ def read_entries(path: Path) -> dict[AgentID, dict[str, Any]]:
         try:
             document = json.loads(file.read(_LARGEST))
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not JSON ({error}); see marline data import --help") from error
+            raise ConfigError(f"{path} is not JSON ({error}); see {command('data', 'import', '--help')}") from error
     agents = document.get("agents") if isinstance(document, dict) else None
     if not isinstance(agents, dict) or not agents:
         raise ConfigError(f'{path} names no agents; write {{"agents": {{NAME: {{...}}}}}}')

@@ -32,13 +32,22 @@ class Agent:
     def run(self, batch):
         return np.array(self.session.run(None, {k: np.array(batch[k], t["dtype"]) for k, t in self.inputs.items()})[0])
 
+    def read(self, said, name, *shape):
+        try:
+            return np.asarray_chkfinite(said[name], float).reshape(shape)
+        except (KeyError, TypeError, ValueError):
+            what = f"{np.prod(shape):.0f} finite numbers" if shape else "a finite number, true or false"
+            raise ValueError(f"{name!r} must be {what}, but is {said.get(name, 'missing')}") from None
+
     def step(self, said):
+        if not isinstance(said, dict):
+            raise ValueError(f'a step is an object such as {{"observation": [...]}}, and not {said}')
         said = {"noise": self.random.standard_normal(self.inputs.get("noise", {"shape": []})["shape"][1:])} | said
-        given = {name: np.asarray_chkfinite(said[name]).reshape(1, *t["shape"][1:]) for name, t in self.inputs.items()}
+        given = {name: self.read(said, name, 1, *tensor["shape"][1:]) for name, tensor in self.inputs.items()}
         if self.now:
-            came = {"rewards": said["reward"], "terminals": said["terminal"], "timeouts": said["timeout"]}
+            came = {f"{name}s": self.read(said, name) for name in ("reward", "terminal", "timeout")}
             self.rows.append(self.now | came | {f"next_{name}s": value[0] for name, value in given.items()})
-            if said["terminal"] or said["timeout"]:
+            if came["terminals"] or came["timeouts"]:
                 return {"log": self.save()}
         self.now = {f"{name}s": value[0] for name, value in given.items()} | {"actions": self.run(given)[0]}
         return {"action": self.now["actions"].tolist()}
@@ -55,5 +64,15 @@ class Agent:
 
 
 if __name__ == "__main__":
-    for answer in map(Agent(sys.argv[1]).step, map(json.loads, sys.stdin)):
-        print(json.dumps(answer), flush=True)
+    if len(sys.argv) < 2:
+        sys.exit("say where the logs go: python run_policy.py LOGS")
+    number = 0
+    try:
+        agent = Agent(sys.argv[1])
+        for line in sys.stdin:
+            number += 1
+            print(json.dumps(agent.step(json.loads(line))), flush=True)
+    except json.JSONDecodeError as error:
+        sys.exit(f"stopped, for line {number} is not JSON: {error.msg}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"stopped{f' at line {number}' if number else ''}: {error}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from marline.configuration.selection import SHUFFLED
-from marline.display.shell import command
+from marline.display.shell import command_elsewhere
 from marline.display.words import plural
 from marline.report.appearance import Look, join, shorten
 from marline.report.records import Run
@@ -125,7 +125,7 @@ def _without_reference(run: Run, looks: Mapping[str, Look]) -> Iterator[str]:
         adds = f"name {SHUFFLED} among the samplers to add it."
         is_there = RunDirectory(run.path).configuration.exists()  # it may be read off a table
         if is_there:
-            adds = f"this adds it: {command('resume', run.path, '--sampler', SHUFFLED)}"
+            adds = f"this adds it: {command_elsewhere('resume', run.path, '--sampler', SHUFFLED)}"
         yield f"There is no shuffled control for {_some(alone)}, so {UNTOLD}; {adds}"
 
 

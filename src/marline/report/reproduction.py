@@ -22,7 +22,7 @@ COUNTS = ("dataset_size", "offline_updates", "deployments", "updates", "evaluati
 def command(run: Run) -> str | None:
     """`marline run ...`, or nothing where no such command leads to these settings."""
     try:
-        return shell.command(*_tokens(run))
+        return shell.command_elsewhere(*_tokens(run))
     except (MarlineError, LookupError, TypeError, ValueError, OverflowError):
         return None
 

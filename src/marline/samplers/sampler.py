@@ -19,6 +19,8 @@ class Sampler(Protocol[S]):
     One that makes all rows of a source equally likely says so by `prefers_rows = False`, and a reference with which
     nobody is to be trained by `trains = False`. One that draws by nothing but what it knows when a deployment begins
     may say what that is, see `draw_plan.Planned`; one that changes what the drawn rows tell, see `rewriting.Rewriting`.
+
+    What rows hold is `experience[rows]`, a `Transition`: their rewards are `experience[rows].reward`.
     """
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> S:

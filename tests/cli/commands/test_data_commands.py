@@ -192,7 +192,7 @@ WARNINGS: dict[str, tuple[Team, str, int | None, str]] = {
     ),
     "a shared reward that differs": (
         of(TEAM, "right", rewards=at(LEFT["rewards"], 40, 0.5)),
-        *("reward-mismatch", 40, "differ in rewards from row 40 on (1 rows); if each has its own, say so"),
+        *("reward-mismatch", 40, "from row 40 on (1 rows); if each has its own, say so"),
     ),
     "a single transition": (
         rows(TEAM, slice(0, 1)),
@@ -459,6 +459,11 @@ def test_a_run_learns_from_given_logs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert config["data_sha256"] == digest(given) and config["dataset_size"] is None
     assert config["rows_per_deployment"] == 3  # 1 % of the rows that there are
     assert "src=" not in (tmp_path / "run" / "report.html").read_text("utf-8").split("<main>")[1].split("</main>")[0]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["resume", str(tmp_path / "run")])
+    following = [f"  next:   marline report {tmp_path / 'run'} -o page.html", "          marline run --help"]
+    assert capsys.readouterr().out.splitlines()[-2:] == following  # a line each, to be copied
 
     write(tmp_path / "plain", {agent: log.columns() | {"rewards": -log.rewards} for agent, log in given.items()})
     capsys.readouterr()

@@ -208,6 +208,14 @@ def test_all_that_is_to_be_decided_is_told_at_once(
     assert "no column is called like an action" in text and "no column is called like a reward" in text
     assert "To be decided by you:" in text and "import.toml (edit it first)" in text
     assert "# To be decided first:" in Path("import.toml").read_text()
+    status, text = run(capsys, "data", "import", "a.csv", "--out", "out", "--column", "action=alpha")
+    assert status == 2 and "alpha   action" in text  # the singular or the plural, as one likes
+    last = text.splitlines()[-1]  # names what is to be decided, and not what was guessed
+    assert last.startswith("marline: nothing was imported yet: no column is called like a reward; see above"), last
+    told = run(capsys, "data", "import", "a.csv", "--column", "actoins=alpha")[1]
+    assert "unknown key of columns 'actoins'; did you mean 'actions'?" in told
+    told = run(capsys, "data", "import", "a.csv", "--column", "action=alpha", "actions=beta")[1]
+    assert "--column says actions twice; join names by commas: actions=ONE,OTHER" in told
 
 
 def test_a_sound_table_is_imported_without_a_question(

@@ -16,7 +16,7 @@ from marline.data.export import export_parquet
 from marline.data.formats import open_log
 from marline.data.layout import rows_to_transitions
 from marline.data.split import Share, read_split
-from marline.errors import DataError, MarlineError
+from marline.errors import ConfigError, DataError, MarlineError
 from marline.types import Spec
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -233,7 +233,7 @@ def test_rows_that_are_refused(
 
 def test_unknown_keys_of_a_mapping(team: dict[str, Arrays], tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", columns_of("a", team["a"]))
-    with pytest.raises(DataError, match=r'no "reward" among .*; rename "rewards" to it'):
+    with pytest.raises(ConfigError, match="unknown key of columns 'reward'; did you mean 'rewards'?"):
         import_log(open_log(tmp_path / "a.csv", {"reward": "r"}), tmp_path / "out")
     with pytest.raises(DataError, match=r"no column gain for the rewards .* --column rewards=NAME"):
         import_log(open_log(tmp_path / "a.csv", {"rewards": "gain"}), tmp_path / "out")

@@ -15,6 +15,7 @@ from marline.data.formats import open_log  # noqa: E402
 from marline.data.formats.survey import survey  # noqa: E402
 from marline.data.mapping import ImportMapping, Values  # noqa: E402
 from marline.data.proposal.draft import Proposal  # noqa: E402
+from marline.data.proposal.mapping_file import to_text  # noqa: E402
 from marline.data.proposal.propose import propose  # noqa: E402
 from marline.data.proposal.text import lines  # noqa: E402
 
@@ -128,3 +129,54 @@ def test_agents_with_a_table_each_have_each_its_own_columns(tmp_path: Path) -> N
     assert (found.orders["arm"].incomplete, found.orders["base"].incomplete) == (1, 0)
     import_log(open_log(tmp_path, found.mapping), tmp_path / "logs")
     assert {agent: log.spec.observation_size for agent, log in load(tmp_path / "logs").items()} == {"arm": 2, "base": 1}
+
+
+def tables(folder: Path, given: ImportMapping) -> Proposal:
+    """Of two trucks that were driven on two days, the latter of which calls its speed otherwise, in the same place."""
+    for agent, speed in (("cart", "cmd_speed [m/s]"), ("lorry", "cmd_speed")):
+        rows = [
+            f"2026-05-0{day} 0{day}:00:{second:02d},{day}/S,{second / 7},{second / 99},{second % 5},{second % 9}"
+            for day in (1, 2)
+            for second in range(20)
+        ]
+        (folder / f"{agent}.csv").write_text("\n".join([f"ts,shift_id,x,{speed},cmd_steer,output", *rows]))
+    paths = [folder / "cart.csv", folder / "lorry.csv"]
+    return propose(survey(paths, given), given)
+
+
+def test_names_that_differ_between_tables_are_told_and_each_keeps_the_order_of_its_own(tmp_path: Path) -> None:
+    found = tables(tmp_path, ImportMapping(columns={"rewards": ("output",)}))
+    assert found.mapping.agents["cart"].columns == {"actions": ("cmd_speed [m/s]", "cmd_steer")}
+    assert found.mapping.agents["lorry"].columns == {"actions": ("cmd_speed", "cmd_steer")}
+    told = "agents call their actions differently (cart: cmd_speed [m/s], cmd_steer; lorry: cmd_speed, cmd_steer)"
+    assert told in "\n".join(lines("tables", found))
+
+
+def test_a_column_of_words_may_tell_the_episodes_within_which_no_step_is_missing(tmp_path: Path) -> None:
+    said = {"rewards": ("output",)}
+    hint = "if 'shift_id' tells episodes apart, as it seems, say --column episode=shift_id"
+    assert hint in "\n".join(lines("tables", tables(tmp_path, ImportMapping(columns=said))))
+    episode = ImportMapping(columns={**said, "episode": ("shift_id",)})
+    assert hint not in "\n".join(lines("tables", tables(tmp_path, episode)))
+
+
+def test_it_is_asked_whose_rewards_are_where_there_are_several_agents(tmp_path: Path) -> None:
+    asked = "nobody said whose the rewards are"
+    given = ImportMapping(columns={"rewards": ("output",)})
+    assert asked in "\n".join(lines("tables", tables(tmp_path, given)))
+    assert asked not in "\n".join(lines("tables", tables(tmp_path, dataclasses.replace(given, rewards="shared"))))
+    alone = proposed(tmp_path, "t,x,u,reward", lambda n: f"{n},{n / 7},{n / 99},{n}")
+    assert asked not in "\n".join(lines("table.csv", alone))
+
+
+def test_what_is_wrong_with_the_columns_of_several_agents_is_told_once_with_their_names(tmp_path: Path) -> None:
+    found = tables(tmp_path, ImportMapping())
+    once = "no column is called like a reward of cart; likewise of lorry"
+    assert once in "\n".join(lines("tables", found))
+    assert to_text(found).count("no column is called like a reward") == 1 and once in to_text(found)
+    own = {
+        agent: dataclasses.replace(its, columns={"rewards": ("output",)}) for agent, its in found.mapping.agents.items()
+    }
+    wrong = ImportMapping(columns={"episode": ("nothing",)}, agents=own)
+    told = "\n".join(lines("tables", tables(tmp_path, wrong)))
+    assert "agent cart: " in told and "; likewise lorry\n" in told

@@ -48,10 +48,11 @@ def train(options: Train) -> int:
     else:
         following = command("data", "import", options.logs, "--mapping", "FILE", "--out", "logs")
         received = read_unmapped(options.logs, following, clip_actions=options.clip_actions)
-        for note in grouped([*received.notes, *check(received.logs)]):
-            say(f"note: {note}")
+        notes = grouped([*received.notes, *check(received.logs)])
         config = configure(options, received.logs)
         campaign = noted(Campaign.start(options.run, received.logs, config, received.source, received.mapping))
+        for note in notes:  # only now, or they would stand between an option and what is wrong with it
+            say(f"note: {note}")
     updates = campaign.config.offline_updates
     rows = ", ".join(f"{agent} {num:,}" for agent, num in campaign.offline_rows.items())
     say(f"offline training of {len(campaign.agents)} agents in {options.run}; rows: {rows}")

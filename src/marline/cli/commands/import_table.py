@@ -16,7 +16,7 @@ from marline.data.decentralize import import_log
 from marline.data.files import write_output
 from marline.data.formats import open_log, tables_in
 from marline.data.formats.optional import require_package
-from marline.data.mapping import FILE, AgentMapping, ImportMapping
+from marline.data.mapping import FILE, AgentMapping, ImportMapping, key_called
 from marline.data.notes import grouped
 from marline.data.split import read_entries
 from marline.display.console import say
@@ -74,10 +74,12 @@ def _said(options: Import) -> tuple[ImportMapping, bool]:
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    columns = {}
+    columns: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
-        key, equals, name = pair.partition("=")
-        require(bool(key and equals and name), f"--column {pair!r} is not KEY=NAME; write for example agent=robot")
+        word, equals, name = pair.partition("=")
+        require(bool(word and equals and name), f"--column {pair!r} is not KEY=NAME; write for example agent=robot")
+        key = key_called(word)
+        require(key not in columns, f"--column says {key} twice; join names by commas: {key}=ONE,OTHER")
         columns[key] = (name,)
     return columns
 
@@ -161,8 +163,9 @@ def _instead(
         return _import(options, proposal.mapping, specs)
     path = _write(options, proposal)
     _tell_next(options, path, proposal)
-    why = f"{error}; see above for all that is to be decided, and say it in {path}"
-    if not proposal.is_open:
+    undecided = next((problem.text for problem in proposal.problems if problem.is_open), None)
+    why = f"{undecided}; see above for all that is to be decided, and say it in {path}"
+    if undecided is None:
         why = f"what is shown was guessed; accept it with --yes, or edit {path} and give it with --mapping"
     print(f"marline: nothing was imported yet: {why}", file=sys.stderr)
     return USAGE_ERROR

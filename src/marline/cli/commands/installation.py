@@ -20,6 +20,7 @@ from marline.algorithms import ALGORITHMS
 from marline.cli.catalogue import ALGORITHM_LINES, SAMPLER_LINES, describe_task, works_with
 from marline.cli.options.installation import Doctor, List
 from marline.display.console import say, say_json
+from marline.display.shell import command
 from marline.envs import TASKS
 from marline.population import stacks
 from marline.runtime import no_accelerator, num_cores, set_up_jax
@@ -49,7 +50,7 @@ def list_catalogue(options: List) -> int:
         for name, line in entries.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
-    say("next: marline run --task cooperative-navigation-4 --run runs/first")
+    say(f"next: {command('run', '--task', 'cooperative-navigation-4', '--run', 'runs/first')}")
     return 0
 
 
@@ -82,7 +83,7 @@ def doctor(options: Doctor) -> int:
     else:
         for name, fact in facts.items():
             say(f"{name:20} {fact}")
-        say("next: marline demo")
+        say(f"next: {command('demo')}")
     return 0 if total == 64.0**3 else 1
 
 

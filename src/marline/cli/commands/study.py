@@ -166,7 +166,8 @@ def finish(
         say(f"done in {time.monotonic() - began:.0f} s")
         say(f"  report: {written}")
         say_where(trackers)
-        say(f"  next:   {command('report', *folders, '-o', 'page.html')}    marline run --help")
+        say(f"  next:   {command('report', *folders, '-o', 'page.html')}")
+        say(f"          {command('run', '--help')}")
     if json:
         say_json(tables if len(studies) > 1 else next(iter(tables.values())))
     return status

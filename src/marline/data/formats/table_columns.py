@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from marline.data.layout import by_number, require_keys
+from marline.data.layout import by_number
 from marline.data.mapping import LABELS, is_wild, matches
-from marline.errors import DataError
+from marline.errors import DataError, require_name
 
 # What each key is called unless the caller says so: one of these names, or the last of them with a number each.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -56,6 +56,7 @@ def find_columns(
     Raises:
         DataError: a column is there twice or taken twice, a key could be either of two columns, numbers have a
             gap, or a column that is needed is missing.
+        ConfigError: a key is none.
     """
     found, problems = look_for_columns(where, present, renamed)
     taken = {name for names in found.values() for name in names}
@@ -74,7 +75,8 @@ def look_for_columns(
     where: str, present: Sequence[str], renamed: Mapping[str, str | Sequence[str]]
 ) -> tuple[dict[str, list[str]], list[str]]:
     """What `find_columns` finds, with all that is wrong, but for columns that are needed and missing."""
-    require_keys(_NAMES, renamed, f"{where}: columns are mapped to")
+    for key in renamed:
+        require_name(key[:40], _NAMES, "key of columns")
     problems = [
         f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one"
         for name, times in Counter(present).items()

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
-from marline.data.formats.survey import orders
+from marline.data.formats.survey import Order, orders
 from marline.data.proposal.draft import Draft, flat, listed
 
 _MANY = 0.2  # of an agent's rows
+_MOST_TRIED = 8  # columns, each of which takes a look through the table
+_FEW_GAPS = 0.1  # of those that there are without episodes
 
 
 def look_at_rows(draft: Draft) -> None:
     """Find out in which order the rows of each agent are, and what to do about what is not there."""
-    label, episode = draft.common.get("agent"), draft.common.get("episode")
     step, needed = draft.common.get("step") or draft.common.get("timestamps"), _needed(draft)
-    draft.orders = orders(
-        draft.found.paths,
-        draft.style(),
-        agent=label[0] if label else None,
-        episode=episode[0] if episode else None,
-        step=step[0] if step else None,
-        is_time=True,
-        needed=needed,
-    )
+    draft.orders = _orders(draft, needed, episode=next(iter(draft.common.get("episode", ())), None))
     _look_at_labels(draft)
     _look_at_missing(draft, needed)
     given = draft.given
     if step and ("step" in draft.common or given.every or given.sort or draft.guess):
         _look_at_order(draft)
     _look_at_gaps(draft)
+
+
+def _orders(draft: Draft, needed: dict[str | None, list[str]], *, episode: str | None) -> dict[str | None, Order]:
+    """How rows follow each other, if that column tells episodes apart."""
+    label, step = draft.common.get("agent"), draft.common.get("step") or draft.common.get("timestamps")
+    return orders(
+        draft.found.paths,
+        draft.style(),
+        agent=label[0] if label else None,
+        episode=episode,
+        step=step[0] if step else None,
+        is_time=True,
+        needed=needed,
+    )
 
 
 def _needed(draft: Draft) -> dict[str | None, list[str]]:
@@ -132,8 +140,28 @@ def _look_at_gaps(draft: Draft) -> None:
         draft.problem(
             f"{sum(lost.values()):,} steps are missing in {gaps:,} places ({_by_agent(lost)})",
             "an episode ends at each, for the agent concerned only; a row before it has no next observation and is "
-            "lost. To make a few steps up, say fill in [values] of all observations, actions and rewards",
+            "lost. To make a few steps up, say fill in [values] of all observations, actions and rewards"
+            + _telling_episodes(draft, gaps),
         )
+
+
+def _telling_episodes(draft: Draft, gaps: int) -> str:
+    """Whether a column that is at most observed tells where episodes end: within its words hardly a step is missing."""
+    if "episode" in draft.common:
+        return ""
+    used = {
+        name
+        for _, its in draft.everyone()
+        for key, names in its.items()
+        if key != "observations" or key in draft.given.columns
+        for name in names
+    }
+    labels = [its for its in draft.facts.values() if its.is_labels and its.kind == "words" and its.name not in used]
+    for name in [its.name for its in labels if 1 < len(its.words) < its.rows // 2][:_MOST_TRIED]:
+        within = _orders(draft, {}, episode=name)
+        if sum(its.gaps for its in within.values()) <= _FEW_GAPS * gaps:
+            return f"; if {name!r} tells episodes apart, as it seems, say --column episode={shlex.quote(name)}"
+    return ""
 
 
 def _by_agent(counts: Mapping[str | None, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marline.data.proposal.draft import Proposal
+from marline.data.proposal.text import told_once
 from marline.data.toml import to_toml
 
 _HEAD = """How `marline data import` reads these tables. Edit it, and give it with --mapping.
@@ -43,5 +44,5 @@ def to_text(proposal: Proposal) -> str:
     to_decide = [problem for problem in proposal.problems if problem.is_open]
     head = _HEAD
     if to_decide:
-        head += "\n\nTo be decided first:" + "".join(f"\n- {problem.text}: {problem.fix}" for problem in to_decide)
+        head += "\n\nTo be decided first:" + "".join(f"\n- {text}: {fix}" for text, fix in told_once(to_decide))
     return to_toml({"version": 1, "columns": {}, **proposal.mapping.to_document()}, comments, head)

@@ -24,6 +24,7 @@ def look_at_values(draft: Draft) -> None:
         _look_at_actions(draft, whose, columns)
         _look_at_rewards(draft, whose, columns)
         _look_at_observations(draft, whose, columns)
+    _look_at_reward_scope(draft)
     _look_at_ends(draft)
     _look_at_words(draft)
     _look_at_strange_words(draft)
@@ -32,9 +33,9 @@ def look_at_values(draft: Draft) -> None:
 def _look_at_actions(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
     names = columns.get("actions", [])
     if not names:
-        where = f"[agents.{whose}]" if whose else "[columns]"
+        of_whom, where = _whose(draft, whose)
         draft.problem(
-            f"no column is called like an action{f' of {whose}' if whose else ''}",
+            f"no column is called like an action{of_whom}",
             f"say what the agent does, out of {listed(_free(draft, columns))}: --column actions=NAME, or a pattern; "
             f'or, in the mapping file, actions = ["COLUMN"] in {where}, and not in observations',
             is_open=True,
@@ -124,9 +125,9 @@ def _range(draft: Draft, name: str, facts: Facts, num_actions: int) -> None:
 def _look_at_rewards(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
     names = columns.get("rewards", [])
     if not names:
-        where = f"[agents.{whose}]" if whose else "[columns]"
+        of_whom, where = _whose(draft, whose)
         draft.problem(
-            f"no column is called like a reward{f' of {whose}' if whose else ''}",
+            f"no column is called like a reward{of_whom}",
             f"say what is to grow, out of {listed(_free(draft, columns))}: --column rewards=NAME, or a pattern; or, in "
             f'the mapping file, rewards = "COLUMN" in {where}, and not in observations; of what is to shrink, say '
             'factor = -1 in [values."COLUMN"] as well',
@@ -137,6 +138,19 @@ def _look_at_rewards(draft: Draft, whose: AgentID | None, columns: Mapping[str, 
     if draft.guess and set(raw_words(name)) & COSTS and draft.given.values_of(name, whose).factor == 1:
         draft.values[name] = dataclasses.replace(draft.values.get(name, Values()), factor=-1.0)
         draft.problem(f"reward {name!r} is called a cost", "its negative is the reward (factor = -1)")
+
+
+def _look_at_reward_scope(draft: Draft) -> None:
+    """Ask whose the rewards are, where there are several agents and columns do not tell."""
+    label = draft.common.get("agent")
+    several = len(draft.facts[label[0]].words) > 1 if label else len(draft.found.paths) > 1
+    is_said = bool(draft.given.rewards) or "rewards" in draft.rows or draft.is_joint
+    if draft.guess and several and not is_said and all("rewards" in its for _, its in draft.everyone()):
+        draft.problem(
+            "nobody said whose the rewards are",
+            "they are taken as they are; if each agent has its own, say --rewards per-agent, or rewards = "
+            '"per-agent" at the top of the mapping; if all have one together, "shared"',
+        )
 
 
 def _look_at_observations(draft: Draft, whose: AgentID | None, columns: Mapping[str, list[str]]) -> None:
@@ -256,6 +270,15 @@ def _look_at_strange_words(draft: Draft) -> None:
                 ),
                 is_open=known.other == "refuse",
             )
+
+
+def _whose(draft: Draft, whose: AgentID | None) -> tuple[str, str]:
+    """Of whom a column is missing, and where in a mapping it is said."""
+    if whose is None:
+        return "", "[columns]"
+    if len(draft.found.paths) > 1:  # a column of each table, most likely of one name
+        return f" of {whose}", f"[columns], or, where names differ, in [agents.{quoted(whose)}]"
+    return f" of {whose}", f"[agents.{quoted(whose)}]"
 
 
 def _free(draft: Draft, columns: Mapping[str, list[str]]) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from marline.data.formats.survey import orders
 from marline.data.formats.table_columns import look_for_columns
 from marline.data.formats.table_names import stem_of
 from marline.data.mapping import AgentMapping
-from marline.data.proposal.draft import Draft, Role, flat
+from marline.data.proposal.draft import Draft, Role, flat, listed
 from marline.data.proposal.likely import MOST_ONE_HOT, is_action, may_be, may_be_seen
 from marline.data.proposal.names import file_names, words
 from marline.data.proposal.side_by_side import share_out, sides_of
+from marline.types import AgentID
 
 _MOST_LISTED = 50
 _MOST_REPEATED = 0.25  # of all rows
@@ -61,10 +62,31 @@ def _take_own_of_tables(draft: Draft) -> None:
         return
     for path, columns in zip(found.paths, found.columns, strict=True):
         label = stem_of(path)
-        own = {key: [name for name in draft.common[key] if name in columns] for key in sorted(differing)}
+        own = {key: _of_table(draft, key, columns) for key in sorted(differing)}
         draft.own[names[label]] = {key: its for key, its in own.items() if its}
         draft.agents.setdefault(names[label], AgentMapping(label=label))
+    for key in sorted(differing):
+        _tell_differing(draft, key)
     draft.common = {key: its for key, its in draft.common.items() if key not in differing}
+
+
+def _of_table(draft: Draft, key: str, columns: Sequence[str]) -> list[str]:
+    """The columns of a key in one of several tables: in its own order, unless another was said."""
+    if key in draft.given.columns:
+        return [name for name in draft.common[key] if name in columns]
+    return [name for name in columns if name in draft.common[key]]
+
+
+def _tell_differing(draft: Draft, key: str) -> None:
+    """Say whose columns are called otherwise, for nothing but their order says that two of them are alike."""
+    by_columns: dict[tuple[str, ...], list[AgentID]] = {}
+    for agent, own in draft.own.items():
+        by_columns.setdefault(tuple(own.get(key, ())), []).append(agent)
+    told = "; ".join(f"{listed(agents)}: {listed(names) or 'none'}" for names, agents in by_columns.items())
+    draft.problem(
+        f"agents call their {key} differently ({told})",
+        "each agent has its own, in this order; correct names, order, and what [values] say of them, in [agents.NAME]",
+    )
 
 
 def _guess(draft: Draft) -> None:

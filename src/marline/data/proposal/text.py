@@ -17,7 +17,7 @@ _KEYS = {
     **{"policy": "policy"},
 }
 _MOST_ROWS, _WIDEST = 60, 44
-_NAME = re.compile(r"'[^']*'|\bof \S+$")  # what a problem is about: a column, or an agent
+_NAME = re.compile(r"(?<=^agent )[^:]+(?=:)|'[^']*'|\bof \S+$", re.M)  # what a problem is about: an agent, or a column
 _VARYING = re.compile(rf"{_NAME.pattern}|\[(?:values|agents)\..*?\](?=[ ,;]|$)|out of .*?:|[0-9]+(?:[.,][0-9]+)*", re.M)
 _MOST_ALIKE = 6
 _ALIKE = 4  # numbered columns from which on they are shown as one
@@ -40,21 +40,21 @@ def lines(source: str, proposal: Proposal) -> list[str]:
         if problems:
             shown += ["", title]
             shown += [
-                f"  {number}. {text}\n     -> {fix}" for number, (text, fix) in enumerate(_alone(problems), start=1)
+                f"  {number}. {text}\n     -> {fix}" for number, (text, fix) in enumerate(told_once(problems), start=1)
             ]
     if not proposal.problems:
         shown += ["", "Nothing stands against it."]
     return [*shown, ""]
 
 
-def _alone(problems: Sequence[Problem]) -> list[tuple[str, str]]:
+def told_once(problems: Sequence[Problem]) -> list[tuple[str, str]]:
     """Text and fix of each; of several that differ in names and numbers alone, the first, and whose the others are."""
     alike: dict[str, list[Problem]] = {}
     for one in problems:
         alike.setdefault(_VARYING.sub("#", f"{one.text}\n{one.fix}"), []).append(one)
     told = []
     for first, *others in alike.values():
-        about = [match[0] for one in others if (match := _NAME.search(one.text))]
+        about = list(dict.fromkeys(match[0] for one in others if (match := _NAME.search(one.text))))
         more = f"; likewise {', '.join(about[:_MOST_ALIKE])}" if about else ""
         more += f", ... ({len(about)})" if len(about) > _MOST_ALIKE else ""
         told.append((first.text + more, first.fix))
