@@ -39,7 +39,7 @@ CASES: Mapping[str, Case] = {
         "matrix(rare=1,bold=1)", "in-turns", "all will do what they did in the logs: they tell the truth"
     ),
 }
-SIZES: Mapping[str, Any] = {"rows": 20_000, "hidden": (64, 64), "seeds": 2, "offline_updates": 2500, "updates": 1000}
+SIZES: Mapping[str, Any] = {"rows": 10_000, "hidden": (64, 64), "seeds": 2, "offline_updates": 2500, "updates": 1000}
 QUICK: Mapping[str, Any] = {
     "rows": 2000,
     "hidden": (8, 8),
