@@ -1,5 +1,6 @@
 """Settings that every test runs under."""
 
+import fcntl
 import functools
 import gc
 import os
@@ -71,14 +72,28 @@ def jit_for_users() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`run` is a campaign, trained and exported, `sent` its bundles, `logs` what they logged; `tuned` came after."""
+    """`run` is a campaign, trained and exported, `sent` its bundles, `logs` what they logged; `tuned` came after.
+
+    Tests work on copies, so it is made once for all processes of tests.
+    """
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    folder, done = common / "world", common / "world.done"
+    with (common / "world.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make_world(folder)
+            done.touch()
+    return folder
+
+
+def make_world(folder: Path) -> None:
     from field import ROWS, SIZES, act, copy, create  # only here: most tests need none of it
 
     from marline.campaign.campaign import Campaign
     from marline.campaign.require_logs import Ingested
     from marline.campaign.status import status
 
-    folder = tmp_path_factory.mktemp("world")
     run = create(folder / "run")
     run.train()
     assert status(run.folder).stage == "ready"
@@ -87,4 +102,3 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tuned = Campaign.open(copy(run.folder, folder / "tuned"))
     assert tuned.ingest(folder / "logs") == Ingested(1, "ingested", dict.fromkeys(SIZES, ROWS), (), ())
     tuned.tune()
-    return folder

@@ -72,11 +72,11 @@ def test_a_study_shows_where_it_is(tmp_path: Path) -> None:
         tmp_path / "run",
         task="cooperative-navigation-2",
         algorithm=marline.TD3BC(hidden=(4,)),
-        samplers={"mine": marline.Uniform(batch_size=4)},
+        samplers={"mine": marline.Uniform()},
         seeds=1,
-        dataset_size=40,
-        offline_updates=2,
-        updates=2,
+        dataset_size=200,  # these are the sizes of tests/test_examples.py, whose programs are the same
+        offline_updates=4,
+        updates=4,
         deployments=1,
         evaluation_episodes=2,
     )

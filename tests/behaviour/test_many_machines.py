@@ -138,6 +138,7 @@ def test_ray_goes_on_for_the_local_engine_and_a_killed_worker_changes_no_byte(wh
     ]
 
 
+@pytest.mark.slow
 def test_a_machine_with_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start_run(tmp_path / "run", STUDY)
     monkeypatch.setattr(ray_engine, "versions", lambda: {"marline": "0.0.1", "jax": "0.0.2"})

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from field import ROWS, SETTINGS
 from processes import finished
 from random_policies import CONTINUOUS, DISCRETE, policy_of, seen
 
 from marline import cli
-from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.data.dataset import Dataset, from_arrays
 from marline.data.manifest import RESERVED, read_sealed, verify_files, write_sealed
@@ -27,7 +27,6 @@ from marline.errors import ConfigError, CorruptionError
 from marline.export.bundle import FILES, make_bundle, write_bundle
 from marline.policy import NumpyPolicy
 from marline.runs.export import export
-from marline.samplers import Uniform
 
 
 def logs(num_rows: int) -> dict[str, Dataset]:
@@ -52,18 +51,13 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """Trained, and tuned on one deployment."""
     run = Campaign.create(
         tmp_path_factory.mktemp("runs") / "site",
-        logs(50),
-        algorithm=TD3BC(hidden=(4,)),
-        sampler=Uniform(batch_size=4),
-        deployments=2,
-        offline_updates=10,
-        updates=10,
-        rows_per_deployment=20,
+        logs(60),
+        **SETTINGS,
     )
     with pytest.raises(ConfigError, match="is not trained yet; wait until"):
         export(run.folder)
     run.train()
-    run.tune(logs(20))
+    run.tune(logs(ROWS))
     return run
 
 
@@ -73,13 +67,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_bundle_per_agent_that_says_what_it_is(campaign: Campaign) -> None:
     folders = campaign.export().folders
-    home = campaign.folder / "seed-0" / "uniform" / "deployment-01" / "bundles"
+    home = campaign.folder / "seed-0" / campaign.sampler_name / "deployment-01" / "bundles"
     assert folders == {"arm": home / "arm", "cart": home / "cart"}
     for agent, sizes in {"arm": (3, 2), "cart": (5, 1)}.items():
         assert sorted(path.name for path in folders[agent].iterdir()) == sorted(FILES)
         contract = read_sealed(folders[agent] / "contract.json", BUNDLE)
         verify_files(folders[agent], contract)
-        observations = logs(50)[agent].observations
+        observations = logs(60)[agent].observations
         (observation,), (action,) = contract["inputs"], contract["outputs"]
         assert (observation["shape"], action["shape"]) == (["batch", sizes[0]], ["batch", sizes[1]])
         assert observation["seen"] == {
@@ -116,7 +110,7 @@ def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
         (["--deployment", "-1"], "up to 1, not on -1"),
         (["--agent", "amr"], "did you mean 'arm'?"),
         (["--seed", "1"], "the run has no seed 1; choose one with --seed: 0"),
-        (["--sampler", "otc-value"], "choose one with --sampler: uniform"),
+        (["--sampler", "uniform"], "choose one with --sampler: otc"),
     ]:
         status, _, error = command(*arguments)
         assert status == 2 and told in error
@@ -141,7 +135,7 @@ def test_the_chosen_policy_leaves_and_nothing_is_written_otherwise(
 
 
 def test_a_flipped_byte_in_the_run_is_found_before_anything_leaves(campaign: Campaign, tmp_path: Path) -> None:
-    for file in ("seed-0/uniform/deployment-01/policies/cart.safetensors", "data/cart.h5"):
+    for file in (f"seed-0/{campaign.sampler_name}/deployment-01/policies/cart.safetensors", "data/cart.h5"):
         path = campaign.folder / file
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -180,7 +174,7 @@ def serve(python: list[str], bundle: Path, folder: Path, steps: Iterable[dict[st
 def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list[str], tmp_path: Path) -> None:
     bundle = Campaign.open(campaign.folder).export(tmp_path / "out").folders["arm"]
     assert len((bundle / "run_policy.py").read_text().splitlines()) < 80
-    observations = logs(50)["arm"].observations.tolist()
+    observations = logs(60)["arm"].observations.tolist()
 
     def later(number: int, *, terminal: bool = False, timeout: bool = False) -> dict[str, Any]:
         return {"observation": observations[number], "reward": 0.5 * number, "terminal": terminal, "timeout": timeout}
@@ -215,7 +209,7 @@ def test_the_script_serves_and_logs_without_jax(campaign: Campaign, python: list
             wanted = contract["logs"]["arrays"][key]
             assert (str(column.dtype), list(column.shape[1:])) == (wanted["dtype"], wanted["shape"][1:])
         log = from_arrays("arm", arrays)
-        assert log.notes == () and log.spec == logs(50)["arm"].spec
+        assert log.notes == () and log.spec == logs(60)["arm"].spec
         assert log.observations.tolist() == [observations[number] for number in taken]
         assert log.next_observations.tolist() == [observations[number + 1] for number in taken]
         assert log.rewards.tolist() == [0.5 * (number + 1) for number in taken]
