@@ -26,9 +26,10 @@ from marline.runs.verify import verify
 from marline.study import execution as study
 
 OPTIONS = (
-    "--task cooperative-navigation-2 --sampler otc-value uniform online-matched --dataset-size 3000 "
+    "--task cooperative-navigation-2 --sampler otc-value online-matched --dataset-size 3000 "
     "--offline-updates 60 --deployments 2 --updates 30 --hidden 8 --evaluation-episodes 4"
 ).split()
+CONTROL = "online-matched-otc-value"
 
 
 def marline(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -115,7 +116,7 @@ def test_workers_end_with_their_parent_and_the_run_ends_with_the_same_bytes(tmp_
 
 def finished(run: Path, *, seed: int) -> bool:
     """Whether a seed came to the last checkpoint of its last sampler."""
-    return (run / f"seed-{seed}" / "online-matched-otc-value" / "checkpoint-0000002").exists()
+    return (run / f"seed-{seed}" / CONTROL / "checkpoint-0000002").exists()
 
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: Path) -> None:
@@ -130,8 +131,8 @@ def test_a_line_that_a_kill_kept_from_the_metrics_is_written_and_the_control_mat
     """The kill came between the last checkpoint of a sampler and its last line, before its control began."""
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    shutil.rmtree(run / "seed-0" / "online-matched-otc-value")
-    for name in ("offline", "otc-value", "uniform"):
+    shutil.rmtree(run / "seed-0" / CONTROL)
+    for name in ("offline", "otc-value"):
         metrics = run / "seed-0" / name / "metrics.jsonl"
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
     here("resume", str(run))
@@ -159,20 +160,19 @@ def test_the_parts_of_a_study_are_verified_and_what_is_served_is_computed_again(
     uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verify(uninterrupted) == (verify(uninterrupted).num_files, 0, (), ())
-    assert verify(uninterrupted).num_files > 60
+    assert verify(uninterrupted).num_files > 40
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     config, data = RunConfig.read(run / "run.json"), dataset.load(run / "data")
-    control = "online-matched-otc-value"
     before = fingerprints(run)
-    assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": True}
-    home, other = (run / "seed-0" / name / "deployment-02" / "policies" for name in (control, "otc-value"))
+    assert study.replay(run, config, data, 0, CONTROL) == {"agent_0": True, "agent_1": True}
+    home, other = (run / "seed-0" / name / "deployment-02" / "policies" for name in (CONTROL, "otc-value"))
     shutil.copy(other / "agent_1.safetensors", home / "agent_1.safetensors")
     entries = read_sealed(home / "manifest.json", CHECKPOINT)
     kept = {key: value for key, value in entries.items() if key not in RESERVED}
     files = {name: record_file(home / name) for name in entries["files"]}
     write_sealed(home / "manifest.json", "marline checkpoint", 1, kept, files)
-    assert study.replay(run, config, data, 0, control) == {"agent_0": True, "agent_1": False}
+    assert study.replay(run, config, data, 0, CONTROL) == {"agent_0": True, "agent_1": False}
     with pytest.raises(SystemExit) as stop:
         cli.main(["verify", str(run)])
     assert stop.value.code == 3
@@ -211,7 +211,7 @@ def test_bundles_belong_to_the_run_that_they_are_of(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    export(run, None, sampler=None if deployment == 0 else "uniform", deployment=deployment, seed=0)
+    export(run, None, sampler=None if deployment == 0 else CONTROL, deployment=deployment, seed=0)
     assert len(list(run.glob("seed-0/**/contract.json"))) == 2 and verify(run).problems == ()
     text = (run / "run.json").read_text().replace('"gamma": 0.99', '"gamma": 0.98')
     (run / "run.json").write_text(text)
@@ -221,15 +221,15 @@ def test_bundles_belong_to_the_run_that_they_are_of(
 def test_policies_of_another_sampler_are_not_exported(uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    home = run / "seed-0" / "uniform" / "deployment-02" / "policies"
+    home = run / "seed-0" / CONTROL / "deployment-02" / "policies"
     shutil.rmtree(home)
     shutil.copytree(run / "seed-0" / "otc-value" / "deployment-02" / "policies", home)
     with pytest.raises(CorruptionError, match="is not what .* was made with: it is of another run"):
-        export(run, tmp_path / "out", sampler="uniform")
+        export(run, tmp_path / "out", sampler=CONTROL)
     assert not (tmp_path / "out").exists()
-    shutil.rmtree(run / "seed-0" / "uniform" / "checkpoint-0000002")
+    shutil.rmtree(run / "seed-0" / CONTROL / "checkpoint-0000002")
     shutil.copytree(
-        run / "seed-0" / "otc-value" / "checkpoint-0000002", run / "seed-0" / "uniform" / "checkpoint-0000002"
+        run / "seed-0" / "otc-value" / "checkpoint-0000002", run / "seed-0" / CONTROL / "checkpoint-0000002"
     )
     assert [one for one in verify(run).problems if "is of another place: checkpoint 2 of 'seed-0/otc-value'" in one]
 
