@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
 
+from marline.ops import kernel_ratio
 from marline.ops.kernel_ratio import (
     LEAST_GAIN,
     Choice,
     Distances,
     _error_of_mean,
-    choose,
     kernel,
     law_of_logs,
     shrunk_law,
-    squared_distances,
-    two_sided_weights,
 )
 
 GRID = {"bandwidths": (0.25, 0.5, 1.0), "strengths": (1.0, 3.0, 10.0, 100.0)}
+squared_distances = jax.jit(kernel_ratio.squared_distances)
+two_sided_weights = jax.jit(kernel_ratio.two_sided_weights)
+choose = functools.partial(jax.jit(kernel_ratio.choose, static_argnums=6, static_argnames=tuple(GRID)), **GRID)
 
 
 def by(kappa: float, gain: float = 1.0, error: float = 0.1, outcome: float = 0.1) -> Choice:
-    return Choice(*(jnp.float32(x) for x in (1.0, outcome, kappa, gain, error)))
+    return Choice(*(jnp.asarray(np.float32(x)) for x in (1.0, outcome, kappa, gain, error)))
 
 
 def column(values: np.ndarray | list[float]) -> Array:
-    return jnp.asarray(values, jnp.float32)[:, None]
+    return jnp.asarray(np.asarray(values, np.float32)[:, None])
 
 
 def between(first: np.ndarray | list[float], second: np.ndarray | list[float]) -> Distances:
     """Nothing tells apart what was done."""
     outcome = squared_distances(column(first), column(second))
-    return Distances(jnp.zeros_like(outcome), outcome)
+    return Distances(jnp.asarray(np.zeros(outcome.shape, np.float32)), outcome)
 
 
 def all_of(values: np.ndarray | list[float]) -> Array:
-    return jnp.ones(len(values), bool)
+    return jnp.asarray(np.ones(len(values), bool))
 
 
 def test_squared_distances() -> None:
@@ -103,7 +107,6 @@ def test_held_out_episodes_tell_whether_anything_changed(today_share: float, cha
         all_of(today),
         jnp.asarray(episodes),
         1,
-        **GRID,
     )
     if changed:
         assert choice.is_believed and choice.gain > 1  # .9 log .9/.1 + .1 log .1/.9 = 1.76
@@ -116,7 +119,7 @@ def test_held_out_episodes_tell_whether_anything_changed(today_share: float, cha
 def test_of_a_single_episode_nothing_is_foretold() -> None:
     logs, today = [0.0, 1.0] * 20, [1.0] * 20
     distances = between(today, logs), between(today, logs[:20]), between(today, today)
-    choice = choose(*distances, all_of(logs), all_of(today), jnp.zeros(20, int), 1, **GRID)
+    choice = choose(*distances, all_of(logs), all_of(today), jnp.zeros(20, int), 1)
     assert abs(choice.gain) < LEAST_GAIN and not choice.is_believed
 
 
@@ -128,7 +131,7 @@ def test_episodes_that_repeat_themselves_are_not_believed() -> None:
 
     def made(episodes: np.ndarray) -> Choice:
         distances = between(today, logs), between(today, logs[:200]), between(today, today)
-        return choose(*distances, all_of(logs), all_of(today), jnp.asarray(episodes), 1, **GRID)
+        return choose(*distances, all_of(logs), all_of(today), jnp.asarray(episodes), 1)
 
     assert not made(np.arange(200) // 10).is_believed
     assert made(np.arange(200)).is_believed  # as if all rows were of episodes of their own

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from marline.ops import law_ratio
 from marline.ops.law_ratio import (
     ClusteredMean,
     agreed_log_ratio,
     agreed_prediction,
-    clustered_mean,
     clusters,
     effective_share,
     episode_numbers,
     majority_of_logs,
-    p_value_of_gain,
     tempering_exponent,
 )
+
+clustered_mean, p_value_of_gain = jax.jit(law_ratio.clustered_mean), jax.jit(law_ratio.p_value_of_gain)
 
 
 def test_members_agree_on_the_ratio_nearest_to_one() -> None:

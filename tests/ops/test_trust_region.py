@@ -11,19 +11,20 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from marline.ops import trust_region
 from marline.ops.trust_region import (
     baseline_features,
     conjugate_gradient,
     gaussian_fisher_product,
-    gaussian_kl,
-    generalized_advantages,
     inner,
     line_search,
     mean_gaussian_kl,
     natural_step,
-    ridge_fit,
-    surrogate_loss,
 )
+
+generalized_advantages = jax.jit(trust_region.generalized_advantages, static_argnums=(3, 4))
+ridge_fit = jax.jit(trust_region.ridge_fit, static_argnums=2)
+gaussian_kl, surrogate_loss = jax.jit(trust_region.gaussian_kl), jax.jit(trust_region.surrogate_loss)
 
 REWARDS, VALUES, LAST = jnp.array([1.0, 0.0, 2.0]), jnp.array([0.5, 1.0, 0.2]), jnp.float32(0.0)
 FISHER = jnp.diag(jnp.array([2.0, 0.5]))

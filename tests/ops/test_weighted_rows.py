@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from marline.ops import weighted_rows
 from marline.ops.row_draws import rows_with_replacement
-from marline.ops.weighted_rows import alias_table, draw_rows, exchanged, row_probabilities, uniform_table
+from marline.ops.weighted_rows import draw_rows, exchanged, uniform_table
 
 KEY = jax.random.key(0)
+alias_table, row_probabilities = jax.jit(weighted_rows.alias_table), jax.jit(weighted_rows.row_probabilities)
 
 
 def test_a_table_by_hand() -> None:
@@ -35,7 +37,7 @@ def test_probabilities_are_in_proportion_to_weights(num: int, spread: float) -> 
     weights = np.exp(np.random.default_rng(num).normal(0, spread, num)).astype(np.float32)
     weights[::5] *= np.arange(len(weights[::5])) % 2  # and some are 0
     weights[0] = 1.0
-    table = jax.jit(alias_table)(jnp.asarray(weights))
+    table = alias_table(jnp.asarray(weights))
     assert table.keep.min() >= 0 and table.keep.max() <= 1
     expected = weights / weights.sum(dtype=np.float64)
     off = np.abs(row_probabilities(table) - expected)

@@ -45,14 +45,16 @@ CRITIC = ReadingCritic()
 
 def rows(q: ArrayLike, next_v: ArrayLike, *, action: ArrayLike = 0.0, terminal: ArrayLike = 0.0) -> Transition:
     """One row per number of `q`; everything not given is 0."""
-    q_values = jnp.asarray(q, jnp.float32)
-    zero = jnp.zeros_like(q_values)
+    q_values = np.asarray(q, np.float32)  # by NumPy, which compiles nothing
+    zero = np.zeros_like(q_values)
+    of_actions = np.broadcast_to(np.asarray(action, np.float32), q_values.shape)
+    of_ends = np.broadcast_to(np.asarray(terminal, np.float32), q_values.shape)
     return Transition(
-        observation=jnp.stack([q_values, zero], axis=1),
-        action=jnp.broadcast_to(jnp.asarray(action, jnp.float32), q_values.shape)[:, None],
-        reward=zero,
-        discount=1.0 - jnp.broadcast_to(jnp.asarray(terminal, jnp.float32), q_values.shape),
-        next_observation=jnp.stack([zero, jnp.asarray(next_v, jnp.float32)], axis=1),
+        observation=jnp.asarray(np.stack([q_values, zero], axis=1)),
+        action=jnp.asarray(of_actions[:, None]),
+        reward=jnp.asarray(zero),
+        discount=jnp.asarray(1.0 - of_ends),
+        next_observation=jnp.asarray(np.stack([zero, np.asarray(next_v, np.float32)], axis=1)),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 from readable_rows import SPEC, random_rows
 
 from marline.data.experience import Experience
@@ -51,27 +53,45 @@ def memory_of(sampler: Any, experience: Experience) -> Any:
 def test_a_plan_draws_the_very_rows(name: str, stages: list[Experience]) -> None:
     sampler = SAMPLERS[name]
     assert draws_by_plan(sampler)
-    state = memory_of(sampler, stages[0])
+
+    @jax.jit
+    def begin(state: Any, experience: Experience, key: Array) -> Any:
+        return sampler.begin_deployment(state, experience, None, key=key)[0]
+
+    @jax.jit
+    def draw(state: Any, experience: Experience, key: Array) -> tuple[Array, Array, Array]:
+        """By the sampler, by its plan, and by its plan in the form of all others."""
+        rows, after, metrics = sampler.sample(state, experience, None, key=key)
+        assert metrics == {} and after is not None
+        plan = sampler.plan(state, experience)
+        whole = completed(plan, experience, table=True, stand_in=True)
+        return rows, draw_by_plan(plan, SIZE, key=key), draw_by_plan(whole, SIZE, key=key)
+
+    state = jax.jit(functools.partial(memory_of, sampler))(stages[0])
     for number, experience in enumerate(stages):
         if number:
-            state, _ = sampler.begin_deployment(state, experience, None, key=jax.random.key(number))
-        plan = sampler.plan(state, experience)
+            state = begin(state, experience, jax.random.key(number))
         for step in range(3):
-            key = jax.random.key(100 * number + step)
-            rows, after, metrics = sampler.sample(state, experience, None, key=key)
-            np.testing.assert_array_equal(draw_by_plan(plan, SIZE, key=key), rows)
-            assert metrics == {} and after is not None
-            whole = completed(plan, experience, table=True, stand_in=True)
-            np.testing.assert_array_equal(draw_by_plan(whole, SIZE, key=key), rows)
+            rows, by_plan, by_whole = draw(state, experience, jax.random.key(100 * number + step))
+            np.testing.assert_array_equal(by_plan, rows)
+            np.testing.assert_array_equal(by_whole, rows)
 
 
 def test_one_program_draws_for_all_of_them(stages: list[Experience]) -> None:
     experience, keys = stages[1], jax.random.split(jax.random.key(7), len(SAMPLERS))
     plans, alone = [], []
     for sampler, key in zip(SAMPLERS.values(), keys, strict=True):
-        state, _ = sampler.begin_deployment(memory_of(sampler, stages[0]), experience, None, key=jax.random.key(1))
-        alone.append(sampler.sample(state, experience, None, key=key)[0])
-        plans.append(completed(sampler.plan(state, experience), experience, table=True, stand_in=True))
+
+        @jax.jit
+        def drawn(start: Experience, experience: Experience, key: Array, sampler: Any = sampler) -> tuple[Array, Any]:
+            memory = memory_of(sampler, start)
+            state, _ = sampler.begin_deployment(memory, experience, None, key=jax.random.key(1))
+            rows, _, _ = sampler.sample(state, experience, None, key=key)
+            return rows, completed(sampler.plan(state, experience), experience, table=True, stand_in=True)
+
+        rows, plan = drawn(stages[0], experience, key)
+        alone.append(rows)
+        plans.append(plan)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
     by_plan = ByPlan(SIZE)
     together = jax.vmap(lambda plan, key: by_plan.sample(plan, experience, None, key=key)[0])(stacked, keys)

@@ -220,18 +220,25 @@ def _empty(
     offline_rows: Array, offline_ends: Array, spec: Spec, num_deployments: int, rows_per_deployment: int
 ) -> Experience:
     num_offline, width = offline_rows.shape
-    num_online = num_deployments * rows_per_deployment
+    rows, labels, ends, size = _room(num_deployments * rows_per_deployment, width, num_offline)
     return Experience(
         offline_rows=offline_rows,
-        online_rows=jnp.zeros((num_online, width)),
-        online_labels=jnp.zeros(num_online, jnp.int32),
+        online_rows=rows,
+        online_labels=labels,
         offline_ends=offline_ends,
-        online_ends=jnp.zeros(num_online, bool),
-        size=jnp.int32(num_offline),
-        online_start=jnp.int32(num_offline),
+        online_ends=ends,
+        size=size,
+        online_start=size,
         spec=spec,
         max_online=rows_per_deployment,
     )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _room(num_online: int, width: int, num_offline: int) -> tuple[Array, Array, Array, Int[Array, ""]]:
+    """Online rows, their labels and ends before there are any, and how many rows there are: one program, not five."""
+    rows, labels = jnp.zeros((num_online, width)), jnp.zeros(num_online, jnp.int32)
+    return rows, labels, jnp.zeros(num_online, bool), jnp.int32(num_offline)
 
 
 def pack(transition: Transition, spec: Spec) -> Float[np.ndarray, "n width"]:
