@@ -39,6 +39,13 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def require_shares(values: object, *names: str) -> None:
+    """Raise `ConfigError` unless these attributes are shares, or probabilities."""
+    for name in names:
+        value = getattr(values, name)
+        require(0 <= value <= 1, f"{name} is {value}, but must lie in [0, 1]")
+
+
 def require_name(name: str, known: Iterable[str], kind: str) -> None:
     """Raise `ConfigError` with the nearest known name unless `name` is one of them."""
     known = list(known)

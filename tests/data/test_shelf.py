@@ -141,6 +141,7 @@ def test_a_team_is_played_by_its_name_on_a_shelf(
     assert not (tmp_path / "arm-team").exists()
     assert "did you mean 'arm-team'" in run("arm-tea", "--mirror", str(shelf))
     assert "is a path; with --mirror give what the team is called" in run("runs/arm-team", "--mirror", str(shelf))
+    assert "are for a team that is on a shelf" in run("--task", "matrix", "--mirror", str(shelf))
     assert "say where the shelf is" in run("arm-team", "--seal", "0" * 64)
     assert "it is another one" in run("arm-team", "--mirror", str(shelf), "--seal", "0" * 64)
     monkeypatch.setenv("MARLINE_MIRROR", str(shelf))

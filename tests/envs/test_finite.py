@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 from jaxtyping import Array
 
 from marline.data.dataset import Dataset
-from marline.envs import Conventional, Finite, MatrixGame, Meet, Pass, Swap, World
+from marline.envs import Conventional, Finite, MatrixGame, Meet, Pass, Swap, World, make_task
 from marline.envs.finite import best_response, law_of_partner, occupancy, team_return, true_ratio
 from marline.envs.scripted import Choosing
+from marline.errors import ConfigError
 from marline.policy import one_of_teams
 from marline.rollouts.collection import collect, collect_random, evaluate
 from marline.testing import check_task
@@ -184,3 +187,19 @@ def test_the_partner_in_logs_of_several_teams_is_the_one_computed() -> None:
     # weights average to 1 in the logs, whatever today's partner does
     ratio = true_ratio(tables(world, "on")[1], law, states, logs["agent_1"].actions)
     assert ratio.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_worlds_that_cannot_be_are_refused() -> None:
+    for task, told in {
+        "matrix(bold=2)": "bold is 2.0, but must lie in [0, 1]",
+        "matrix(rare=-0.1)": "rare is -0.1",
+        "swap(plain=nan)": "plain of swap is nan",
+        "swap(num_places=0)": "num_places is 0, but must be at least 2",
+        "rare-payoff(chance=3)": "chance is 3.0",
+        "rare-payoff(num_places=7)": "num_places is 7, but must be an even number",
+        "pass(slip=2)": "slip is 2.0",
+        "meet(noise=7)": "noise is 7.0",
+        "continuous-swap(plain=1.5)": "plain is 1.5",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            make_task(task)

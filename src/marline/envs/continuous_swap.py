@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from marline.envs.scripted import Moving
+from marline.errors import require_shares
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Policy, Spec
 
@@ -47,6 +48,9 @@ class ContinuousSwap:
     cost: float = 1.5
     spread: float = 0.02
     plain: float = 0.85
+
+    def __post_init__(self) -> None:
+        require_shares(self, "plain")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.envs.finite import FiniteModel
 from marline.envs.scripted import Choosing
+from marline.errors import require_shares
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Policy, Spec
 
@@ -50,6 +51,9 @@ class MatrixGame:
     rare: float = 0.1
     bold: float = 0.5
     horizon: int = 1
+
+    def __post_init__(self) -> None:
+        require_shares(self, "rare", "bold")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from marline.envs.ring import NUM_MOVES, moved, on_circle
+from marline.errors import require, require_shares
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Spec
 
@@ -46,6 +47,11 @@ class RarePayoff:
     sure: float = 0.2
     prize: float = 10.0
     chance: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_shares(self, "slip", "chance")
+        is_even = self.num_places >= 2 and self.num_places % 2 == 0
+        require(is_even, f"num_places is {self.num_places}, but must be an even number, at least 2")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:

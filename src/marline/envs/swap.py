@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from marline.envs.finite import FiniteModel
 from marline.envs.ring import NUM_MOVES, law_of_moves, moved, on_circle, place_of
 from marline.envs.scripted import Choosing
+from marline.errors import require, require_shares
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Policy, Spec
 
@@ -52,6 +53,10 @@ class Swap:
     slip: float = 0.1
     cost: float = 1.25
     plain: float = 0.85
+
+    def __post_init__(self) -> None:
+        require_shares(self, "slip", "plain")
+        require(self.num_places >= 2, f"num_places is {self.num_places}, but must be at least 2")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from marline.envs.finite import FiniteModel
 from marline.envs.ring import NUM_MOVES, STAY, law_of_moves, moved, on_circle, place_of, short_way
 from marline.envs.scripted import NOISE, Choosing
+from marline.errors import require, require_shares
 from marline.inputs.arguments import checked
 from marline.types import ActionMask, AgentID, Policy, Spec
 
@@ -44,6 +45,10 @@ class _TwoOnRing(abc.ABC):
     horizon: int = 20
     slip: float = 0.1
     noise: float = NOISE
+
+    def __post_init__(self) -> None:
+        require_shares(self, "slip", "noise")
+        require(self.num_places >= 2, f"num_places is {self.num_places}, but must be at least 2")
 
     @property
     def agents(self) -> tuple[AgentID, ...]:

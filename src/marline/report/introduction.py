@@ -51,22 +51,22 @@ def next_step(run: Run, found: Sequence[Outcome]) -> Step | None:
     if not RunDirectory(run.path).configuration.exists():
         return None
     if run.is_campaign:
-        command = shell.command("status", run.path)
+        command = shell.command_elsewhere("status", run.path)
         return Step(command, "says where the campaign stands, and which command it waits for.")
     trust = ("--trust",) if any(plugins.code_in(run.settings)) else ()
     reached = [max(run.lines.get((one.name, seed), {0: {}})) for one in run.samplers for seed in run.seeds]
     if min(reached, default=0) < run.num_deployments:
-        return Step(shell.command("resume", run.path, *trust), "goes on to the end.")
+        return Step(shell.command_elsewhere("resume", run.path, *trust), "goes on to the end.")
     if (
         run.seeds == tuple(range(len(run.seeds)))
         and len(run.seeds) < MIN_SEEDS
         and any(one.comparisons for one in found)
     ):
-        command = shell.command("resume", run.path, "--seeds", str(MIN_SEEDS), *trust)
+        command = shell.command_elsewhere("resume", run.path, "--seeds", str(MIN_SEEDS), *trust)
         return Step(command, f"makes them the {MIN_SEEDS} seeds that a verdict takes.")
     team = [*run.methods, *(one.name for one in run.samplers)][0]
     whose = "--sampler", team, "--seed", str(run.seeds[0])
-    return Step(shell.command("play", run.path, *whose, *trust), "lets a team of this run play.")
+    return Step(shell.command_elsewhere("play", run.path, *whose, *trust), "lets a team of this run play.")
 
 
 def _known(name: str) -> Task | None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from marline.data.experience import Experience
-from marline.errors import require
+from marline.errors import require, require_shares
 from marline.inputs.arguments import checked
 from marline.ops.row_draws import rows_with_replacement
 from marline.samplers.draw_plan import COUNTED, DrawPlan, plan_of_windows
@@ -40,7 +40,7 @@ class FreshShare:
     draws_by_plan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require(0 <= self.share <= 1, f"share is {self.share}, but must lie in [0, 1]")
+        require_shares(self, "share")
         require(self.batch_size > 0, f"batch_size is {self.batch_size}, but an update needs at least 1 row")
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> tuple[()]:

@@ -31,8 +31,8 @@ class Case(NamedTuple):
     about: str
 
 
-# The game of the first is one of experiments/correction.py, with its settings, and ten seeds there. That of the second
-# is the same after the past team had come to what is best, so that nothing is left to change.
+# The first is a task of experiments/correction.py in small; ten seeds of it are there. The second is the same game
+# after the past team had come to what is best, so that nothing is left to change.
 CASES: Mapping[str, Case] = {
     "changed": Case("matrix", "conventions", "agent_1 will do what it rarely did in the logs: they are outdated"),
     "unchanged": Case(
@@ -46,7 +46,7 @@ QUICK: Mapping[str, Any] = {
     "seeds": 1,
     "offline_updates": 20,
     "updates": 10,
-    "samplers": ("otc-value", "uniform"),  # those of SIZES, which are the default, take a minute to compile
+    "samplers": ("otc-value", "uniform"),  # the default ones take longer to compile than all of this
 }
 
 

@@ -29,6 +29,10 @@ def play(options: Play) -> int:
         (options.run is None) != (options.task is None),
         "name either a run directory or a --task, whose agents are played",
     )
+    require(
+        options.run is not None or (options.mirror, options.seal) == (None, None),
+        "--mirror and --seal are for a team that is on a shelf; name it, or leave them out",
+    )
     require(options.episodes >= 1, f"--episodes is {options.episodes}, but must be at least 1")
     if options.video is not None:
         video.require_video_format(options.video)
