@@ -7,8 +7,9 @@
     python experiments/correction.py matrix --quick --runs /tmp/runs --results /tmp/results   # whether it works
 
 Each task is a run directory under runs/, beside the logs that it learns from; what is there is not done again, and a
-run gains the samplers and seeds that it lacks. results/ gets `correction.csv` with every seed, where the numbers come
-from in `correction.json`, and the figure; `experiments/verdicts.py` writes the tables into results/correction.md.
+run gains the samplers and seeds that it lacks; what was published from runs on another machine stays. results/ gets
+`correction.csv` with every seed, where the numbers come from in `correction.json`, and the figure;
+`experiments/verdicts.py` writes the tables into results/correction.md.
 
 Nothing is tuned here: samplers are what their names stand for, and what a task is was fixed before it was run.
 """
@@ -131,7 +132,7 @@ METHODS = {
 }
 REFERENCES = ("return-weighted", "offline-only", "adaptive-share")
 QUICK = {"rows": 400, "offline_updates": 4, "updates": 4}
-COLUMNS = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
+COLUMNS: Sequence[str] = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
 
 
 def samplers(task: Task, left_out: Sequence[str] = ()) -> list[str]:
@@ -174,24 +175,25 @@ def run_case(
     return study.run()
 
 
-def lines(name: str, run: Run) -> list[tuple[Any, ...]]:
-    """What a run came to: a row of `COLUMNS` per sampler, seed and deployment.
+def lines(name: str, run: Run) -> list[dict[str, str]]:
+    """What a run came to: a row of `COLUMNS` per sampler, seed and deployment; of seeds that came to their end alone.
 
     `corrects` is for how many of the agents the sampler found that something had changed, where it asks, and
     that weights help, where it asks that too.
     """
     case, found = CASES[name], []
-    of_task = name, run.algorithm, case.random, case.best
     for sampler in (its.name for its in run.samplers):
         for seed in run.seeds:
             gates = [run.diagnostic(sampler, seed, gate) for gate in GATES]
             powers = run.diagnostic(sampler, seed, "power")
-            for deployment, value in run.curve(sampler, seed).items():
+            curve = run.curve(sampler, seed)
+            for deployment, value in curve.items() if run.settings["deployments"] in curve else ():
                 helps = {agent: power > 0 for agent, power in powers.get(deployment, {}).items()}
                 its = [item for gate in gates for item in gate.get(deployment, {}).items()]
                 opened = [opens * helps.get(agent, True) for agent, opens in its]
                 corrects = sum(opened) / len(opened) if opened else ""
-                found.append((*of_task, sampler, seed, deployment, value, corrects))
+                row = (name, run.algorithm, case.random, case.best, sampler, seed, deployment, value, corrects)
+                found.append(dict(zip(COLUMNS, map(str, row), strict=True)))
     return found
 
 
@@ -204,18 +206,48 @@ def provenance(run: Run) -> dict[str, Any]:
 
 
 def write_tables(runs: Path, results: Path) -> None:
-    """Every seed as a table, where it comes from, and the figure, of all tasks that were run."""
-    there = {name: read_run(path) for name in CASES if (path := runs / f"correction-{name}").exists()}
+    """Every seed as a table, where it comes from, and the figure.
+
+    Runs need not be on one machine: of a task with the same settings, samplers and seeds that are in the table and not
+    in the run stay there. Where both have a seed, the run counts.
+    """
+    table, sources = results / "correction.csv", results / "correction.json"
+    rows, told = published(table, sources)
+    for name in CASES:
+        path = runs / f"correction-{name}"
+        if not path.exists():
+            continue
+        run = read_run(path)
+        new, source = lines(name, run), provenance(run)
+        if not new:
+            continue
+        before = told.get(name, {})
+        if before.get("settings") == source["settings"]:
+            again = {(row["sampler"], row["seed"]) for row in new}
+            kept = [row for row in rows[name] if (row["sampler"], row["seed"]) not in again]
+            places = list(dict.fromkeys(row["sampler"] for row in (*rows[name], *new)))
+            new = sorted([*kept, *new], key=lambda row: (places.index(row["sampler"]), int(row["seed"])))
+            source["seeds"] = sorted({*source["seeds"], *before["seeds"]})
+            source["starts"] = [*before["starts"], *(its for its in source["starts"] if its not in before["starts"])]
+        rows[name], told[name] = new, source
     results.mkdir(parents=True, exist_ok=True)
-    with (results / "correction.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, run in there.items():
-            writer.writerows(lines(name, run))
-    told = {name: provenance(run) for name, run in there.items()}
-    (results / "correction.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    scores = read(results / "correction.csv")
-    (results / "correction.svg").write_text(draw(scores), "utf-8")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for name in (name for name in CASES if name in rows):
+            writer.writerows(rows[name])
+    sources.write_text(json.dumps({name: told[name] for name in CASES if name in told}, indent=1) + "\n", "utf-8")
+    (results / "correction.svg").write_text(draw(read(table)), "utf-8")
+
+
+def published(table: Path, sources: Path) -> tuple[dict[str, list[dict[str, str]]], dict[str, Any]]:
+    """The rows of each task in a table that is there, and where they come from."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["task"], []).append(row)
+    return rows, json.loads(sources.read_text("utf-8")) if sources.exists() else {}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -65,17 +65,30 @@ def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
     module = script("correction")
-    for name, value in {"METHODS": {"two-sided": "two-sided"}, "SHARES": (0.25,), "REFERENCES": ()}.items():
+    for name, value in {
+        "METHODS": {"two-sided-pooled": "two-sided(pooled=true)"},
+        "SHARES": (0.25,),
+        "REFERENCES": (),
+    }.items():
         monkeypatch.setattr(module, name, value)
     places = ["--quick", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    module.main(["matrix", "--leave-out", "two-sided", *places])
+    module.main(["matrix", "--leave-out", "two-sided-pooled", *places])
     before = (tmp_path / "results" / "correction.csv").read_text("utf-8")
     module.main(["matrix", *places])
     after = (tmp_path / "results" / "correction.csv").read_text("utf-8")
-    assert set(before.splitlines()) < set(after.splitlines()) and "shuffled-two-sided" not in before
+    assert set(before.splitlines()) < set(after.splitlines()) and "shuffled-two-sided-pooled" not in before
+    sources = (tmp_path / "results" / "correction.json").read_text("utf-8")
+
+    module.write_tables(tmp_path / "runs", tmp_path / "results")
+    assert (tmp_path / "results" / "correction.csv").read_text("utf-8") == after
+    assert (tmp_path / "results" / "correction.json").read_text("utf-8") == sources
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    module.main(["matrix", "--leave-out", "two-sided-pooled", *places, "--seeds", "1"])
+    assert (tmp_path / "results" / "correction.csv").read_text("utf-8") == after
+    assert json.loads((tmp_path / "results" / "correction.json").read_text("utf-8"))["matrix"]["seeds"] == [0, 1]
     assert (tmp_path / "results" / "correction.svg").read_text("utf-8").count("<circle") > 2
     printed = capsys.readouterr().out
-    assert "| matrix | CQL | 2 | " in printed and "| `two-sided` | 1 | " in printed
+    assert "| matrix | CQL | 2 | " in printed and "| `two-sided-pooled` | 1 | " in printed
 
 
 def test_scores_of_correction_are_0_for_random_play_and_1_for_the_best_team(monkeypatch: pytest.MonkeyPatch) -> None:
