@@ -28,17 +28,18 @@ def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",)) -> None
         here = remaining.pop()
         try:
             with os.scandir(here) as entries:
-                for entry in entries:
-                    path = here / entry.name
-                    if here == folder and not any(fnmatch.fnmatchcase(entry.name, one) for one in patterns):
+                for entry in entries:  # there may be thousands: of a file no path is made
+                    if here is folder and not any(fnmatch.fnmatchcase(entry.name, one) for one in patterns):
                         continue
+                    if entry.is_file(follow_symlinks=False):
+                        continue
+                    path = here / entry.name
                     if entry.is_dir(follow_symlinks=False):
                         if not is_scratch(path):  # never read, and removed without following what is in it
                             remaining.append(path)
-                    elif not entry.is_file(follow_symlinks=False):
-                        # of a writer at work, something may just have gone
-                        if os.path.lexists(path) and not _is_plain(path):
-                            raise CorruptionError(_told(path))
+                    # of a writer at work, something may just have gone
+                    elif os.path.lexists(path) and not _is_plain(path):
+                        raise CorruptionError(_told(path))
         except FileNotFoundError:
             continue
         except OSError as error:

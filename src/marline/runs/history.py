@@ -92,6 +92,7 @@ class History:
         entries["made_from"] = self._made_from(step) | ({"ledger": ledger} if ledger else {})
         checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
+        self._rewound = self._measured_by(step)
         self.forget()
 
     def forget(self) -> None:
@@ -180,8 +181,7 @@ class History:
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
-        listed, written = self.checkpoint(step) / checkpoints.MANIFEST, self.folder / METRICS
-        if self._rewound == (step, state_of(listed), state_of(written)):
+        if self._rewound == self._measured_by(step):
             return  # neither was touched since, and both grow with every deployment
         records = self.records_at(step)
         try:
@@ -190,7 +190,7 @@ class History:
             is_same = False
         if not is_same:
             self._write_records(records)
-        self._rewound = step, state_of(listed), state_of(written)
+        self._rewound = self._measured_by(step)
 
     def intact_steps(self) -> list[int]:
         """Checkpoints whose files are what was written, ascending."""
@@ -265,6 +265,10 @@ class History:
     def checkpoint(self, step: int) -> Path:
         """The folder of a checkpoint."""
         return checkpoint_folder(self.folder, step)
+
+    def _measured_by(self, step: int) -> object:
+        """The same for as long as nobody touches `metrics.jsonl`, or the list of checkpoint `step`."""
+        return step, state_of(self.checkpoint(step) / checkpoints.MANIFEST), state_of(self.folder / METRICS)
 
     def _is_intact(self, step: int) -> bool:
         try:
