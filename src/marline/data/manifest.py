@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -165,15 +165,19 @@ def _laid_out(document: Mapping[str, object]) -> str:
     """JSON of a line per entry, and of long ones per part: soon written, however much was measured."""
     lines = []
     for key, value in document.items():
-        text = to_json(value)
-        if isinstance(value, list | dict) and len(text) > _WIDTH:
-            parts = (
-                [{name: part} for name, part in value.items()] if isinstance(value, dict) else [[it] for it in value]
-            )
-            inner = ",\n    ".join(to_json(part)[1:-1] for part in parts)
-            text = f"{text[0]}\n    {inner}\n  {text[-1]}"
+        if isinstance(value, dict):
+            text = _laid_out_parts("{", [to_json({name: part})[1:-1] for name, part in value.items()], "}")
+        elif isinstance(value, list):
+            text = _laid_out_parts("[", [to_json(part) for part in value], "]")
+        else:
+            text = to_json(value)
         lines.append(f"  {to_json(key)}: {text}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _laid_out_parts(opening: str, parts: Sequence[str], closing: str) -> str:
+    line = f"{opening}{', '.join(parts)}{closing}"
+    return line if len(line) <= _WIDTH else f"{opening}\n    " + ",\n    ".join(parts) + f"\n  {closing}"
 
 
 def _well_formed(files: object) -> bool:

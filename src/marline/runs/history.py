@@ -20,6 +20,7 @@ says what it was made from, see `belonging`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -291,6 +292,12 @@ def list_sha256(folder: Path) -> str:
 
 def identity(checkpoint: Path) -> str:
     """A hash of all that a checkpoint holds but the versions that made it: the same when it is made a second time."""
+    return _identity(checkpoint, state_of(checkpoint / checkpoints.MANIFEST))
+
+
+@functools.lru_cache(maxsize=64)
+def _identity(checkpoint: Path, _: tuple[int, ...]) -> str:
+    """See `identity`; asked again and again in a campaign, of lists that grow with it."""
     manifest = checkpoints.read_manifest(checkpoint, as_written=True)
     entries = {key: value for key, value in manifest.items() if key not in ("versions", "seal")}
     return hashlib.sha256(to_json(entries).encode()).hexdigest()
