@@ -11,6 +11,8 @@ from typing import Any
 
 # Before JAX is imported: results are stated for CPU, and an accelerator may be in use by others.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# As marline's commands set it: or all programs would be compiled once more after the first command of a process.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Most of what a test costs is compiling; programs half as quick are compiled in a quarter of the time.
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -27,8 +29,9 @@ LARGE = 2 << 30  # bytes
 # (n,) against (n, 1) broadcasts to (n, n) without a word; a test that does so is wrong.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Traced programs are heaps of objects that live on: to look through them all the time costs a seventh of the tests.
-gc.set_threshold(100_000, 50, 100)
+# Traced programs are heaps of millions of objects that live on, and to look through them all takes seconds: that is
+# done where memory runs short (see `bounded_memory`), and of themselves only younger objects are looked through.
+gc.set_threshold(100_000, 50, 1_000_000)
 
 # No deadline, because a first call compiles; the same examples every time, because a change is judged by them.
 hypothesis.settings.register_profile("marline", deadline=None, derandomize=True)
@@ -56,6 +59,7 @@ def bounded_memory() -> Iterator[None]:
     pages = Path("/proc/self/statm")
     if pages.exists() and int(pages.read_text().split()[1]) * resource.getpagesize() > LARGE:
         jax.clear_caches()
+        gc.collect()
         release_memory()
 
 

@@ -23,23 +23,25 @@ def random_logs(seed: int = 0) -> Transition:
     """Every fourth row is terminal."""
     rng = np.random.default_rng(seed)
     return Transition(
-        observation=jnp.asarray(rng.normal(size=(NUM_ROWS, 2)), jnp.float32),
-        action=jnp.asarray(rng.uniform(-1, 1, (NUM_ROWS, 2)), jnp.float32),
-        reward=jnp.asarray(rng.normal(size=NUM_ROWS), jnp.float32),
-        discount=jnp.asarray(np.arange(NUM_ROWS) % 4 > 0, jnp.float32),
-        next_observation=jnp.asarray(rng.normal(size=(NUM_ROWS, 2)), jnp.float32),
+        observation=jax.device_put(np.asarray(rng.normal(size=(NUM_ROWS, 2)), np.float32)),
+        action=jax.device_put(np.asarray(rng.uniform(-1, 1, (NUM_ROWS, 2)), np.float32)),
+        reward=jax.device_put(np.asarray(rng.normal(size=NUM_ROWS), np.float32)),
+        discount=jax.device_put(np.asarray(np.arange(NUM_ROWS) % 4 > 0, np.float32)),
+        next_observation=jax.device_put(np.asarray(rng.normal(size=(NUM_ROWS, 2)), np.float32)),
     )
 
 
 def hostile_logs() -> dict[str, Transition]:
     plain = random_logs()
-    constant = jnp.full_like(plain.observation, 1e3)
+    constant = jax.device_put(np.full((NUM_ROWS, 2), 1e3, np.float32))
     return {
-        "all terminal": plain._replace(discount=jnp.zeros(NUM_ROWS)),
-        "one repeated row": jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], NUM_ROWS, axis=0), plain),
-        "rewards of a million": plain._replace(reward=1e6 * jnp.sign(plain.reward)),
+        "all terminal": plain._replace(discount=jax.device_put(np.zeros(NUM_ROWS, np.float32))),
+        "one repeated row": jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[[0] * NUM_ROWS]), plain),
+        "rewards of a million": plain._replace(
+            reward=jax.device_put(np.asarray(np.copysign(1e6, plain.reward), np.float32))
+        ),
         "constant observations": plain._replace(observation=constant, next_observation=constant),
-        "actions at the bounds": plain._replace(action=jnp.sign(plain.action)),
+        "actions at the bounds": plain._replace(action=jax.device_put(np.asarray(np.sign(plain.action), np.float32))),
     }
 
 
@@ -48,10 +50,9 @@ def experience_of(logs: Transition, spec: Spec = SPEC) -> Experience:
 
 
 def discrete_experience() -> Experience:
-    masks = jnp.ones((4, 2), bool)
-    logs = Transition(
-        jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.zeros(4), jnp.ones(4), jnp.zeros((4, 3)), masks, masks
-    )
+    masks, nothing, zeros = np.ones((4, 2), bool), np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
+    columns = nothing, zeros.astype(np.int32), zeros, zeros + 1, nothing, masks, masks
+    logs = Transition(*(jax.device_put(column) for column in columns))
     return experience_of(logs, Spec(3, 2, discrete=True))
 
 
@@ -124,11 +125,11 @@ def chain_logs() -> Transition:
     action = np.stack([np.tile(CHAIN_ACTIONS, 2), np.tile([-0.6, 0.0, 0.6], NUM_ROWS // 3)], axis=1)
     right = (action[:, 0] > 0).astype(int)
     return Transition(
-        observation=jnp.asarray(np.eye(2)[state], jnp.float32),
-        action=jnp.asarray(action, jnp.float32),
-        reward=jnp.asarray(CHAIN_REWARDS[state, right], jnp.float32),
-        discount=jnp.ones(len(state)),
-        next_observation=jnp.asarray(np.eye(2)[right], jnp.float32),
+        observation=jax.device_put(np.asarray(np.eye(2)[state], np.float32)),
+        action=jax.device_put(np.asarray(action, np.float32)),
+        reward=jax.device_put(np.asarray(CHAIN_REWARDS[state, right], np.float32)),
+        discount=jax.device_put(np.ones(len(state), np.float32)),
+        next_observation=jax.device_put(np.asarray(np.eye(2)[right], np.float32)),
     )
 
 

@@ -87,14 +87,14 @@ def test_a_study_shows_where_it_is(tmp_path: Path) -> None:
     returns = study.returns
     assert list(returns["sampler"]) == ["mine", "mine"] and list(returns["deployment"]) == [0, 1]
     assert len(study.differences()) == 0
-    again = marline.Study.open(tmp_path / "run").extend(seeds=2, samplers=["online-only"])
+    again = marline.Study.open(tmp_path / "run").extend(seeds=2, samplers=["frozen"])
     assert again.notes == (
         f"{tmp_path / 'run'} gains the seeds 1",
-        f"{tmp_path / 'run'} gains the samplers online-only",
+        f"{tmp_path / 'run'} gains the samplers frozen",
     )
     assert again.extend(seeds=1).notes == (f"{tmp_path / 'run'} keeps the seeds 1",)
     again.run(progress=False)
     (pair,) = again.differences() if isinstance(again.differences(), np.ndarray) else again.differences().to_records()
-    assert pair["sampler"] == "mine" and pair["minus"] == "online-only" and pair["seeds"] == 2
-    assert again.difference("mine", "online-only").difference.mean == pair["mean"]
+    assert pair["sampler"] == "mine" and pair["minus"] == "frozen" and pair["seeds"] == 2
+    assert again.difference("mine", "frozen").difference.mean == pair["mean"]
     assert again.report().exists()

@@ -174,3 +174,4 @@ def test_a_task_that_breaks_a_rule_is_told_which() -> None:
 @pytest.mark.slow
 def test_the_examples_pass() -> None:
     check_sampler(runpy.run_path(str(EXAMPLES / "custom_sampler.py"))["HalfRecent"](batch_size=4))
+    check_algorithm(runpy.run_path(str(EXAMPLES / "custom_algorithm.py"))["Cloning"](hidden=(4,)))

@@ -140,7 +140,7 @@ def test_what_is_right_passes_and_whose_it_is_is_known() -> None:
     assert not is_theirs(TD3BC()) and not is_theirs(OTC()) and not is_theirs(Shuffled(OTC()))
 
 
-@pytest.mark.parametrize(("kind", "row"), [("beyond", "1000000"), ("before", "-1")])
+@pytest.mark.parametrize(("kind", "row"), [("beyond", "1000000"), pytest.param("before", "-1", marks=pytest.mark.slow)])
 def test_rows_that_are_not_there_are_refused_and_not_replaced(kind: str, row: str) -> None:
     outline = Experience.outline(SPEC, num_offline=20, num_deployments=1, rows_per_deployment=5)
     experience = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outline)

@@ -24,7 +24,8 @@ from marline.samplers import OTC, OnlineMatched, Sampler, Shuffled, Uniform
 from marline.tuning import Deployment, LearnerID, Team
 from marline.types import Metrics, Policy, Spec, Transition
 
-SPECS = {"left": Spec(3, 1), "right": Spec(5, 2)}
+SPEC = Spec(3, 1)
+AGENTS = ("left", "right")  # alike, for such learners share one program
 SEEDS = (0, 1)
 ROWS = 12  # per deployment
 OTC_SMALL = OTC("value", num_candidates=16, num_references=8, batch_size=8, num_estimate=16)
@@ -82,8 +83,8 @@ class Averager:
 ALGORITHM = Averager()
 
 
-def make_logs(agent: str, num: int, seed: int) -> Dataset:
-    spec, rng = SPECS[agent], np.random.default_rng((seed, len(agent)))
+def make_logs(agent: str, num: int, seed: int, spec: Spec = SPEC) -> Dataset:
+    rng = np.random.default_rng((seed, len(agent)))
     return Dataset(
         observations=rng.normal(size=(num, spec.observation_size)).astype(np.float32),
         actions=rng.uniform(-1, 1, (num, spec.action_size)).astype(np.float32),
@@ -96,7 +97,7 @@ def make_logs(agent: str, num: int, seed: int) -> Dataset:
 
 
 def init_team(data: Mapping[str, Dataset] | None = None) -> Team:
-    data = data or {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    data = data or {agent: make_logs(agent, 40, 0) for agent in AGENTS}
     return tuning.init_team(data, ALGORITHM, seeds=SEEDS, num_deployments=3, rows_per_deployment=ROWS)
 
 
@@ -133,14 +134,16 @@ def learners(team: Team) -> dict[LearnerID, Learner]:
 
 
 def test_every_seed_and_agent_has_a_learner_of_its_own() -> None:
-    team = init_team()
+    specs = {"left": SPEC, "right": Spec(5, 2)}
+    data = {agent: make_logs(agent, 40, 0, spec) for agent, spec in specs.items()}
+    team = init_team(data)
     assert list(team) == [(0, "left"), (0, "right"), (1, "left"), (1, "right")]
     for (_, agent), state in team.items():
-        assert state.experience.spec == SPECS[agent]
+        assert state.experience.spec == specs[agent]
         assert state.experience.capacity == 40 + 3 * ROWS
-        np.testing.assert_array_equal(state.experience.offline().observation, make_logs(agent, 40, 0).observations)
+        np.testing.assert_array_equal(state.experience.offline().observation, data[agent].observations)
     assert not same(team[0, "left"].learner, team[1, "left"].learner)
-    assert same(learners(team), learners(init_team()))
+    assert same(learners(team), learners(init_team(data)))
 
 
 @pytest.mark.parametrize("chunk", [4, *(pytest.param(length, marks=pytest.mark.slow) for length in (1, 6))])
@@ -202,7 +205,7 @@ def test_every_deployment_is_merged() -> None:
 
 
 def test_an_agent_does_not_depend_on_the_others() -> None:
-    plain = {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    plain = {agent: make_logs(agent, 40, 0) for agent in AGENTS}
     other = {**plain, "right": make_logs("right", 40, 9)}
     results = [
         run(tuning.init_samplers(pretrained(init_team(data)), OTC_SMALL), [1], OTC_SMALL)[0].team
@@ -234,10 +237,9 @@ def test_a_control_begins_as_it_would_in_one_program() -> None:
     team = tuning.init_samplers(pretrained(), sampler)
     team = tuning.merge(team, {who: make_logs(who[1], ROWS, 1) for who in team}, 1, ALGORITHM)
     begun, measured = tuning.adapt(team, 1, ALGORITHM, sampler)
+    begin = jax.jit(functools.partial(begin_deployment, algorithm=ALGORITHM, sampler=sampler))
     for (seed, agent), state in team.items():
-        whole, metrics = jax.jit(functools.partial(begin_deployment, algorithm=ALGORITHM, sampler=sampler))(
-            state, stream(seed, agent, "adapt/1")
-        )
+        whole, metrics = begin(state, stream(seed, agent, "adapt/1"))
         for first, second in zip(jax.tree.leaves(begun[seed, agent].sampler), jax.tree.leaves(whole), strict=True):
             np.testing.assert_allclose(first, second, rtol=1e-5)
         assert measured[seed, agent].keys() == metrics.keys()
@@ -301,7 +303,7 @@ def test_a_learner_that_diverges_stays_as_it_was_and_no_other_notices() -> None:
 
 
 def test_offline_training_goes_on_without_whom_diverged() -> None:
-    data = {agent: make_logs(agent, 40, 0) for agent in SPECS}
+    data = {agent: make_logs(agent, 40, 0) for agent in AGENTS}
     data["left"].rewards[7] = np.inf
     steps = list(tuning.pretrain(init_team(data), ALGORITHM, num_updates=30, chunk=3))
     diverged = {learner: (step, its) for step in steps for learner, its in step.diverged.items()}
@@ -347,7 +349,7 @@ def test_agents_may_learn_by_different_algorithms() -> None:
     results = {}
     for name, algorithm in {"mixed": mixed, "all alike": ALGORITHM, "all the other": other}.items():
         team = tuning.init_team(
-            {agent: make_logs(agent, 40, 0) for agent in SPECS},
+            {agent: make_logs(agent, 40, 0) for agent in AGENTS},
             algorithm,
             seeds=(0,),
             num_deployments=1,
@@ -366,11 +368,11 @@ def test_what_cannot_work_together_is_named_before_anything_is_trained() -> None
         {"a": Experience.outline(spec, num_offline=4, num_deployments=1, rows_per_deployment=4)}
         for spec in (Spec(3, 2), Spec(3, 2, discrete=True))
     )
-    samplers = {"uniform": UNIFORM, "mine": OTC("value", num_references=4)}
+    samplers = {"uniform": Uniform(), "mine": OTC("value", num_references=4)}
     small = BREMEN(hidden=(4,))
     with pytest.raises(ConfigError, match="mine with BREMEN: d_q compares values"):
         tuning.check_compatible(small, samplers, continuous)
-    tuning.check_compatible(small, {"uniform": UNIFORM, "mine": OTC("two-stage", num_references=4)}, continuous)
+    tuning.check_compatible(small, {"uniform": Uniform(), "mine": OTC("two-stage", num_references=4)}, continuous)
     with pytest.raises(ConfigError, match="CQL needs discrete actions"):
         tuning.check_compatible(CQL(hidden=(4,)), samplers, continuous)
     tuning.check_compatible(CQL(hidden=(4,)), samplers, discrete)

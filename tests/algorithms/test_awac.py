@@ -80,25 +80,26 @@ def test_losses_and_their_order_agree_with_numpy() -> None:
 def test_without_advantage_it_is_behaviour_cloning() -> None:
     logs, state = random_logs(), start(FAST)
     for algorithm in (FAST, dataclasses.replace(FAST, weighting="softmax")):
-        weights = algorithm.weights(jnp.zeros(NUM_ROWS))
+        weights = jax.jit(algorithm.weights)(jax.device_put(np.zeros(NUM_ROWS, np.float32)))
         np.testing.assert_allclose(weights, np.ones(NUM_ROWS), rtol=1e-6)
-    loss = jax.jit(FAST.actor_loss)(state.actor.model, logs, jnp.ones(NUM_ROWS))
+    loss = jax.jit(FAST.actor_loss)(state.actor.model, logs, jax.device_put(np.ones(NUM_ROWS, np.float32)))
     np.testing.assert_allclose(loss, -densities(state, logs).mean(), rtol=1e-5)
 
 
 def test_both_forms_of_the_weights_divide_by_the_temperature() -> None:
     advantage = jnp.array([0.0, 1.0, -1.0, 2.0])
-    np.testing.assert_allclose(FAST.weights(advantage), [1.0, 20.085537, 0.049787, 100.0], rtol=1e-5)
-    softmax = AWAC(weighting="softmax", temperature=2.0).weights(advantage)
+    np.testing.assert_allclose(jax.jit(FAST.weights)(advantage), [1.0, 20.085537, 0.049787, 100.0], rtol=1e-5)
+    softmax = jax.jit(AWAC(weighting="softmax", temperature=2.0).weights)(advantage)
     np.testing.assert_allclose(softmax, [0.669620, 1.104017, 0.406145, 1.820217], rtol=1e-5)
 
 
 def test_an_action_that_pays_more_becomes_more_likely() -> None:
     """One state and the actions -0.5, 0 and 0.5; raising the reward of one raises its density."""
-    constant = jnp.ones((NUM_ROWS, 2))
+    constant = jax.device_put(np.ones((NUM_ROWS, 2), np.float32))
+    nothing = jax.device_put(np.zeros(NUM_ROWS, np.float32))
     choice = np.arange(NUM_ROWS) % 3
     action = np.stack([choice * 0.5 - 0.5, np.arange(NUM_ROWS) % 2 - 0.5], axis=1)  # the second does nothing
-    equal = Transition(constant, jnp.asarray(action, jnp.float32), jnp.zeros(NUM_ROWS), jnp.zeros(NUM_ROWS), constant)
+    equal = Transition(constant, jax.device_put(np.asarray(action, np.float32)), nothing, nothing, constant)
 
     def density_of_each(logs: Transition) -> np.ndarray:
         state, _ = train(FAST, logs, 3000)
@@ -106,7 +107,7 @@ def test_an_action_that_pays_more_becomes_more_likely() -> None:
 
     cloned = density_of_each(equal)
     for best in range(3):
-        raised = density_of_each(equal._replace(reward=jnp.asarray(choice == best, jnp.float32)))
+        raised = density_of_each(equal._replace(reward=jax.device_put(np.asarray(choice == best, np.float32))))
         assert raised[best] > cloned[best] + 0.5
 
 

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from continuous_worlds import discrete_experience
 
 from marline.algorithms import BCQ, TD3BC
 from marline.algorithms.bcq import State, prior_latents
 from marline.data.experience import Experience
 from marline.errors import ConfigError
+from marline.nn.cvae import ConditionalVAE
 from marline.ops.variational import gaussian_kl
 from marline.types import Spec, Transition
 
@@ -25,6 +27,7 @@ SPEC = Spec(3, 2)
 TINY = BCQ(hidden=(8, 8), num_policy_candidates=20)
 NUM_ROWS = 40
 TINY_INIT, TINY_UPDATE = TINY.init, TINY.update
+target_candidates = jax.jit(TINY.target_candidates)
 
 
 @functools.cache
@@ -41,7 +44,7 @@ def make_batch(seed: int = 0) -> Transition:
         "discount": np.arange(NUM_ROWS) % 4 != 0,
         "next_observation": rng.normal(size=(NUM_ROWS, 3)),
     }
-    return Transition(**{name: jnp.asarray(leaf, jnp.float32) for name, leaf in leaves.items()})
+    return Transition(**{name: jax.device_put(np.asarray(leaf, np.float32)) for name, leaf in leaves.items()})
 
 
 def make_state(batch: Transition | None = None, spec: Spec = SPEC) -> State:
@@ -84,14 +87,19 @@ def test_the_kl_term_by_hand() -> None:
 
 
 def test_the_loss_of_the_autoencoder_is_reconstruction_and_kl() -> None:
-    state, batch = make_state(), make_batch()
-    vae = state.vae.model
-    noise = jax.random.normal(KEY, (NUM_ROWS, 4))
-    mean, log_std = jax.vmap(vae.encode)(batch.observation, batch.action)
-    decoded = np.tanh(jax.vmap(vae.decode)(batch.observation, mean + jnp.exp(log_std) * noise))
-    kl = -0.5 * (1 + 2 * log_std - mean**2 - jnp.exp(2 * log_std))
-    expected = np.mean((decoded - batch.action) ** 2) + 0.5 * np.mean(kl)
-    np.testing.assert_allclose(TINY.vae_loss(vae, batch, key=KEY), expected, rtol=1e-5)
+    batch = make_batch()
+
+    @jax.jit
+    def parts(vae: ConditionalVAE) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        noise = jax.random.normal(KEY, (NUM_ROWS, 4))
+        mean, log_std = jax.vmap(vae.encode)(batch.observation, batch.action)
+        decoded = jax.vmap(vae.decode)(batch.observation, mean + jnp.exp(log_std) * noise)
+        return TINY.vae_loss(vae, batch, key=KEY), mean, log_std, decoded
+
+    loss, mean, log_std, decoded = (np.asarray(part) for part in parts(make_state().vae.model))
+    kl = -0.5 * (1 + 2 * log_std - mean**2 - np.exp(2 * log_std))
+    expected = np.mean((np.tanh(decoded) - np.asarray(batch.action)) ** 2) + 0.5 * np.mean(kl)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_latents_of_the_prior_are_cut() -> None:
@@ -102,21 +110,26 @@ def test_latents_of_the_prior_are_cut() -> None:
 
 def test_an_action_is_moved_by_at_most_phi_and_stays_in_bounds() -> None:
     actor = dataclasses.replace(make_state().actor.model, max_perturbation=0.3)
-    batch = make_batch()
-    moved = jax.vmap(actor)(100 * batch.observation, batch.action)
-    assert np.abs(moved).max() <= 1.0
-    assert 0.25 < np.abs(np.asarray(moved) - np.clip(batch.action, -1, 1)).max() <= 0.3 + 1e-6
     still = dataclasses.replace(actor, max_perturbation=0.0)
-    np.testing.assert_array_equal(jax.vmap(still)(batch.observation, batch.action), batch.action)
+    batch = make_batch()
+
+    @jax.jit
+    def act(observation: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.vmap(actor)(100 * observation, action), jax.vmap(still)(observation, action)
+
+    moved, unmoved = act(batch.observation, batch.action)
+    assert np.abs(moved).max() <= 1.0
+    assert 0.25 < np.abs(np.asarray(moved) - np.clip(np.asarray(batch.action), -1, 1)).max() <= 0.3 + 1e-6
+    np.testing.assert_array_equal(unmoved, batch.action)
 
 
 def test_the_target_takes_the_best_candidate_after_mixing_the_critics() -> None:
     state, batch = make_state(), make_batch()
-    first, second = TINY.target_candidates(state, batch.next_observation, key=KEY)
+    first, second = (np.asarray(q) for q in target_candidates(state, batch.next_observation, key=KEY))
     assert first.shape == (NUM_ROWS, 10)
     mixed = 0.75 * np.minimum(first, second) + 0.25 * np.maximum(first, second)
     expected = np.asarray(batch.reward) + 0.99 * np.asarray(batch.discount) * mixed.max(axis=1)
-    target = np.asarray(TINY.target(state, batch, key=KEY))
+    target = np.asarray(jax.jit(TINY.target)(state, batch, key=KEY))
     np.testing.assert_allclose(target, expected, rtol=1e-5)
     terminal = np.asarray(batch.discount) == 0
     np.testing.assert_array_equal(target[terminal], np.asarray(batch.reward)[terminal])
@@ -125,9 +138,11 @@ def test_the_target_takes_the_best_candidate_after_mixing_the_critics() -> None:
 def test_the_candidates_of_a_state_are_its_own() -> None:
     """One state's candidates do not depend on what else is in the batch."""
     state, batch = make_state(), make_batch()
-    whole = TINY.target_candidates(state, batch.next_observation, key=KEY)[0]
-    other = batch.next_observation.at[1:].set(7.0)
-    np.testing.assert_allclose(TINY.target_candidates(state, other, key=KEY)[0][0], whole[0], rtol=1e-5)
+    whole, _ = target_candidates(state, batch.next_observation, key=KEY)
+    other = np.full((NUM_ROWS, 3), 7.0, np.float32)
+    other[0] = batch.next_observation[0]
+    alone, _ = target_candidates(state, jax.device_put(other), key=KEY)
+    np.testing.assert_allclose(np.asarray(alone)[0], np.asarray(whole)[0], rtol=1e-5)
 
 
 def test_an_update_moves_every_network_and_the_targets_slowly() -> None:
@@ -135,9 +150,9 @@ def test_an_update_moves_every_network_and_the_targets_slowly() -> None:
     after, metrics = compiled(TINY_UPDATE)(state, batch, key=KEY)
     for name in ("vae", "actor", "critic", "target_actor", "target_critic"):
         assert differs(getattr(state, name), getattr(after, name)), name
-    slow = jax.tree.map(lambda new, old: 0.005 * new + 0.995 * old, after.critic.model, state.target_critic)
-    for one, other in zip(jax.tree.leaves(after.target_critic), jax.tree.leaves(slow), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-7)
+    trees = (after.target_critic, after.critic.model, state.target_critic)
+    for slow, new, old in zip(*(jax.tree.leaves(tree) for tree in trees), strict=True):
+        np.testing.assert_allclose(slow, 0.005 * np.asarray(new) + 0.995 * np.asarray(old), atol=1e-7)
     assert {"critic_loss", "mean_q", "vae_loss"} == set(metrics)
 
 
@@ -145,9 +160,9 @@ def test_a_weight_of_one_changes_nothing_and_of_zero_stops_the_critics() -> None
     state, batch = make_state(), make_batch()
     plain, _ = compiled(TINY_UPDATE)(state, batch, key=KEY)
     step = jax.jit(lambda weight: TINY.update(state, batch, key=KEY, weight=weight)[0])
-    weighted = step(jnp.ones(NUM_ROWS)).critic.model
+    weighted = step(np.ones(NUM_ROWS, np.float32)).critic.model
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-7), weighted, plain.critic.model)
-    assert not differs(step(jnp.zeros(NUM_ROWS)).critic.model, state.critic.model)
+    assert not differs(step(np.zeros(NUM_ROWS, np.float32)).critic.model, state.critic.model)
 
 
 # ------------------------------------------------------------------------- what is deployed, and seen
@@ -156,21 +171,31 @@ def test_a_weight_of_one_changes_nothing_and_of_zero_stops_the_critics() -> None
 def test_the_policy_is_the_best_candidate_and_depends_on_the_key_alone() -> None:
     state = make_state()
     policy, observation = TINY.policy(state), jnp.array([0.3, -1.0, 2.0])
-    act = jax.jit(lambda key: policy(observation, key=key))
-    candidates = policy.proposal(observation, 20, key=KEY)
-    q_values = jax.vmap(policy.critic, in_axes=(None, 0))(observation, candidates)
-    np.testing.assert_allclose(act(KEY), candidates[jnp.argmax(q_values)], rtol=1e-6)
-    np.testing.assert_array_equal(act(KEY), act(KEY))
-    assert differs(act(KEY), act(jax.random.key(1)))
+
+    @jax.jit
+    def act(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        candidates = policy.proposal(observation, 20, key=key)
+        q_values = jax.vmap(policy.critic, in_axes=(None, 0))(observation, candidates)
+        return policy(observation, key=key), candidates, q_values
+
+    action, candidates, q_values = act(KEY)
+    np.testing.assert_allclose(action, np.asarray(candidates)[np.argmax(q_values)], rtol=1e-6)
+    np.testing.assert_array_equal(act(KEY)[0], action)
+    assert differs(act(jax.random.key(1))[0], action)
 
 
 def test_values_are_the_mean_or_the_maximum_over_candidates() -> None:
     state, observation = make_state(), jnp.array([0.3, -1.0, 2.0])
-    critic = TINY.critic(state)
-    q_values = jax.vmap(critic.q, in_axes=(None, 0))(observation, critic.proposal(observation, 10, key=KEY))
-    np.testing.assert_allclose(critic.v(observation, key=KEY), q_values.mean(), rtol=1e-5)
-    best = dataclasses.replace(TINY, value="max").critic(state)
-    np.testing.assert_allclose(best.v(observation, key=KEY), q_values.max(), rtol=1e-5)
+    critic, best = TINY.critic(state), dataclasses.replace(TINY, value="max").critic(state)
+
+    @jax.jit
+    def judge(observation: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        q_values = jax.vmap(critic.q, in_axes=(None, 0))(observation, critic.proposal(observation, 10, key=KEY))
+        return critic.v(observation, key=KEY), best.v(observation, key=KEY), q_values
+
+    mean, maximum, q_values = judge(observation)
+    np.testing.assert_allclose(mean, np.mean(q_values), rtol=1e-5)
+    np.testing.assert_allclose(maximum, np.max(q_values), rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------ known answers
@@ -181,7 +206,7 @@ def bandit() -> Experience:
     rng = np.random.default_rng(0)
     actions = rng.uniform(0.0, 0.3, (500, 1)).astype(np.float32)
     nothing = jnp.zeros((500, 1))
-    rows = Transition(nothing, jnp.asarray(actions), jnp.asarray(actions[:, 0]), jnp.zeros(500), nothing)
+    rows = Transition(nothing, jax.device_put(actions), jax.device_put(actions[:, 0]), jnp.zeros(500), nothing)
     return Experience.create(rows, Spec(1, 1), num_deployments=0, rows_per_deployment=0)
 
 
@@ -203,33 +228,37 @@ def test_learns_the_values_of_a_chain() -> None:
     rng = np.random.default_rng(0)
     place = rng.integers(2, size=600)
     rows = Transition(
-        jnp.asarray(place[:, None], jnp.float32),
-        jnp.asarray(rng.uniform(-1, 1, (600, 1)), jnp.float32),
-        jnp.ones(600),
-        jnp.asarray(place == 0, jnp.float32),
-        jnp.ones((600, 1)),
+        jax.device_put(np.asarray(place[:, None], np.float32)),
+        jax.device_put(np.asarray(rng.uniform(-1, 1, (600, 1)), np.float32)),
+        jax.device_put(np.ones(600, np.float32)),
+        jax.device_put(np.asarray(place == 0, np.float32)),
+        jax.device_put(np.ones((600, 1), np.float32)),
     )
     experience = Experience.create(rows, Spec(1, 1), num_deployments=0, rows_per_deployment=0)
     algorithm = BCQ(hidden=(16, 16), critic_learning_rate=3e-3, gamma=0.5, target_step_size=0.05)
-    critic = algorithm.critic(train(algorithm, experience, 1500))
-    actions = jnp.linspace(-0.9, 0.9, 7)[:, None]
+    critic = algorithm.critic(train(algorithm, experience, 700))
+    actions = jax.device_put(np.asarray(np.linspace(-0.9, 0.9, 7)[:, None], np.float32))
+    judge = jax.jit(jax.vmap(critic.q, in_axes=(None, 0)))
     for observation, value in ((0.0, 1.5), (1.0, 1.0)):
-        q_values = jax.vmap(critic.q, in_axes=(None, 0))(jnp.array([observation]), actions)
-        np.testing.assert_allclose(q_values, value, atol=0.08)
+        np.testing.assert_allclose(judge(jnp.array([observation]), actions), value, atol=0.08)
 
 
 # ---------------------------------------------------------------------------------- hard cases
 
 
+def constant(value: float, *size: int) -> jax.Array:
+    return jax.device_put(np.full((NUM_ROWS, *size), value, np.float32))
+
+
 def hostile_batches() -> dict[str, Transition]:
     plain = make_batch()
     return {
-        "all terminal": plain._replace(discount=jnp.zeros(NUM_ROWS)),
-        "one repeated row": jax.tree.map(lambda column: jnp.repeat(column[:1], NUM_ROWS, axis=0), plain),
-        "rewards of a million": plain._replace(reward=1e6 * jnp.sign(plain.reward)),
-        "constant observations": plain._replace(
-            observation=jnp.full((NUM_ROWS, 3), 1e3), next_observation=jnp.full((NUM_ROWS, 3), 1e3)
+        "all terminal": plain._replace(discount=constant(0.0)),
+        "one repeated row": jax.tree.map(lambda column: jax.device_put(np.asarray(column)[[0] * NUM_ROWS]), plain),
+        "rewards of a million": plain._replace(
+            reward=jax.device_put(np.asarray(np.copysign(1e6, plain.reward), np.float32))
         ),
+        "constant observations": plain._replace(observation=constant(1e3, 3), next_observation=constant(1e3, 3)),
     }
 
 
@@ -243,12 +272,8 @@ def test_hostile_batches_leave_everything_finite(name: str) -> None:
 
 
 def test_discrete_actions_are_refused_with_advice() -> None:
-    masks = jnp.ones((4, 2), bool)
-    nothing = jnp.zeros((4, 3))
-    logs = Transition(nothing, jnp.zeros(4, jnp.int32), jnp.zeros(4), jnp.ones(4), nothing, masks, masks)
-    experience = Experience.create(logs, Spec(3, 2, discrete=True), num_deployments=1, rows_per_deployment=1)
     with pytest.raises(ConfigError, match="continuous.*cql"):
-        TINY.init(experience, key=KEY)
+        TINY.init(discrete_experience(), key=KEY)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from continuous_worlds import discrete_experience
 from jaxtyping import Array
 
 from marline.algorithms import Algorithm
@@ -68,12 +69,16 @@ def make_logs(num: int = NUM_ROWS, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def make_experience(logs: dict[str, np.ndarray] | None = None) -> Experience:
-    rows = Transition(**{name: jnp.asarray(column) for name, column in (logs or make_logs()).items()})
+    rows = Transition(**{name: jax.device_put(column) for name, column in (logs or make_logs()).items()})
     return Experience.create(rows, SPEC, num_deployments=1, rows_per_deployment=8)
 
 
 init = jax.jit(LEARNER.init)
 imagine = jax.jit(LEARNER.imagine)
+improve = jax.jit(LEARNER.improve)
+
+
+rows_of = jax.jit(Experience.__getitem__)
 
 
 class Trace(NamedTuple):
@@ -121,8 +126,13 @@ def true_return(actor: GaussianActor, starts: Array, std: Array, key: Array) -> 
     return jnp.mean(jnp.sum(rewards, axis=0))
 
 
+@jax.jit
+def stds(actor: GaussianActor) -> Array:
+    return jnp.exp(actor.log_std)
+
+
 def deployed_return(state: State) -> float:
-    return float(true_return(state.actor.model, state.world.starts, jnp.zeros(2), KEY))
+    return float(true_return(state.actor.model, state.world.starts, jnp.array([0.0, 0.0]), KEY))
 
 
 def same(first: object, second: object) -> bool:
@@ -152,9 +162,9 @@ def test_the_policy_improves_in_imagination_and_in_truth(learned: tuple[State, S
 def test_cloning_finds_the_mean_of_the_data(learned: tuple[State, State, State, list[Trace]]) -> None:
     fresh, cloned, _, _ = learned
     policy = LEARNER.policy(cloned)
-    actions = jax.vmap(lambda s: policy(s, key=KEY))(cloned.world.starts)
-    np.testing.assert_allclose(jnp.mean(actions, axis=0), [0.3, 0.0], atol=0.06)
-    np.testing.assert_allclose(jnp.exp(cloned.actor.model.log_std), [0.3, 0.3], rtol=1e-5)
+    actions = jax.jit(lambda starts: jax.vmap(lambda s: policy(s, key=KEY))(starts))(cloned.world.starts)
+    np.testing.assert_allclose(np.mean(actions, axis=0), [0.3, 0.0], atol=0.06)
+    np.testing.assert_allclose(stds(cloned.actor.model), [0.3, 0.3], rtol=1e-5)
     assert same(cloned.actor.model.free_log_std, fresh.actor.model.free_log_std)
 
 
@@ -164,9 +174,10 @@ def test_imagined_returns_track_the_true_ones(learned: tuple[State, State, State
     true, imagined = [], []
     for state in (cloned, final):
         actor = state.actor.model
-        true.append(float(true_return(actor, final.world.starts, jnp.exp(actor.log_std), KEY)))
+        true.append(float(true_return(actor, final.world.starts, stds(actor), KEY)))
         rewards = [
-            imagine(actor, final.ensemble.model, final.world, key=key).reward for key in jax.random.split(KEY, 8)
+            np.asarray(imagine(actor, final.ensemble.model, final.world, key=key).reward)
+            for key in jax.random.split(KEY, 8)
         ]
         imagined.append(float(np.mean(np.sum(rewards, axis=1))))
     assert true[1] > 0.4 * true[0]
@@ -175,13 +186,17 @@ def test_imagined_returns_track_the_true_ones(learned: tuple[State, State, State
 
 def test_models_learn_the_system(learned: tuple[State, State, State, list[Trace]]) -> None:
     *_, final, traces = learned
-    assert float(jnp.mean(traces[-1].metrics["model_loss"])) < 0.02
+    assert np.mean(traces[-1].metrics["model_loss"]) < 0.02
     logs = make_logs(200, seed=1)
-    for number in range(LEARNER.num_members):
+
+    @jax.jit
+    def predict(number: int, observation: Array, action: Array) -> Array:
         member = final.ensemble.model.member(number)
-        predict = jax.vmap(lambda s, a, member=member: final.world.scales.predict(member, s, a)[0])
-        following = predict(jnp.asarray(logs["observation"]), jnp.asarray(logs["action"]))
-        assert float(jnp.mean(jnp.square(following - logs["next_observation"]))) < 1e-4
+        return jax.vmap(lambda s, a: final.world.scales.predict(member, s, a)[0])(observation, action)
+
+    for number in range(LEARNER.num_members):
+        following = np.asarray(predict(number, logs["observation"], logs["action"]))
+        assert np.mean(np.square(following - logs["next_observation"])) < 1e-4
 
 
 def test_an_update_keeps_every_type() -> None:
@@ -198,13 +213,14 @@ def test_cloning_first_then_one_policy_step_every_so_often() -> None:
     after, trace = train(state, experience, KEY)
     assert int(after.num_updates) == CLONING - 5 + CHUNK
     numbers = np.arange(CLONING - 4, CLONING - 4 + CHUNK)
-    before = jax.tree.map(lambda first, leaf: jnp.concatenate([first[None], leaf[:-1]]), state.actor.model, trace.actor)
+    start, actors = jax.tree.map(np.asarray, (state.actor.model, trace.actor))
+    before = jax.tree.map(lambda first, leaf: np.concatenate([first[None], leaf[:-1]]), start, actors)
     moved = np.array(
-        [not same(*(jax.tree.map(lambda x, i=i: x[i], t) for t in (before, trace.actor))) for i in range(CHUNK)]
+        [not same(*(jax.tree.map(lambda x, i=i: x[i], t) for t in (before, actors))) for i in range(CHUNK)]
     )
     policy_steps = [CLONING + EVERY, CLONING + 2 * EVERY]
     np.testing.assert_array_equal(numbers[moved], [*range(CLONING - 4, CLONING + 1), *policy_steps])
-    std_moved = np.any(np.asarray(before.free_log_std) != np.asarray(trace.actor.free_log_std), axis=1)
+    std_moved = np.any(before.free_log_std != actors.free_log_std, axis=1)
     np.testing.assert_array_equal(numbers[std_moved], policy_steps)
     # what is reported of a policy step is that of the last
     imagined = np.asarray(trace.metrics["imagined_return"])
@@ -219,16 +235,16 @@ def test_imagination_keeps_to_the_offline_data() -> None:
     state = init(experience, key=KEY)
     known = {tuple(row) for row in logs["observation"]}
     assert len({tuple(row) for row in np.asarray(state.world.starts)} & known) == LEARNER.num_starts
-    wild = jax.tree.map(lambda leaf: 10.0 * leaf, state.ensemble.model)
-    rollouts = imagine(state.actor.model, wild, state.world, key=KEY)
-    assert {tuple(row) for row in np.asarray(rollouts.observation[0])} <= known
+    wild = jax.tree.map(lambda leaf: jax.device_put(10 * np.asarray(leaf)), state.ensemble.model)
+    observation = np.asarray(imagine(state.actor.model, wild, state.world, key=KEY).observation)
+    assert {tuple(row) for row in observation[0]} <= known
     seen = np.concatenate([logs["observation"], logs["next_observation"]])
     margin = 0.1 * np.ptp(seen, axis=0)
-    np.testing.assert_allclose(rollouts.observation[1:].min(axis=(0, 1)), seen.min(axis=0) - margin, rtol=1e-5)
-    np.testing.assert_allclose(rollouts.observation[1:].max(axis=(0, 1)), seen.max(axis=0) + margin, rtol=1e-5)
+    np.testing.assert_allclose(observation[1:].min(axis=(0, 1)), seen.min(axis=0) - margin, rtol=1e-5)
+    np.testing.assert_allclose(observation[1:].max(axis=(0, 1)), seen.max(axis=0) + margin, rtol=1e-5)
 
     elsewhere = {name: column[:8] + np.float32(50.0) for name, column in make_logs(seed=3).items()}
-    merged = experience.merge(Transition(**{name: jnp.asarray(column) for name, column in elsewhere.items()}), 1)
+    merged = experience.merge(Transition(**{name: jax.device_put(column) for name, column in elsewhere.items()}), 1)
     assert same(train(state, merged, KEY)[0].world, state.world)
 
 
@@ -236,14 +252,14 @@ def test_the_reward_may_be_known(learned: tuple[State, State, State, list[Trace]
     knowing = dataclasses.replace(LEARNER, known_reward=Distance())
     *_, final, _ = learned
     rollouts = jax.jit(knowing.imagine)(final.actor.model, final.ensemble.model, final.world, key=KEY)
-    following = jnp.concatenate([rollouts.observation[1:], rollouts.end[None]])
-    np.testing.assert_allclose(rollouts.reward, -jnp.linalg.norm(following, axis=-1), rtol=1e-5)
+    following = np.concatenate([np.asarray(rollouts.observation)[1:], np.asarray(rollouts.end)[None]])
+    np.testing.assert_allclose(rollouts.reward, -np.linalg.norm(following, axis=-1), rtol=1e-5)
     # and is then not learned
     experience = make_experience()
     state = jax.eval_shape(knowing.init, experience, key=KEY)
     assert not state.world.scales.learn_reward
     assert state.ensemble.model.networks.layers[-1].bias.shape == (LEARNER.num_members, 2)
-    after, _ = jax.eval_shape(knowing.update, state, experience[jnp.arange(8)], key=KEY)
+    after, _ = jax.eval_shape(knowing.update, state, rows_of(experience, np.arange(8)), key=KEY)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
@@ -252,12 +268,13 @@ def test_the_reward_may_be_known(learned: tuple[State, State, State, list[Trace]
 def test_a_policy_step_stays_in_the_trust_region_and_without_one_nothing_moves() -> None:
     state = init(make_experience(), key=KEY)
     actor = state.actor.model
-    observation = jax.random.uniform(KEY, (300, 2), minval=-1.0)
-    action = jax.vmap(actor.mode)(observation) + 0.3 * jax.random.normal(KEY, (300, 2))
+    modes, rng = jax.jit(lambda actor, observation: jax.vmap(actor.mode)(observation)), np.random.default_rng(0)
+    observation = rng.uniform(-1, 1, (300, 2)).astype("f4")
+    action = np.asarray(modes(actor, observation)) + rng.normal(0, 0.3, (300, 2)).astype("f4")
     advantages = action[:, 0] - action[:, 1]
-    new, kl, accepted = jax.jit(LEARNER.improve)(actor, observation, action, advantages)
+    new, kl, accepted = improve(actor, observation, action, advantages)
     assert bool(accepted)
-    means = [np.asarray(jax.vmap(a.mode)(observation), np.float64) for a in (actor, new)]
+    means = [np.asarray(modes(a, observation), np.float64) for a in (actor, new)]
     log_stds = [np.asarray(a.log_std, np.float64) for a in (actor, new)]
     exponent = np.exp(2 * (log_stds[0] - log_stds[1])) + ((means[0] - means[1]) / np.exp(log_stds[1])) ** 2 - 1
     expected = np.mean(np.sum(log_stds[1] - log_stds[0] + exponent / 2, axis=1))
@@ -265,8 +282,8 @@ def test_a_policy_step_stays_in_the_trust_region_and_without_one_nothing_moves()
     assert 0.2 * LEARNER.max_kl < expected <= 1.5 * LEARNER.max_kl
     assert np.mean(means[1] - means[0], axis=0) @ [1.0, -1.0] > 0.01
 
-    for useless in (jnp.zeros(300), jnp.full(300, jnp.nan)):
-        unmoved, _, accepted = jax.jit(LEARNER.improve)(actor, observation, action, useless)
+    for useless in (0.0, np.nan):
+        unmoved, _, accepted = improve(actor, observation, action, np.full(300, useless, np.float32))
         assert not bool(accepted) and same(unmoved, actor)
     tiny = dataclasses.replace(LEARNER, max_kl=1e-12)
     unmoved, _, _ = jax.jit(tiny.improve)(actor, observation, action, advantages)
@@ -309,21 +326,17 @@ def test_the_policy_is_the_mean_and_there_is_no_critic() -> None:
     state = init(make_experience(), key=KEY)
     policy = LEARNER.policy(state)
     observation = jnp.array([0.3, -0.2])
-    np.testing.assert_array_equal(policy(observation, key=KEY), policy(observation, key=jax.random.key(1)))
-    np.testing.assert_allclose(policy(observation, key=KEY), jnp.tanh(state.actor.model.mlp(observation)), rtol=1e-6)
+    act = jax.jit(lambda key: (policy(observation, key=key), state.actor.model.mlp(observation)))
+    action, output = act(KEY)
+    np.testing.assert_array_equal(action, act(jax.random.key(1))[0])
+    np.testing.assert_allclose(action, np.tanh(output), rtol=1e-6)
     assert LEARNER.critic(state) is None
     assert isinstance(LEARNER, Algorithm)
 
 
 def test_discrete_actions_are_refused_with_advice() -> None:
-    spec = Spec(3, 2, discrete=True)
-    masks = jnp.ones((4, 2), bool)
-    logs = Transition(
-        jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.zeros(4), jnp.ones(4), jnp.zeros((4, 3)), masks, masks
-    )
-    experience = Experience.create(logs, spec, num_deployments=1, rows_per_deployment=1)
     with pytest.raises(ConfigError, match='continuous.*"cql"'):
-        LEARNER.init(experience, key=KEY)
+        LEARNER.init(discrete_experience(), key=KEY)
 
 
 # ----------------------------------------------------------------------------------- stacking
@@ -341,8 +354,8 @@ def now_and_then(predicate: Array, changing: tuple[Array, Array], factor: Array)
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_stacked_learners_take_each_its_own_turn(depth: int) -> None:
     shape = (2, 3)[:depth]
-    predicate = jax.random.bernoulli(KEY, 0.5, shape)
-    changing = jnp.zeros(shape, int), jnp.arange(1.0, 1.0 + 4 * np.prod(shape, dtype=int)).reshape(*shape, 4)
+    predicate = np.random.default_rng(0).random(shape) < 0.5
+    changing = np.zeros(shape, int), np.arange(1.0, 1.0 + 4 * np.prod(shape, dtype=int), dtype="f4").reshape(*shape, 4)
     function = now_and_then
     for _ in shape:
         function = jax.vmap(function, in_axes=(0, 0, None))
@@ -353,8 +366,10 @@ def test_stacked_learners_take_each_its_own_turn(depth: int) -> None:
 
 def test_stacked_learners_skip_what_none_of_them_needs() -> None:
     """A plain condition would become a choice between two results, both computed."""
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), (init(make_experience(), key=KEY), KEY))
-    batch = make_experience()[jnp.arange(8)]
+    stacked = jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), tree))(
+        (init(make_experience(), key=KEY), KEY)
+    )
+    batch = rows_of(make_experience(), np.arange(8))
     update = jax.vmap(lambda state, key: LEARNER.update(state, batch, key=key))
     equations = jax.make_jaxpr(update)(*stacked).jaxpr.eqns
     gates = [equation for equation in equations if "custom_vmap" in equation.primitive.name]

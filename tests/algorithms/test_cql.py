@@ -39,55 +39,70 @@ def make_batch() -> Transition:
     masks[0, np.arange(NUM_ROWS), action] = True  # what was done was allowed
     masks[1, :, 1] |= ~masks[1].any(axis=1)
     return Transition(
-        jnp.asarray(rng.normal(size=(NUM_ROWS, 3)), jnp.float32),
-        jnp.asarray(action, jnp.int32),
-        jnp.asarray(rng.normal(size=NUM_ROWS), jnp.float32),
-        jnp.asarray(np.arange(NUM_ROWS) % 4 != 0, jnp.float32),
-        jnp.asarray(rng.normal(size=(NUM_ROWS, 3)), jnp.float32),
-        jnp.asarray(masks[0]),
-        jnp.asarray(masks[1]),
+        jax.device_put(np.asarray(rng.normal(size=(NUM_ROWS, 3)), np.float32)),
+        jax.device_put(np.asarray(action, np.int32)),
+        jax.device_put(np.asarray(rng.normal(size=NUM_ROWS), np.float32)),
+        jax.device_put(np.asarray(np.arange(NUM_ROWS) % 4 != 0, np.float32)),
+        jax.device_put(np.asarray(rng.normal(size=(NUM_ROWS, 3)), np.float32)),
+        jax.device_put(masks[0]),
+        jax.device_put(masks[1]),
     )
 
 
 BATCH = make_batch()
-STATE: State = jax.jit(TINY.init)(Experience.create(BATCH, SPEC, num_deployments=0, rows_per_deployment=0), key=KEY)
+td_target = jax.jit(TINY.target)
 
 
-def test_the_target_takes_the_slow_value_of_the_online_choice_among_allowed_actions() -> None:
-    batch, state = BATCH, STATE
-    slow = jax.tree.map(lambda leaf: leaf + 0.1, state.target_network)
-    target = jax.jit(TINY.target)(state._replace(target_network=slow), batch)
-    online = np.asarray(jax.vmap(state.network.model)(batch.next_observation))
+@pytest.fixture(scope="module")
+def fresh() -> State:
+    experience = Experience.create(BATCH, SPEC, num_deployments=0, rows_per_deployment=0)
+    return jax.jit(TINY.init)(experience, key=KEY)
+
+
+@jax.jit
+def of_all(network: Callable[[jax.Array], jax.Array], observation: jax.Array) -> jax.Array:
+    """Q of every action in every row."""
+    return jax.vmap(network)(observation)
+
+
+def test_the_target_takes_the_slow_value_of_the_online_choice_among_allowed_actions(fresh: State) -> None:
+    batch, state = BATCH, fresh
+    slow = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf) + np.float32(0.1)), state.target_network)
+    target, reward, discount = (
+        np.asarray(column)
+        for column in (td_target(state._replace(target_network=slow), batch), batch.reward, batch.discount)
+    )
+    online, later = (np.asarray(of_all(network, batch.next_observation)) for network in (state.network.model, slow))
     for row in range(NUM_ROWS):
         allowed = np.flatnonzero(np.asarray(batch.next_action_mask)[row])
         best = allowed[np.argmax(online[row, allowed])]
-        next_value = np.asarray(slow(batch.next_observation[row]))[best]
-        expected = batch.reward[row] + 0.99 * batch.discount[row] * next_value
+        expected = reward[row] + 0.99 * discount[row] * later[row, best]
         np.testing.assert_allclose(target[row], expected, rtol=1e-5)
 
 
-def test_forbidden_actions_have_no_gradient() -> None:
+def test_forbidden_actions_have_no_gradient(fresh: State) -> None:
     """Scaling what the network says of forbidden actions changes nothing."""
-    masks = jnp.ones((NUM_ROWS, 4), bool).at[:, 3].set(False)
-    action = jnp.where(BATCH.action == 3, 0, BATCH.action)
+    masks = jax.device_put(np.arange(4) < np.full((NUM_ROWS, 1), 3))
+    action = jax.device_put(np.where(np.asarray(BATCH.action) == 3, 0, BATCH.action))
     batch = BATCH._replace(action_mask=masks, next_action_mask=masks, action=action)
-    gradient, _ = jax.jit(jax.grad(TINY.loss, has_aux=True))(STATE.network.model, batch, TINY.target(STATE, batch))
+    slope = jax.jit(jax.grad(TINY.loss, has_aux=True))
+    gradient, _ = slope(fresh.network.model, batch, td_target(fresh, batch))
     last = gradient.mlp.layers[-1]
     assert not np.any(np.asarray(last.weight)[:, 3]) and np.asarray(last.bias)[3] == 0.0
     assert np.all(np.abs(np.asarray(last.bias)[:3]) > 0)
 
 
-def test_without_the_conservative_term_it_is_masked_double_q_learning() -> None:
-    target = TINY.target(STATE, BATCH)
-    _, metrics = CQL(hidden=(8, 8), alpha_cql=0.0).loss(STATE.network.model, BATCH, target)
-    q_values = jax.vmap(STATE.network.model)(BATCH.observation)
-    chosen = np.take_along_axis(np.asarray(q_values), np.asarray(BATCH.action)[:, None], axis=1)[:, 0]
+def test_without_the_conservative_term_it_is_masked_double_q_learning(fresh: State) -> None:
+    target = td_target(fresh, BATCH)
+    _, metrics = jax.jit(CQL(hidden=(8, 8), alpha_cql=0.0).loss)(fresh.network.model, BATCH, target)
+    q_values = np.asarray(of_all(fresh.network.model, BATCH.observation))
+    chosen = np.take_along_axis(q_values, np.asarray(BATCH.action)[:, None], axis=1)[:, 0]
     np.testing.assert_allclose(metrics["critic_loss"], 0.5 * np.mean((chosen - np.asarray(target)) ** 2), rtol=1e-5)
     assert metrics["conservative_gap"] > 0
 
 
-def test_the_target_network_moves_when_due() -> None:
-    state, first = STATE, jax.tree.leaves(STATE.target_network)
+def test_the_target_network_moves_when_due(fresh: State) -> None:
+    state, first = fresh, jax.tree.leaves(fresh.target_network)
     for number in range(1, 4):
         state, _ = compiled(TINY_UPDATE)(state, BATCH, key=KEY)
         now = jax.tree.leaves(state.target_network)
@@ -96,16 +111,19 @@ def test_the_target_network_moves_when_due() -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_policy_never_chooses_what_is_forbidden() -> None:
-    policy, masks = TINY.policy(STATE), np.asarray(BATCH.action_mask)
-    act = jax.jit(jax.vmap(lambda s, mask: policy(s, key=KEY, action_mask=mask)))
-    chosen = np.asarray(act(BATCH.observation, BATCH.action_mask))
-    assert masks[np.arange(NUM_ROWS), chosen].all()
-    free = jax.vmap(lambda s: policy(s, key=KEY))(BATCH.observation)
-    np.testing.assert_array_equal(free, jnp.argmax(jax.vmap(STATE.network.model)(BATCH.observation), axis=1))
-    critic = TINY.critic(STATE)
-    value = jax.vmap(lambda s, mask: critic.v(s, key=KEY, action_mask=mask))(BATCH.observation, BATCH.action_mask)
-    np.testing.assert_allclose(value, jax.vmap(critic.q)(BATCH.observation, jnp.asarray(chosen)), rtol=1e-6)
+def test_the_policy_never_chooses_what_is_forbidden(fresh: State) -> None:
+    policy, critic, masks = TINY.policy(fresh), TINY.critic(fresh), np.asarray(BATCH.action_mask)
+
+    @jax.jit
+    @jax.vmap
+    def act(s: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        chosen, value = policy(s, key=KEY, action_mask=mask), critic.v(s, key=KEY, action_mask=mask)
+        return chosen, policy(s, key=KEY), value, critic.q(s, chosen)
+
+    chosen, free, value, q_value = act(BATCH.observation, BATCH.action_mask)
+    assert masks[np.arange(NUM_ROWS), np.asarray(chosen)].all()
+    np.testing.assert_array_equal(free, np.argmax(of_all(fresh.network.model, BATCH.observation), axis=1))
+    np.testing.assert_allclose(value, q_value, rtol=1e-6)
 
 
 def chain() -> tuple[Experience, np.ndarray]:
@@ -116,13 +134,13 @@ def chain() -> tuple[Experience, np.ndarray]:
     moves = action == 1
     reward = np.where(moves, np.where(place == 1, 1.0, 0.0), 0.3)
     ends = moves & (place == 1)
-    masks = jnp.ones((800, 2), bool)
+    masks = jax.device_put(np.ones((800, 2), bool))
     rows = Transition(
-        jnp.asarray(place[:, None], jnp.float32),
-        jnp.asarray(action, jnp.int32),
-        jnp.asarray(reward, jnp.float32),
-        jnp.asarray(~ends, jnp.float32),
-        jnp.asarray(np.minimum(place + moves, 1)[:, None], jnp.float32),
+        jax.device_put(np.asarray(place[:, None], np.float32)),
+        jax.device_put(np.asarray(action, np.int32)),
+        jax.device_put(np.asarray(reward, np.float32)),
+        jax.device_put(np.asarray(~ends, np.float32)),
+        jax.device_put(np.asarray(np.minimum(place + moves, 1)[:, None], np.float32)),
         masks,
         masks,
     )
@@ -148,8 +166,7 @@ def learned(alpha_cql: float) -> np.ndarray:
         start = algorithm.init(experience, key=KEY)
         return jax.lax.scan(step, start, jax.random.split(KEY, 3000))[0]
 
-    network = loop(experience).network.model
-    return np.asarray(jax.vmap(network)(jnp.array([[0.0], [1.0]])))
+    return np.asarray(of_all(loop(experience).network.model, jnp.array([[0.0], [1.0]])))
 
 
 def test_learns_the_values_of_a_chain() -> None:
@@ -224,15 +241,15 @@ class Reference:
         return float(np.mean(0.5 * error**2)), float(np.mean(gap))
 
 
-def test_it_learns_as_an_independent_implementation_does() -> None:
+def test_it_learns_as_an_independent_implementation_does(fresh: State) -> None:
     """From the same weights: one batch to rounding, and a curve of a hundred updates on batches of their own."""
     algorithm = CQL(hidden=(8, 8), target_period=20, learning_rate=1e-3, alpha_cql=0.5)
-    state, told = STATE, []
+    state, told = fresh, []
     reference = Reference([np.asarray(leaf) for leaf in jax.tree.leaves(state.network.model)], algorithm)
     update, rng = jax.jit(algorithm.update), np.random.default_rng(1)
     for _ in range(100):
         rows = rng.integers(NUM_ROWS, size=32)
-        batch = jax.tree.map(lambda column, rows=rows: column[rows], BATCH)
+        batch = jax.tree.map(lambda column, rows=rows: jax.device_put(np.asarray(column)[rows]), BATCH)
         state, metrics = update(state, batch, key=KEY)
         told.append([*reference.update(batch), float(metrics["bellman_loss"]), float(metrics["conservative_gap"])])
     curves = np.array(told)
@@ -246,20 +263,26 @@ def test_it_learns_as_an_independent_implementation_does() -> None:
 @pytest.mark.parametrize(
     ("name", "batch"),
     [
-        ("all terminal", BATCH._replace(discount=jnp.zeros(NUM_ROWS))),
-        ("one repeated row", jax.tree.map(lambda column: jnp.repeat(column[:1], NUM_ROWS, axis=0), BATCH)),
-        ("rewards of a million", BATCH._replace(reward=1e6 * jnp.sign(BATCH.reward))),
-        ("constant observations", BATCH._replace(observation=jnp.full((NUM_ROWS, 3), 1e3))),
+        ("all terminal", BATCH._replace(discount=jax.device_put(np.zeros(NUM_ROWS, np.float32)))),
+        ("one repeated row", jax.tree.map(lambda column: jax.device_put(np.asarray(column)[[0] * NUM_ROWS]), BATCH)),
+        (
+            "rewards of a million",
+            BATCH._replace(reward=jax.device_put(np.asarray(np.copysign(1e6, BATCH.reward), np.float32))),
+        ),
+        (
+            "constant observations",
+            BATCH._replace(observation=jax.device_put(np.full((NUM_ROWS, 3), 1e3, np.float32))),
+        ),
     ],
 )
-def test_hostile_batches_leave_everything_finite(name: str, batch: Transition) -> None:
-    state, metrics = compiled(TINY_UPDATE)(STATE, batch, key=KEY)
+def test_hostile_batches_leave_everything_finite(name: str, batch: Transition, fresh: State) -> None:
+    state, metrics = compiled(TINY_UPDATE)(fresh, batch, key=KEY)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((state, metrics)))
 
 
 def test_continuous_actions_are_refused_with_advice() -> None:
-    nothing = jnp.zeros((4, 3))
-    logs = Transition(nothing, jnp.zeros((4, 2)), jnp.zeros(4), jnp.ones(4), nothing)
+    shapes = (4, 3), (4, 2), 4, 4, (4, 3)
+    logs = Transition(*(jax.device_put(np.ones(shape, np.float32)) for shape in shapes))
     experience = Experience.create(logs, Spec(3, 2), num_deployments=1, rows_per_deployment=1)
     with pytest.raises(ConfigError, match="discrete.*cql-continuous"):
         TINY.init(experience, key=KEY)

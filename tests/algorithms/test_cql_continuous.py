@@ -147,7 +147,7 @@ def test_the_mode_is_deployed_and_v_is_a_mean_over_samples() -> None:
 @pytest.mark.parametrize("name", hostile_logs())
 def test_hostile_data_leaves_everything_finite(name: str) -> None:
     logs = hostile_logs()[name]
-    state, metrics = train(FAST, logs, 3)
+    state, metrics = train(CONSERVATIVE, logs, 3, start(FAST))
     assert all_finite((state, metrics, look(FAST, state, logs)))
 
 

@@ -43,7 +43,8 @@ def expectile_values(q_values: np.ndarray, expectile: float) -> np.ndarray:
 def test_losses_and_their_order_agree_with_numpy() -> None:
     logs, state = random_logs(), start(FAST)
     # the targets apart from the critics, so that a mix-up shows
-    state = state._replace(target_critic=jax.tree.map(lambda leaf: 3.0 * leaf, state.target_critic))
+    apart = jax.tree.map(lambda leaf: jnp.asarray(3 * np.asarray(leaf)), state.target_critic)
+    state = state._replace(target_critic=apart)
     after, metrics = train(FAST, logs, 1, state)
 
     value = forward(state.value.model.mlp, np.asarray(logs.observation))[:, 0]
@@ -67,7 +68,9 @@ def test_losses_and_their_order_agree_with_numpy() -> None:
     np.testing.assert_allclose(slow, 0.95 * np.asarray(old) + 0.05 * np.asarray(new), atol=1e-6)
 
 
-@pytest.mark.parametrize("algorithm", [SARSA, FAST], ids=["sarsa", "expectile"])
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(SARSA, marks=pytest.mark.slow, id="sarsa"), pytest.param(FAST, id="expectile")]
+)
 def test_the_values_of_the_chain_are_its_expectiles(algorithm: IQL) -> None:
     """At 0.5 the mean over logged actions, so that Q is the SARSA fixed point; at 0.7 above it."""
     logs = chain_logs()
@@ -106,7 +109,7 @@ def test_hostile_data_leaves_everything_finite(name: str) -> None:
 @pytest.mark.parametrize("free", [-30.0, 30.0])
 def test_a_spread_beyond_its_bounds_is_harmless(free: float) -> None:
     state = start(FAST)
-    model = dataclasses.replace(state.actor.model, free_log_std=jnp.full(2, free, jnp.float32))
+    model = dataclasses.replace(state.actor.model, free_log_std=jnp.asarray(np.full(2, free), jnp.float32))
     state = state._replace(actor=dataclasses.replace(state.actor, model=model))
     state, metrics = train(FAST, random_logs(), 1, state)
     assert all_finite((state, metrics))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from continuous_worlds import discrete_experience
 
 from marline.algorithms import TD3BC
 from marline.algorithms.td3_bc import State
@@ -175,9 +176,15 @@ def make_logs(num: int = NUM_ROWS, seed: int = 0, spec: Spec = SPEC) -> dict[str
 
 
 def to_batch(logs: dict[str, np.ndarray]) -> Transition:
-    leaves = {name: jnp.asarray(column) for name, column in logs.items()}
-    leaves["discount"] = 1.0 - leaves.pop("terminal")
-    return Transition(**leaves)
+    columns = {name: column for name, column in logs.items() if name != "terminal"}
+    columns["discount"] = 1.0 - logs["terminal"]
+    return Transition(**{name: jax.device_put(column) for name, column in columns.items()})
+
+
+def standardised_batch(state: State) -> Transition:
+    logs = make_logs()
+    mean, scale = np.asarray(state.normalizer.mean), np.asarray(state.normalizer.scale)
+    return to_batch({**logs, "observation": (logs["observation"] - mean) / scale})
 
 
 def make_experience(logs: dict[str, np.ndarray] | None = None) -> Experience:
@@ -312,15 +319,15 @@ def test_targets_start_as_copies() -> None:
 
 
 def test_merging_leaves_normalizer_and_functions_alone() -> None:
-    experience = make_experience()
+    logs, experience = to_batch(make_logs()), make_experience()
     state = make_state(experience)
-    logs = experience[jnp.arange(5)]
     before = look(state, logs.observation, logs.action)
 
     moved = make_logs(seed=1)
     moved["observation"] += 100.0
     merged = experience.merge(to_batch(moved), 1)
-    tuned = update(state, merged[jnp.arange(NUM_ROWS, 2 * NUM_ROWS)], seeds=range(3))
+    online = jax.jit(Experience.__getitem__)(merged, np.arange(NUM_ROWS, 2 * NUM_ROWS))
+    tuned = update(state, online, seeds=range(3))
     assert not differs(tuned.normalizer, state.normalizer)
     after = look(tuned._replace(actor=state.actor, critic=state.critic), logs.observation, logs.action)
     assert not differs(before, after)
@@ -331,7 +338,7 @@ def test_merging_leaves_normalizer_and_functions_alone() -> None:
 def test_raw_observations_are_standardised_once_everywhere() -> None:
     state, logs = make_state(), make_logs()
     standardised = (logs["observation"] - np.asarray(state.normalizer.mean)) / np.asarray(state.normalizer.scale)
-    chosen, q_values, values = look(state, jnp.asarray(logs["observation"]), jnp.asarray(logs["action"]))
+    chosen, q_values, values = look(state, jax.device_put(logs["observation"]), jax.device_put(logs["action"]))
     expected = np.tanh(forward(layers_of(state.actor.model.mlp), standardised)[0])
     first = layers_of(state.critic.model.first.mlp)
     np.testing.assert_allclose(chosen, expected, atol=1e-5)
@@ -341,9 +348,8 @@ def test_raw_observations_are_standardised_once_everywhere() -> None:
 
 def test_without_value_term_only_cloning_is_left() -> None:
     cloning = TD3BC(hidden=(4, 4), alpha_bc=0.0)
-    state, batch = make_state(), to_batch(make_logs())
-    actor, critic = state.actor.model, state.critic.model
-    batch = batch._replace(observation=state.normalizer(batch.observation))
+    state = make_state()
+    actor, critic, batch = state.actor.model, state.critic.model, standardised_batch(state)
 
     def error(actor: DeterministicActor) -> jax.Array:
         return jnp.mean(jnp.square(jax.vmap(actor)(batch.observation) - batch.action))
@@ -360,9 +366,8 @@ def test_without_value_term_only_cloning_is_left() -> None:
 
 
 def test_the_scale_of_q_does_not_reach_the_actor() -> None:
-    state, batch = make_state(), to_batch(make_logs())
-    batch = batch._replace(observation=state.normalizer(batch.observation))
-    twins = state.critic.model
+    state = make_state()
+    twins, batch = state.critic.model, standardised_batch(state)
     *layers, last = twins.first.mlp.layers
 
     @jax.jit
@@ -397,26 +402,19 @@ def test_hostile_data_leaves_everything_finite(name: str) -> None:
     logs = hostile_logs()[name]
     state = update(make_state(make_experience(logs)), to_batch(logs), seeds=range(4))
     assert all_finite(state)
-    assert all_finite(look(state, jnp.asarray(logs["observation"]), jnp.asarray(logs["action"])))
+    assert all_finite(look(state, jax.device_put(logs["observation"]), jax.device_put(logs["action"])))
 
 
 def test_zero_values_do_not_divide_by_zero() -> None:
-    state, batch = make_state(), to_batch(make_logs())
-    silent = jax.tree.map(jnp.zeros_like, state.critic)
-    state = state._replace(critic=silent, target_critic=jax.tree.map(jnp.zeros_like, state.target_critic))
-    batch = batch._replace(reward=jnp.zeros_like(batch.reward))
-    assert all_finite(update(state, batch, seeds=range(2)))
+    state, logs = make_state(), make_logs()
+    silent, target = jax.tree.map(lambda leaf: jax.device_put(np.zeros_like(leaf)), (state.critic, state.target_critic))
+    batch = to_batch({**logs, "reward": np.zeros_like(logs["reward"])})
+    assert all_finite(update(state._replace(critic=silent, target_critic=target), batch, seeds=range(2)))
 
 
 def test_discrete_actions_are_refused_with_advice() -> None:
-    spec = Spec(3, 2, discrete=True)
-    masks = jnp.ones((4, 2), bool)
-    logs = Transition(
-        jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32), jnp.zeros(4), jnp.ones(4), jnp.zeros((4, 3)), masks, masks
-    )
-    experience = Experience.create(logs, spec, num_deployments=1, rows_per_deployment=1)
     with pytest.raises(ConfigError, match='continuous.*Choose "cql" instead'):
-        TINY.init(experience, key=KEY)
+        TINY.init(discrete_experience(), key=KEY)
 
 
 def test_learns_a_bandit_or_clones_it() -> None:
@@ -424,21 +422,28 @@ def test_learns_a_bandit_or_clones_it() -> None:
     rng = np.random.default_rng(0)
     num = 2000
     actions = rng.uniform(-1, 1, (num, 1)).astype(np.float32)
-    observations = jnp.asarray(rng.normal(size=(num, 2)), jnp.float32)
+    observations = jax.device_put(np.asarray(rng.normal(size=(num, 2)), np.float32))
     bandit = Transition(
-        observations, jnp.asarray(actions), jnp.asarray(-((actions[:, 0] - 0.5) ** 2)), jnp.zeros(num), observations
+        observations,
+        jax.device_put(actions),
+        jax.device_put(-((actions[:, 0] - 0.5) ** 2)),
+        jax.device_put(np.zeros(num, np.float32)),
+        observations,
     )
     experience = Experience.create(bandit, Spec(2, 1), num_deployments=1, rows_per_deployment=1)
     start = jax.jit(TD3BC(hidden=(16, 16)).init)(experience, key=KEY)
-    batches = jnp.asarray(rng.integers(num, size=(1500, 128)))
+    batches = jax.device_put(rng.integers(num, size=(1500, 128)))
 
     def learned_actions(algorithm: TD3BC) -> np.ndarray:
         def step(state: State, rows: jax.Array) -> tuple[State, None]:
             return algorithm.update(state, experience[rows], key=KEY)[0], None
 
-        state, _ = jax.jit(lambda start: jax.lax.scan(step, start, batches))(start)
-        policy = algorithm.policy(state)
-        return np.asarray(jax.vmap(lambda s: policy(s, key=KEY))(observations))[:, 0]
+        @jax.jit
+        def learn(start: State) -> jax.Array:
+            policy = algorithm.policy(jax.lax.scan(step, start, batches)[0])
+            return jax.vmap(lambda s: policy(s, key=KEY))(observations)
+
+        return np.asarray(learn(start))[:, 0]
 
     cloned, improved = (
         learned_actions(TD3BC(hidden=(16, 16), learning_rate=3e-3, alpha_bc=alpha_bc)) for alpha_bc in (0.0, 50.0)

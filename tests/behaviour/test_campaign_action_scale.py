@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from field import act
+from field import SETTINGS, act
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
@@ -61,12 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Campaign.create(
         folder / "run",
         {"arm": from_arrays("arm", arrays(), channels=FLOW)},
-        algorithm=TD3BC(hidden=(4,), alpha_bc=100.0),
-        sampler=Uniform(batch_size=4),
-        deployments=2,
-        offline_updates=4,
-        updates=4,
-        rows_per_deployment=10,
+        **{**SETTINGS, "sampler": Uniform()},
     )
     run.train()
     run.export(folder / "sent")

@@ -169,7 +169,7 @@ def test_a_run_that_cannot_fit_on_the_disk_is_refused_before_it_starts(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs = str(world / "run" / "data")
-    train = ["train", logs, "--rows-per-deployment", "10"]
+    train = ["train", logs, "--rows-per-deployment", "10", "--sampler", "uniform"]
     run = ["run", "--task", "cooperative-navigation-2", "--sampler", "uniform", "--dataset-size", "1000"]
     for plan, deployments, told in [
         (train, 10**8, "it needs .* left; free some space or choose another disk"),

@@ -85,7 +85,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(moment: str, uninterrupted: Path
     with marline("run", "--run", str(run), *OPTIONS, "--seeds", "1") as process:
         wait_until((run / moment).exists, process)
     assert not (run / "report.html").exists(), "the run was over before it was killed"
-    finish("resume", str(run))
+    here("resume", str(run))
     assert fingerprints(run) == fingerprints(uninterrupted)
     assert (run / "report.html").exists()
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnx.external_data_helper
 import pytest
-from field import SIZES, STEPS, act, contents, copy, offline_logs
+from field import SETTINGS, SIZES, STEPS, act, contents, copy, offline_logs
 
 import marline
 from marline import cli
@@ -164,7 +164,7 @@ STRANGE = ["../x", "/etc/x", "", ".", "<script>alert(1)</script>", "[/bold]", "a
 def test_agents_with_strange_names_get_no_path_and_no_message(name: str, tmp_path: Path) -> None:
     logs = offline_logs()
     strange = {name: logs["arm"], "cart": logs["cart"]}
-    refused(tmp_path, lambda path: Campaign.create(path / "run", strange), tmp_path)
+    refused(tmp_path, lambda path: Campaign.create(path / "run", strange, **SETTINGS), tmp_path)
     refused(tmp_path, lambda path: dataset.save(path / "data", strange), tmp_path)
     assert list(tmp_path.iterdir()) == []
     arrays = arrays_of(name)  # as a stamp

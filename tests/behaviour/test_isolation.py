@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 import pytest
+from field import ROWS, SETTINGS
 
 from marline import tuning
-from marline.algorithms import TD3BC
 from marline.data.dataset import Dataset
 from marline.policy import NumpyPolicy
 from marline.samplers import OTC
@@ -17,9 +18,10 @@ from marline.tuning import LearnerID, Team
 from marline.types import Policy, Spec
 
 SPECS = dict.fromkeys(["first", "second"], Spec(3, 2))  # alike, for such learners share one program
-ALGORITHM = TD3BC(hidden=(8, 8))
+ALGORITHM = SETTINGS["algorithm"]
 SEED = 0
-NUM_OFFLINE, NUM_ONLINE = 200, 20
+NUM_OFFLINE, NUM_ONLINE = 60, ROWS
+NUM_UPDATES = SETTINGS["updates"]
 
 
 def make_logs(spec: Spec, num_rows: int, random: np.random.Generator, policy: Policy | None = None) -> Dataset:
@@ -54,9 +56,9 @@ def campaign(sampler: OTC, seeds_of_logs: Mapping[str, int]) -> Team:
         }
 
     team = tuning.init_team(offline, ALGORITHM, seeds=[SEED], num_deployments=2, rows_per_deployment=NUM_ONLINE)
-    *_, (_, team, *_) = tuning.pretrain(team, ALGORITHM, num_updates=20)
+    *_, (_, team, *_) = tuning.pretrain(team, ALGORITHM, num_updates=NUM_UPDATES)
     team = tuning.init_samplers(team, sampler)
-    *_, last = tuning.run(team, deploy, ALGORITHM, sampler, num_updates=20, deployments=[1, 2])
+    *_, last = tuning.run(team, deploy, ALGORITHM, sampler, num_updates=NUM_UPDATES, deployments=[1, 2])
     return last.team
 
 
@@ -68,7 +70,7 @@ def same(first: object, second: object) -> bool:
 
 @pytest.mark.parametrize("distance", ["value", pytest.param("two-stage", marks=pytest.mark.slow)])
 def test_an_agent_learns_the_same_whatever_the_other_saw(distance: str) -> None:
-    sampler = OTC(distance, num_candidates=32, num_references=16, batch_size=16, num_estimate=64)
+    sampler = dataclasses.replace(SETTINGS["sampler"], distance=distance)
     team = campaign(sampler, {"first": 1, "second": 2})
     other = campaign(sampler, {"first": 1, "second": 3})
     assert same(team[SEED, "first"], other[SEED, "first"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +31,9 @@ from marline.types import Spec
 FAST = SAC(hidden=(16, 16), learning_rate=3e-3, gamma=CHAIN_GAMMA, target_step_size=0.05)
 
 
+@functools.cache
 def start() -> State:
-    return FAST.init(SPEC, key=KEY)
+    return jax.jit(FAST.init, static_argnums=0)(SPEC, key=KEY)
 
 
 def draw(state: State, observation: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,13 +47,18 @@ def draw(state: State, observation: np.ndarray, noise: np.ndarray) -> tuple[np.n
 def test_losses_agree_with_numpy() -> None:
     logs, state = random_logs(), start()
     # the targets apart from the critics, and the temperature from 1, so that a mix-up shows
-    state = state._replace(target_critic=jax.tree.map(lambda leaf: 3.0 * leaf, state.target_critic))
+    apart = jax.tree.map(lambda leaf: jnp.asarray(3 * np.asarray(leaf)), state.target_critic)
+    state = state._replace(target_critic=apart)
     log_temperature = state.log_temperature
     state = state._replace(log_temperature=type(log_temperature)(jnp.float32(-0.5), log_temperature.opt_state))
     after, metrics = train(FAST, logs, 1, state)
-    target_noise, actor_noise = (
-        np.asarray(jax.random.normal(key, (24, 2)), float) for key in jax.random.split(update_key())
-    )
+
+    @jax.jit
+    @jax.vmap
+    def normal(key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, (24, 2))
+
+    target_noise, actor_noise = np.asarray(normal(jax.random.split(update_key())), float)
 
     action, log_density = draw(state, np.asarray(logs.next_observation), target_noise)
     soft_value = twins(state.target_critic, logs.next_observation, action).min(axis=0) - np.exp(-0.5) * log_density
@@ -74,8 +82,8 @@ def test_losses_agree_with_numpy() -> None:
 def test_the_chain_is_walked_the_best_way() -> None:
     logs = chain_logs()
     state, metrics = train(FAST, logs, 2000, start())
-    action = jax.vmap(state.actor.model.mode)(logs.observation)
-    assert by_direction(action[:, 0]).min() > 0.4  # to the right in both states
+    action = jax.jit(jax.vmap(state.actor.model.mode))(logs.observation)
+    assert by_direction(np.asarray(action)[:, 0]).min() > 0.4  # to the right in both states
     q_values = by_direction(twins(state.critic.model, logs.observation, logs.action)[0])
     np.testing.assert_allclose(q_values, optimal_chain_values(), atol=0.3)
     assert -2.5 < metrics["entropy"] < -0.5  # on its way from 1.2 to minus the two dimensions
@@ -83,7 +91,8 @@ def test_the_chain_is_walked_the_best_way() -> None:
 
 def test_it_explores_by_its_entropy() -> None:
     policy = FAST.policy(start())
-    actions = jax.vmap(lambda key: policy(jnp.ones(2), key=key))(jax.random.split(KEY, 500))
+    act = jax.jit(lambda keys: jax.vmap(lambda key: policy(jnp.ones(2), key=key))(keys))
+    actions = act(jax.random.split(KEY, 500))
     assert np.abs(actions).max() < 1.0 and np.std(actions, axis=0).min() > 0.3
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from marline.behaviour_policy.folder import policy_folder, read_evaluations, read_policy, read_steps, train
 from marline.behaviour_policy.sac import SAC
@@ -129,14 +130,19 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path, lessons: list[Lesson]) -> Non
         list(train(tmp_path, TINY, NEVER, max_steps=400))
 
 
-@pytest.mark.parametrize("joints", [(3, 3), (2, 2, 2), (1, 5), (6,)])
+@pytest.mark.parametrize("joints", [(3, 3), pytest.param((2, 2, 2), marks=pytest.mark.slow), (1, 5), (6,)])
 def test_agents_together_act_as_the_one_policy(joints: tuple[int, ...]) -> None:
-    actor = SquashedGaussianActor.create(Spec(17, 6), (8, 8), key=jax.random.key(0))
     specs = {f"agent_{i}": Spec(17, size) for i, size in enumerate(joints)}
-    observation, noise = jax.random.normal(jax.random.key(1), (17,)), jax.random.normal(jax.random.key(2), (6,))
-    action, log_density = actor.sample(observation, noise)
-    policies = share_out(actor, specs)
-    parts = jnp.split(noise, np.cumsum(joints)[:-1])
-    drawn = [policies[agent].actor.sample(observation, part) for agent, part in zip(specs, parts, strict=True)]
-    np.testing.assert_allclose(jnp.concatenate([action for action, _ in drawn]), action, atol=1e-6)
-    np.testing.assert_allclose(sum(density for _, density in drawn), log_density, rtol=1e-5)
+
+    @jax.jit
+    def draw() -> tuple[tuple[Array, Array], list[tuple[Array, Array]]]:
+        actor = SquashedGaussianActor.create(Spec(17, 6), (8, 8), key=jax.random.key(0))
+        observation, noise = jax.random.normal(jax.random.key(1), (17,)), jax.random.normal(jax.random.key(2), (6,))
+        policies = share_out(actor, specs)
+        parts = jnp.split(noise, np.cumsum(joints)[:-1])
+        drawn = [policies[agent].actor.sample(observation, part) for agent, part in zip(specs, parts, strict=True)]
+        return actor.sample(observation, noise), drawn
+
+    (action, log_density), drawn = draw()
+    np.testing.assert_allclose(np.concatenate([action for action, _ in drawn]), action, atol=1e-6)
+    np.testing.assert_allclose(sum(np.asarray(density) for _, density in drawn), log_density, rtol=1e-5)

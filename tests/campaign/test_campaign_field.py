@@ -20,6 +20,7 @@ from marline.campaign.read_logs import Received, read_logs
 from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
 from marline.cli.commands.export import _describe_off_policy
+from marline.configuration import planning
 from marline.data import dataset
 from marline.data.check import check
 from marline.errors import ConfigError, CorruptionError, DataError
@@ -341,7 +342,7 @@ def test_where_logs_are_in_all_commands_lead_to_tuning_also_after_damage(
 
 
 def test_train_from_the_command_line_goes_on_and_refuses(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = "--hidden 4 --deployments 2 --offline-updates 4 --updates 4 --rows-per-deployment 10".split()
     options += (
@@ -366,6 +367,8 @@ def test_train_from_the_command_line_goes_on_and_refuses(
     plain = shutil.copytree(logs, tmp_path / "plain")
     (plain / "dataset.json").unlink()
     assert check(dataset.load(plain))  # of which something is told, but not before what is wrong with an option
+    # all of them could be run
+    monkeypatch.setattr(planning, "check_compatible", lambda config, sizes: [])
     for arguments, told in [
         ([plain, *options, "--seed", "1"], "already holds another run"),
         ([logs, "--sampler", "online-matched"], "a real team is tuned by one; choose another"),

@@ -12,7 +12,7 @@ from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
 from marline.data import files, hdf5, manifest
 from marline.data.dataset import Dataset, from_arrays
-from marline.samplers import OTC
+from marline.samplers import Uniform
 
 DEPLOYMENTS = 5
 
@@ -34,7 +34,7 @@ def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatc
         tmp_path / "run",
         logs(40, 0),
         algorithm=TD3BC(hidden=(4,)),
-        sampler=OTC("value", num_candidates=8, num_references=8, batch_size=4, num_estimate=8),
+        sampler=Uniform(),
         deployments=DEPLOYMENTS,
         offline_updates=2,
         updates=2,

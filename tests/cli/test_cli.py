@@ -16,11 +16,18 @@ from marline import cli
 from marline.cli import entry
 from marline.cli.commands import installation
 from marline.cli.options.study import Run
+from marline.configuration import planning
 from marline.data.locking import locked
 from marline.envs import TASKS
 from marline.errors import DAMAGED, INTERRUPTED, USAGE_ERROR
 from marline.population import stacked
 from marline.runs.creation import start_run
+
+
+@pytest.fixture
+def nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where configurations are what matters; that they can be run is shown elsewhere."""
+    monkeypatch.setattr(planning, "check_compatible", lambda config, sizes: [])
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = USAGE_ERROR) -> str:
@@ -87,6 +94,7 @@ def test_an_engine_that_cannot_be_had_is_told_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.cli.commands.study import configure
 
@@ -152,6 +160,7 @@ def test_a_run_that_its_world_refuses_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["stranger_than.py"]
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_a_report_that_cannot_be_written_whole_is_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.cli.commands.study import configure
 
@@ -169,6 +178,7 @@ def test_a_report_that_cannot_be_written_whole_is_not_begun(tmp_path: Path, caps
     assert [path.name for path in run.iterdir()] == ["run.json"]
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_a_folder_of_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     assert "is not empty" in refuse(capsys, "run", "--run", str(tmp_path))
@@ -183,6 +193,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is not the configuration of a run" in refuse(capsys, "resume", str(tmp_path), status=DAMAGED)
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_a_second_writer_leaves_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from marline.cli.commands.study import configure
 
@@ -282,7 +293,6 @@ def test_a_closed_terminal_stops_a_command_as_a_signal_does() -> None:
     script = """
 import os, signal, sys
 from marline import cli
-from marline.runs.creation import start_run
 from marline.cli import entry
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 entry._run = lambda arguments: os.kill(os.getpid(), signal.SIGHUP) or 7
@@ -315,6 +325,7 @@ finally:
         assert command in done.stdout
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
     from marline.algorithms import AWAC, BCQ, BREMEN, MABCQ
     from marline.cli.commands.study import configure
@@ -332,6 +343,7 @@ def test_updates_and_widths_are_those_of_the_paper_unless_given() -> None:
     assert of("agent_0=awac", "agent_1=bcq") == ({"agent_0": AWAC(), "agent_1": BCQ()}, 4000)
 
 
+@pytest.mark.usefixtures("nothing_is_traced")
 def test_an_option_reaches_every_sampler_that_has_it() -> None:
     from marline.cli.commands.study import configure
     from marline.samplers import OTC, EmbeddingDistance, TwoStageDistance, Uniform

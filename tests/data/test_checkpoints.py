@@ -23,17 +23,17 @@ from marline.data.migrations import CHECKPOINT
 from marline.errors import ConfigError, CorruptionError, DataError, MarlineError, NewerError
 from marline.types import Spec, Transition
 
-TREE = {"w": jnp.arange(6, dtype=jnp.float32).reshape(2, 3), "n": jnp.int32(7)}
+TREE = {"w": jax.device_put(np.arange(6, dtype=np.float32).reshape(2, 3)), "n": jnp.int32(7)}
 
 
 def learner() -> State:
     """A learner with random bits in every leaf, some of them NaN; nothing is compiled for it."""
     rng = np.random.default_rng(0)
-    row = Transition(*(jnp.zeros(shape) for shape in ((1, 5), (1, 2), (1,), (1,), (1, 5))))
+    row = Transition(*(jax.device_put(np.zeros(shape, np.float32)) for shape in ((1, 5), (1, 2), (1,), (1,), (1, 5))))
     experience = Experience.create(row, Spec(5, 2), num_deployments=0, rows_per_deployment=0)
     shapes = jax.eval_shape(lambda key: TD3BC(hidden=(8, 8)).init(experience, key=key), jax.random.key(0))
     return jax.tree.map(
-        lambda leaf: jnp.asarray(np.frombuffer(rng.bytes(4 * leaf.size), leaf.dtype).reshape(leaf.shape)), shapes
+        lambda leaf: jax.device_put(np.frombuffer(rng.bytes(4 * leaf.size), leaf.dtype).reshape(leaf.shape)), shapes
     )
 
 
@@ -76,12 +76,12 @@ def test_names_are_readable(tmp_path: Path) -> None:
 def test_every_supported_kind_of_leaf(tmp_path: Path) -> None:
     tree = {
         "float": jnp.array([0.0, -0.0, jnp.nan, jnp.inf, 1e-45], jnp.float32),
-        "nan": jnp.asarray(np.array([0x7FC01234], np.uint32).view(np.float32)),
+        "nan": jax.device_put(np.array([0x7FC01234], np.uint32).view(np.float32)),
         "half": jnp.array([0.5], jnp.float16),
         "int": (jnp.int32(-3), jnp.array([1], jnp.int8)),
         "uint": jax.random.key_data(jax.random.key(5)),
         "bool": jnp.array([[True], [False]]),
-        "empty": jnp.zeros((0, 3)),
+        "empty": jax.device_put(np.zeros((0, 3), np.float32)),
         "none": None,
         "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
         "list": [jnp.float32(1)],
@@ -102,8 +102,9 @@ def test_random_keys_come_back_as_keys(tmp_path: Path) -> None:
 
 
 def test_a_bare_array_is_a_tree_too(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c", {"x": jnp.ones(3)}, {})
-    assert_identical(jnp.ones(3), load_checkpoint(tmp_path / "c", {"x": jnp.zeros(3)})[0]["x"])
+    ones, zeros = jnp.array([1.0, 1.0, 1.0]), jnp.array([0.0, 0.0, 0.0])
+    save_checkpoint(tmp_path / "c", {"x": ones}, {})
+    assert_identical(ones, load_checkpoint(tmp_path / "c", {"x": zeros})[0]["x"])
 
 
 def test_the_same_trees_make_the_same_bytes(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_checkpoint_is_replaced_unless_told_otherwise(tmp_path: Path) -> None:
         ({"x": {"a": np.float32(1)}}, {}, "leaf 'a' of x is a float32; store it"),
         ({"x": {"a": np.zeros(2)}}, {}, "leaf 'a' of x is of type float64, which JAX would not give back"),
         ({"x": {"a": np.array(["b"])}}, {}, "leaf 'a' of x is of type <U1"),
-        ({"x": {"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}}}, {}, "x has two leaves named 'a.b'"),
+        ({"x": {"a.b": jnp.array([1.0]), "a": {"b": jnp.array([1.0])}}}, {}, "x has two leaves named 'a.b'"),
         ({"x": TREE}, {"versions": 1}, "manifest.json keeps the key 'versions' for itself"),
         ({"x": TREE}, {"files": 1}, "manifest.json keeps the key 'files' for itself"),
         ({"x": TREE}, {"what": object()}, "object has no JSON form"),
@@ -153,13 +154,13 @@ def test_what_cannot_be_saved(tmp_path: Path, trees: dict[str, Any], manifest: d
     ("template", "message"),
     [
         ({"w": TREE["w"]}, "x.safetensors has a leaf 'n' too many; load it with the configuration"),
-        (TREE | {"b": jnp.ones(1)}, "x.safetensors has no leaf 'b'; load it with the configuration"),
+        (TREE | {"b": jnp.array([1.0])}, "x.safetensors has no leaf 'b'; load it with the configuration"),
         (
-            TREE | {"w": jnp.ones((3, 2))},
+            TREE | {"w": jnp.array([[1.0, 1.0]] * 3)},
             "is float32[2, 3] and should be float32[3, 2]; load it with the configuration",
         ),
-        (TREE | {"w": jnp.ones((2, 3), jnp.int32)}, "is float32[2, 3] and should be int32[2, 3]"),
-        (TREE | {"n": jnp.ones(1, jnp.int32)}, "is int32[] and should be int32[1]"),
+        (TREE | {"w": jnp.array([[1, 1, 1]] * 2)}, "is float32[2, 3] and should be int32[2, 3]"),
+        (TREE | {"n": jnp.array([1])}, "is int32[] and should be int32[1]"),
         (TREE | {"n": 3}, "is a int in the template; make it an array"),
     ],
 )

@@ -28,11 +28,18 @@ def make_logs(spec: Spec, num: int, seed: int = 0) -> Transition:
         "discount": rng.random(num) < 0.8,
         "next_observation": rng.normal(size=(num, spec.observation_size)),
     }
-    logs = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in logs.items()}
+    logs = {name: jax.device_put(np.asarray(leaf, np.float32)) for name, leaf in logs.items()}
     if spec.discrete:
-        logs |= {name: jnp.asarray(rng.random((num, spec.action_size)) < 0.7) for name in MASKS}
-        logs["action"] = jnp.asarray(actions, jnp.int32)
+        logs |= {name: jax.device_put(rng.random((num, spec.action_size)) < 0.7) for name in MASKS}
+        logs["action"] = jax.device_put(np.asarray(actions, np.int32))
     return Transition(**logs)
+
+
+unpacked = jax.jit(unpack, static_argnums=1)
+rows_of = jax.jit(Experience.__getitem__)
+deployment = jax.jit(Experience.deployment)
+offline_of = jax.jit(Experience.offline)
+sizes_of = jax.jit(lambda experience: jnp.stack([experience.online_start, experience.size, experience.num_online]))
 
 
 def assert_same(first: Transition, second: Transition) -> None:
@@ -46,7 +53,7 @@ def assert_same(first: Transition, second: Transition) -> None:
 def test_unpack_inverts_pack(spec: Spec) -> None:
     logs = make_logs(spec, 7)
     packed = pack(logs, spec)
-    restored = unpack(jnp.asarray(packed), spec)
+    restored = unpacked(jax.device_put(packed), spec)
     assert_same(restored, logs)
     assert packed.dtype == np.float32
     assert packed.shape[1] % ROW_MULTIPLE == 0
@@ -57,10 +64,11 @@ def test_unpack_inverts_pack(spec: Spec) -> None:
 
 @pytest.mark.parametrize("spec", [CONTINUOUS, DISCRETE])
 def test_one_row_and_blocks_of_rows_unpack_alike(spec: Spec) -> None:
-    packed = jnp.asarray(pack(make_logs(spec, 6), spec))
-    whole = unpack(packed, spec)
-    assert_same(jax.tree.map(lambda x: x[4], whole), unpack(packed[4], spec))
-    assert_same(jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), whole), unpack(packed.reshape(2, 3, -1), spec))
+    packed = pack(make_logs(spec, 6), spec)
+    whole = jax.tree.map(np.asarray, unpacked(packed, spec))
+    assert_same(jax.tree.map(lambda x: x[4], whole), unpacked(packed[4], spec))
+    blocks = packed.reshape(2, 3, -1)
+    assert_same(jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), whole), unpacked(blocks, spec))
 
 
 def test_columns_lie_side_by_side() -> None:
@@ -84,15 +92,13 @@ def test_merging_appends_and_touches_nothing_before(spec: Spec) -> None:
     for experience in (start, once, twice):
         assert experience.capacity == 10 + 2 * 4
         assert experience.offline_rows is start.offline_rows
-        assert_same(experience.offline(), offline)
-    sizes = [
-        (int(experience.online_start), int(experience.size), int(experience.num_online))
-        for experience in (start, once, twice)
-    ]
+        assert_same(offline_of(experience), offline)
+    sizes = [tuple(sizes_of(experience).tolist()) for experience in (start, once, twice)]
     assert sizes == [(10, 10, 0), (10, 14, 4), (14, 17, 3)]
-    assert_same(twice[jnp.arange(10, 14)], first)
-    assert_same(twice[jnp.arange(14, 17)], second)
-    np.testing.assert_array_equal(twice.deployment(jnp.arange(17)), [0] * 10 + [1] * 4 + [2] * 3)
+    online = jax.tree.map(np.asarray, rows_of(twice, np.arange(10, 17)))
+    assert_same(jax.tree.map(lambda column: column[:4], online), first)
+    assert_same(jax.tree.map(lambda column: column[4:], online), second)
+    np.testing.assert_array_equal(deployment(twice, np.arange(17)), [0] * 10 + [1] * 4 + [2] * 3)
 
 
 def test_rows_of_the_first_deployment_are_counted() -> None:
@@ -116,7 +122,7 @@ def test_one_structure_serves_the_whole_campaign() -> None:
 def test_rows_are_picked_by_number_in_any_order() -> None:
     logs = make_logs(CONTINUOUS, 6)
     experience = Experience.create(logs, CONTINUOUS, num_deployments=1, rows_per_deployment=1)
-    picked = experience[jnp.array([5, 0, 5])]
+    picked = rows_of(experience, np.array([5, 0, 5]))
     np.testing.assert_array_equal(picked.reward, np.asarray(logs.reward)[[5, 0, 5]])
     np.testing.assert_array_equal(picked.next_observation, np.asarray(logs.next_observation)[[5, 0, 5]])
 
@@ -124,9 +130,9 @@ def test_rows_are_picked_by_number_in_any_order() -> None:
 def test_without_deployments_the_logs_alone_are_drawn_from() -> None:
     logs = make_logs(CONTINUOUS, 5)
     experience = Experience.create(logs, CONTINUOUS, num_deployments=0, rows_per_deployment=0)
-    picked = jnp.array([4, 0, 4])
-    assert_same(experience[picked], jax.tree.map(lambda x: x[picked], logs))
-    np.testing.assert_array_equal(experience.deployment(picked), [0, 0, 0])
+    picked = np.array([4, 0, 4])
+    assert_same(rows_of(experience, picked), jax.tree.map(lambda x: np.asarray(x)[picked], logs))
+    np.testing.assert_array_equal(deployment(experience, picked), [0, 0, 0])
 
 
 def test_more_rows_than_planned_are_refused() -> None:
@@ -150,7 +156,7 @@ def test_ends_of_episodes_are_kept_and_cuts_are_ends() -> None:
     start = Experience.create(offline, CONTINUOUS, num_deployments=2, rows_per_deployment=2)
     np.testing.assert_array_equal(start.ends(), [0, 1, 0, 1, 0, 0, 0, 0])
     start = Experience.create(offline, CONTINUOUS, num_deployments=2, rows_per_deployment=2, ends=told)
-    logs = make_logs(CONTINUOUS, 2)._replace(discount=jnp.ones(2))
+    logs = make_logs(CONTINUOUS, 2)._replace(discount=jnp.array([1.0, 1.0]))
     twice = start.merge(logs, 1, ends=np.array([True, False])).merge(logs, 2)
     np.testing.assert_array_equal(twice.ends(), [1, 1, 0, 1, 1, 1, 0, 1])
     assert not told[3], "what was given is not written into"
@@ -165,7 +171,7 @@ def test_one_program_appends_logs_of_any_length(caplog: pytest.LogCaptureFixture
         for number, more in enumerate(logs[1:], start=2):
             experience = experience.merge(more, number)
     assert [record.getMessage() for record in caplog.records if record.getMessage().startswith("Compiling")] == []
-    assert_same(experience[jnp.arange(6, 18)], jax.tree.map(lambda *parts: jnp.concatenate(parts), *logs))
+    assert_same(rows_of(experience, np.arange(6, 18)), jax.tree.map(lambda *parts: np.concatenate(parts), *logs))
 
 
 def test_rows_fit_in_up_to_the_last_place() -> None:
@@ -174,7 +180,7 @@ def test_rows_fit_in_up_to_the_last_place() -> None:
     experience = Experience.create(make_logs(CONTINUOUS, 4), CONTINUOUS, num_deployments=2, rows_per_deployment=3)
     for number, more in enumerate(logs, start=1):
         experience = experience.merge(more, number)
-    assert_same(experience[jnp.arange(4, 10)], jax.tree.map(lambda *parts: jnp.concatenate(parts), *logs))
-    np.testing.assert_array_equal(experience.deployment(jnp.arange(4, 10)), [1, 1, 2, 2, 2, 3])
+    assert_same(rows_of(experience, np.arange(4, 10)), jax.tree.map(lambda *parts: np.concatenate(parts), *logs))
+    np.testing.assert_array_equal(deployment(experience, np.arange(4, 10)), [1, 1, 2, 2, 2, 3])
     cut = np.concatenate([last_of_episodes(more) for more in logs])
     np.testing.assert_array_equal(experience.online_ends, cut)

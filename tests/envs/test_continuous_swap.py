@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from marline.envs import ContinuousSwap
-from marline.envs.scripted import Moving
 from marline.rollouts.collection import collect, evaluate
 from marline.testing import check_task
 
 WORLD = ContinuousSwap()
 KEY = jax.random.key(0)
+
+
+class Homing(NamedTuple):
+    """Straight to the origin if the sign is that of the gain, else away from it."""
+
+    sign: Array
+
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
+        return jnp.clip(-self.sign * observation / 0.2, -1.0, 1.0)
+
+
+class Constant(NamedTuple):
+    action: Array
+
+    def __call__(self, observation: Array, *, key: Array, action_mask: Array | None = None) -> Array:
+        return self.action
 
 
 def test_it_keeps_the_rules_of_tasks() -> None:
@@ -34,10 +52,7 @@ def test_the_sign_of_the_partners_action_is_that_of_the_gain() -> None:
 
 def test_what_is_best_beside_the_past_partner_is_worst_beside_todays() -> None:
     def returns(sign: float, partner: float) -> float:
-        team = {
-            "agent_0": Moving(lambda position: -sign * position / 0.2, 2),
-            "agent_1": Moving(lambda position: jnp.full(1, partner), 1),
-        }
+        team = {"agent_0": Homing(jnp.float32(sign)), "agent_1": Constant(jnp.array([partner]))}
         return float(evaluate(WORLD, team, 300, key=KEY).returns.mean())
 
     plain, misled, corrected = returns(1, 1.0), returns(1, -1.0), returns(-1, -1.0)

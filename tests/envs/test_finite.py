@@ -30,7 +30,8 @@ def by_name(world: World) -> str:
 def probabilities(world: World, policy: Choosing, agent: int) -> np.ndarray:
     """Of each choice `[S, choices]` in each state."""
     assert isinstance(world, Finite)
-    return np.asarray(jax.vmap(policy.probabilities)(jnp.asarray(world.observations_of(agent))), np.float64)
+    seen = jnp.asarray(world.observations_of(agent))
+    return np.asarray(jax.jit(jax.vmap(policy.probabilities))(seen), np.float64)
 
 
 def tables(world: World, team: str) -> list[np.ndarray]:
@@ -64,7 +65,11 @@ def test_states_and_observations_are_each_other(world: World) -> None:
         np.testing.assert_array_equal(world.states_of(seen, agent), np.arange(num))
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=by_name)
+@pytest.mark.parametrize(
+    "world",
+    [pytest.param(its, marks=pytest.mark.slow) if its == Meet() else its for its in WORLDS],
+    ids=by_name,
+)
 def test_the_model_is_what_is_played(world: World) -> None:
     assert isinstance(world, Finite)
     model = world.model()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +16,17 @@ from marline.policy import RandomPolicy
 from marline.rollouts.collection import evaluate
 
 TASK = PredatorPrey()
-STILL = dict.fromkeys(TASK.agents, jnp.zeros(2))
+STILL = dict.fromkeys(TASK.agents, jnp.array([0.0, 0.0]))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(task: PredatorPrey, state: State, actions: dict[str, Array]) -> tuple[State, Array, Array]:
+    return task.step(state, actions, key=jax.random.key(0))
 
 
 def after(predators: list[list[float]], prey: list[float], task: PredatorPrey = TASK) -> tuple[State, float]:
     """One step in which no predator moves."""
-    state, reward, terminated = task.step(State(jnp.array(predators), jnp.array(prey)), STILL, key=jax.random.key(0))
+    state, reward, terminated = step(task, State(jnp.array(predators), jnp.array(prey)), STILL)
     assert not bool(terminated)
     return state, float(reward)
 
@@ -44,8 +51,8 @@ def test_where_the_prey_runs(predators: list[list[float]], prey: list[float], ex
 def test_the_prey_flees_from_where_predators_were() -> None:
     state = State(jnp.array([[0.0, 0.0], FAR, FAR]), jnp.array([0.1, 0.0]))
     actions = {**STILL, "agent_0": jnp.array([2.0, 0.5])}  # clipped to a speed of 0.1
-    state, _, _ = TASK.step(state, actions, key=jax.random.key(0))
-    np.testing.assert_allclose(state.predators[0], [0.1, 0.05], atol=1e-6)
+    state, _, _ = step(TASK, state, actions)
+    np.testing.assert_allclose(np.asarray(state.predators)[0], [0.1, 0.05], atol=1e-6)
     np.testing.assert_allclose(state.prey, [0.25, 0.0], atol=1e-6)
 
 
@@ -59,14 +66,20 @@ def test_the_reward_by_hand() -> None:
 @pytest.mark.parametrize("task", [TASK, PredatorPrey(reward_each=True)])
 def test_every_predator_can_tell_the_reward_from_what_it_sees(task: PredatorPrey) -> None:
     cornered = State(jnp.array([[0.95, 1.0], [1.0, 0.92], [0.0, 0.0]]), jnp.array([1.0, 1.0]))
-    for state in (cornered, task.reset(key=jax.random.key(0))):
-        expected = task.reward(state.predators - state.prey[None, :])
-        for seen in task.observe(state).values():
-            np.testing.assert_array_equal(task.reward_of(seen, jnp.zeros(2), seen), expected)
+
+    @jax.jit
+    def rewards(state: State) -> tuple[Array, list[Array]]:
+        told = [task.reward_of(seen, jnp.zeros(2), seen) for seen in task.observe(state).values()]
+        return task.reward(state.predators - state.prey[None, :]), told
+
+    for state in (cornered, jax.jit(task.reset)(key=jax.random.key(0))):
+        expected, told = rewards(state)
+        for reward in told:
+            np.testing.assert_array_equal(reward, expected)
 
 
 def test_what_a_predator_sees_by_hand() -> None:
-    seen = TASK.observe(State(jnp.array([[0.1, 0.2], [-0.3, 0.4], [0.5, -0.6]]), jnp.array([0.0, 0.5])))
+    seen = jax.jit(TASK.observe)(State(jnp.array([[0.1, 0.2], [-0.3, 0.4], [0.5, -0.6]]), jnp.array([0.0, 0.5])))
     np.testing.assert_allclose(seen["agent_1"], [-0.3, 0.4, 0.3, 0.1, 0.4, -0.2, 0.8, -1.0], atol=1e-6)
 
 

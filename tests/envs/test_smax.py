@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from marline import cli
 from marline.behaviour_policy.battles import read_battle_team, shipped_battle_team, target_return
@@ -82,10 +83,16 @@ def test_the_medium_team_that_comes_with_marline_obeys_masks_and_is_one_network(
     team = read_battle_team(folder, task)
     policy = team["agent_0"]
     assert list(team) == list(task.agents) and all(one is policy for one in team.values())
-    seen, only_shot = jnp.zeros(140), jnp.arange(11) == 7
-    logs = policy.actor.log_probabilities(seen, only_shot | (jnp.arange(11) == 3))
-    assert float(jnp.exp(logs).sum()) == pytest.approx(1.0) and float(jnp.exp(logs[jnp.array([0, 10])]).sum()) == 0.0
-    assert int(policy(seen, key=jax.random.key(0), action_mask=only_shot)) == 7
+    only_shot = np.arange(11) == 7
+
+    @jax.jit
+    def act(seen: Array, two: Array, one: Array) -> tuple[Array, Array]:
+        return policy.actor.log_probabilities(seen, two), policy(seen, key=jax.random.key(0), action_mask=one)
+
+    logs, action = act(np.zeros(140, np.float32), only_shot | (np.arange(11) == 3), only_shot)
+    shares = np.exp(logs)
+    assert float(shares.sum()) == pytest.approx(1.0) and float(shares[[0, 10]].sum()) == 0.0
+    assert int(action) == 7
 
 
 @pytest.mark.slow
@@ -103,17 +110,22 @@ def test_logs_of_the_medium_team(tmp_path: Path) -> None:
 @needs_jaxmarl
 @pytest.mark.filterwarnings("ignore")
 def test_a_victory_pays_one_and_ends_the_battle(battle: Smax) -> None:
-    state = battle.reset(key=jax.random.key(0))
-    # the last enemy stands beside an ally, about to die
-    units = state.state
-    units = units.replace(
-        unit_health=jnp.array([45.0, 45.0, 0.0, 1.0]),
-        unit_alive=jnp.array([True, True, False, True]),
-        unit_positions=jnp.array([[8.0, 16.0], [8.0, 14.0], [24.0, 16.0], [10.0, 16.0]]),
-    )
-    state = state.replace(state=units)
-    assert battle.action_masks(state)["agent_0"].tolist() == [True] * 5 + [False, True]
-    actions = {"agent_0": jnp.int32(6), "agent_1": jnp.int32(4)}
-    after, reward, over = battle.step(state, actions, key=jax.random.key(1))
+    @jax.jit
+    def last_shot() -> tuple[Array, Array, Array, Array]:
+        state = battle.reset(key=jax.random.key(0))
+        # the last enemy stands beside an ally, about to die
+        units = state.state
+        units = units.replace(
+            unit_health=jnp.array([45.0, 45.0, 0.0, 1.0]),
+            unit_alive=jnp.array([True, True, False, True]),
+            unit_positions=jnp.array([[8.0, 16.0], [8.0, 14.0], [24.0, 16.0], [10.0, 16.0]]),
+        )
+        state = state.replace(state=units)
+        actions = {"agent_0": jnp.int32(6), "agent_1": jnp.int32(4)}
+        after, reward, over = battle.step(state, actions, key=jax.random.key(1))
+        return battle.action_masks(state)["agent_0"], after.state.unit_health, reward, over
+
+    mask, health, reward, over = last_shot()
+    assert mask.tolist() == [True] * 5 + [False, True]
     assert over and float(reward) >= 1.0
-    assert float(reward) == pytest.approx(1.0 + float(1.0 - after.state.unit_health[3]) / 45.0 / 2, abs=1e-5)
+    assert float(reward) == pytest.approx(1.0 + (1.0 - float(np.asarray(health)[3])) / 45.0 / 2, abs=1e-5)

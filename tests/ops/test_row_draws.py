@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,7 +16,7 @@ from marline.ops import row_draws
 KEY = jax.random.key(0)
 
 # compiled whole, which is several times quicker than operation by operation
-count_distinct = jax.jit(row_draws.count_distinct)
+count_distinct, below = jax.jit(row_draws.count_distinct), jax.jit(row_draws._below)
 rows_with_replacement = jax.jit(row_draws.rows_with_replacement, static_argnums=2)
 rows_without_replacement = jax.jit(row_draws.rows_without_replacement, static_argnums=2)
 
@@ -48,15 +49,15 @@ def test_window_smaller_than_the_draw_gives_all_its_rows(num: int, size: int) ->
     assert set(counts) == {num // size, num // size + 1}
 
 
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(0, None, None))
+def seven_rows(key: jax.Array, distinct: jax.Array, stop: jax.Array) -> jax.Array:
+    return row_draws.rows_without_replacement(2, stop, 7, key=key, distinct=distinct)
+
+
 @pytest.mark.parametrize(("distinct", "size"), [(1, 5), (3, 5), (4, 100), (7, 3), (9, 30), (0, 4)])
 def test_how_many_rows_may_differ_is_known_at_run_time(distinct: int, size: int) -> None:
-    draw = jax.jit(
-        jax.vmap(
-            lambda key, distinct, stop: row_draws.rows_without_replacement(2, stop, 7, key=key, distinct=distinct),
-            (0, None, None),
-        )
-    )
-    drawn = np.asarray(draw(jax.random.split(KEY, 2000), jnp.int32(distinct), jnp.int32(2 + size)))
+    drawn = np.asarray(seven_rows(jax.random.split(KEY, 2000), jnp.int32(distinct), jnp.int32(2 + size)))
     expected = min(max(distinct, 1), 7, size)
     assert all(len(set(rows.tolist())) == expected for rows in drawn)
     for column in drawn.T:  # and each row of the window is as likely anywhere
@@ -72,7 +73,7 @@ def test_empty_window_gives_its_start(rows: Callable[..., jax.Array]) -> None:
 
 @pytest.mark.parametrize(("rows", "distinct"), [([3], 1), ([2, 2, 2], 1), ([5, 1, 5, 2, 1], 3), ([0, 1, 2], 3)])
 def test_count_distinct(rows: list[int], distinct: int) -> None:
-    assert count_distinct(jnp.array(rows)) == distinct
+    assert int(count_distinct(jnp.array(rows))) == distinct
 
 
 def test_random_words_become_whole_numbers_as_by_exact_arithmetic() -> None:
@@ -80,4 +81,4 @@ def test_random_words_become_whole_numbers_as_by_exact_arithmetic() -> None:
     bits = np.concatenate([random.integers(0, 2**32, 1000), [0, 1, 2**16 - 1, 2**16, 2**32 - 1] * 3]).astype(np.uint32)
     for bound in (1, 2, 3, 65_535, 65_536, 65_537, 1_000_003, 2**31 - 1):
         expected = [bound * int(word) >> 32 for word in bits]
-        np.testing.assert_array_equal(row_draws._below(jnp.int32(bound), jnp.asarray(bits)), expected)
+        np.testing.assert_array_equal(below(jnp.int32(bound), jnp.asarray(bits)), expected)

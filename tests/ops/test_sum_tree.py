@@ -16,16 +16,18 @@ KEY = jax.random.key(0)
 # one row, one node exactly full, two levels, three levels with padding in all of them
 CAPACITIES = [1, FAN_OUT, FAN_OUT + 1, FAN_OUT**2 + 3]
 
+create = jax.jit(SumTree.create, static_argnums=0)
 set_priorities = jax.jit(SumTree.set)
 fill = jax.jit(SumTree.fill)
-sum_before = jax.jit(SumTree.sum_before)
+total, rows_of = jax.jit(lambda tree: tree.total), jax.jit(SumTree.__getitem__)
+sum_before = jax.jit(lambda tree, rows: jax.vmap(tree.sum_before)(rows))
 draw_stratified = jax.jit(SumTree.draw_stratified, static_argnums=1)
 
 
 def tree_of(priorities: np.ndarray) -> SumTree:
     """A tree with these priorities."""
-    rows = jnp.arange(len(priorities))
-    return set_priorities(SumTree.create(len(priorities)), rows, jnp.asarray(priorities, jnp.float32))
+    rows = np.arange(len(priorities))
+    return set_priorities(create(len(priorities)), rows, jnp.asarray(priorities, jnp.float32))
 
 
 def assert_sums(tree: SumTree) -> None:
@@ -35,13 +37,13 @@ def assert_sums(tree: SumTree) -> None:
         flat = np.asarray(level).ravel()
         np.testing.assert_allclose(flat[: len(sums)], sums, rtol=1e-6)
         assert not flat[len(sums) :].any()
-    np.testing.assert_allclose(tree.total, np.asarray(tree.priorities, np.float64).sum(), rtol=1e-6)
+    np.testing.assert_allclose(total(tree), np.asarray(tree.levels[0], np.float64).sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("capacity", CAPACITIES)
 def test_sums_after_fills_and_updates(capacity: int) -> None:
     rng = np.random.default_rng(0)
-    tree, expected = SumTree.create(capacity), np.zeros(capacity, np.float32)
+    tree, expected = create(capacity), np.zeros(capacity, np.float32)
     start, stop = capacity // 3, capacity - capacity // 4
     tree = fill(tree, start, stop, 2.5)
     expected[start:stop] = 2.5
@@ -50,14 +52,15 @@ def test_sums_after_fills_and_updates(capacity: int) -> None:
         by_row = rng.uniform(0.001, 10, capacity).astype(np.float32)  # the same for a row drawn twice
         tree = set_priorities(tree, jnp.asarray(rows), jnp.asarray(by_row[rows]))
         expected[rows] = by_row[rows]
-        np.testing.assert_array_equal(tree.priorities[:capacity], expected)
-        assert not np.asarray(tree.priorities)[capacity:].any()
-        np.testing.assert_array_equal(tree[jnp.asarray(rows)], expected[rows])
+        priorities = np.asarray(tree.levels[0]).ravel()
+        np.testing.assert_array_equal(priorities[:capacity], expected)
+        assert not priorities[capacity:].any()
+        np.testing.assert_array_equal(rows_of(tree, jnp.asarray(rows)), expected[rows])
         assert_sums(tree)
-        for row in {0, start, capacity // 2, capacity - 1}:
-            before = expected[:row].astype(np.float64).sum()
-            np.testing.assert_allclose(sum_before(tree, row), before, rtol=1e-5, atol=1e-6)
-    assert tree.priorities.max() == expected.max()
+        places = np.array([0, start, capacity // 2, capacity - 1])
+        before = [expected[:row].astype(np.float64).sum() for row in places]
+        np.testing.assert_allclose(sum_before(tree, places), before, rtol=1e-5, atol=1e-6)
+    assert np.max(jax.jit(lambda tree: tree.priorities)(tree)) == expected.max()
 
 
 def test_hundreds_of_updates_leave_no_rounding_behind() -> None:
@@ -74,10 +77,10 @@ def test_hundreds_of_updates_leave_no_rounding_behind() -> None:
 
         return jax.lax.scan(step, tree, jax.random.split(KEY, 500))[0]
 
-    tree = updated(SumTree.create(capacity))
+    tree = updated(create(capacity))
     assert_sums(tree)
-    small = tree.set(jnp.arange(capacity), jnp.full(capacity, 1e-3))
-    np.testing.assert_allclose(small.total, 0.3, rtol=1e-6)
+    small = set_priorities(tree, np.arange(capacity), np.full(capacity, 1e-3, np.float32))
+    np.testing.assert_allclose(total(small), 0.3, rtol=1e-6)
 
 
 def spread_priorities(capacity: int) -> np.ndarray:
@@ -119,8 +122,8 @@ def test_with_many_slices_every_row_gets_its_number_of_draws() -> None:
 def test_rows_that_a_float_cannot_tell_apart_are_drawn_alike() -> None:
     """Behind a mass of 2^25, floats are 4 apart, and rows of priority 1 would be reached by every fourth only."""
     num_light = 8192
-    tree = fill(SumTree.create(1 + num_light), 1, 1 + num_light, 1.0)
-    tree = set_priorities(tree, jnp.zeros(1, jnp.int32), jnp.full(1, 2.0**25))
+    tree = fill(create(1 + num_light), 1, 1 + num_light, 1.0)
+    tree = set_priorities(tree, jnp.array([0]), jnp.array([2.0**25]))
     rows = np.asarray(draw_stratified(tree, 2**17, key=KEY))
     light = rows[rows > 0]
     assert len(light) == pytest.approx(2**17 * num_light / 2**25, abs=2)
@@ -152,7 +155,7 @@ def test_each_slice_of_the_mass_gives_one_draw(priorities: np.ndarray) -> None:
 @pytest.mark.parametrize("priority", [1e-3, 1.0, 1e6])
 def test_the_only_row_with_mass_is_always_drawn(capacity: int, place: Callable[[int], int], priority: float) -> None:
     row = place(capacity)
-    tree = set_priorities(SumTree.create(capacity), jnp.full(1, row), jnp.full(1, priority))
+    tree = set_priorities(create(capacity), jnp.array([row]), jnp.array([priority]))
     np.testing.assert_array_equal(draw_stratified(tree, 256, key=KEY), np.full(256, row))
 
 
@@ -165,9 +168,9 @@ def test_empty_rows_around_and_between_are_never_drawn() -> None:
 
 
 def test_an_empty_tree_gives_its_first_row() -> None:
-    np.testing.assert_array_equal(draw_stratified(SumTree.create(FAN_OUT), 256, key=KEY), np.zeros(256))
+    np.testing.assert_array_equal(draw_stratified(create(FAN_OUT), 256, key=KEY), np.zeros(256))
 
 
 def test_padding_is_smaller_than_a_node() -> None:
     for capacity in CAPACITIES:
-        assert capacity <= SumTree.create(capacity).priorities.size < capacity + FAN_OUT
+        assert capacity <= create(capacity).levels[0].size < capacity + FAN_OUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -27,7 +28,7 @@ ridge_fit = jax.jit(trust_region.ridge_fit, static_argnums=2)
 gaussian_kl, surrogate_loss = jax.jit(trust_region.gaussian_kl), jax.jit(trust_region.surrogate_loss)
 
 REWARDS, VALUES, LAST = jnp.array([1.0, 0.0, 2.0]), jnp.array([0.5, 1.0, 0.2]), jnp.float32(0.0)
-FISHER = jnp.diag(jnp.array([2.0, 0.5]))
+FISHER = jnp.array([[2.0, 0.0], [0.0, 0.5]])
 GRADIENT = jnp.array([-1.0, 1.0])
 
 
@@ -52,7 +53,8 @@ def test_a_whole_trace_gives_the_discounted_return_and_the_value_behind_it() -> 
 
 
 def test_true_values_leave_no_advantage() -> None:
-    advantages, targets = generalized_advantages(jnp.ones(4), jnp.full(4, 10.0), jnp.float32(10.0), 0.9, 0.95)
+    rewards, values = jnp.array([1.0] * 4), jnp.array([10.0] * 4)
+    advantages, targets = generalized_advantages(rewards, values, jnp.float32(10.0), 0.9, 0.95)
     np.testing.assert_allclose(advantages, np.zeros(4), atol=1e-5)
     np.testing.assert_allclose(targets, np.full(4, 10.0), rtol=1e-6)
 
@@ -61,51 +63,58 @@ def test_true_values_leave_no_advantage() -> None:
 
 
 def test_baseline_features_by_hand() -> None:
-    features = baseline_features(jnp.array([3.0, -40.0]), 20)
+    features = jax.jit(baseline_features)(jnp.array([3.0, -40.0]), 20)
     np.testing.assert_allclose(features, [3, -10, 9, 100, 0.2, 0.04, 0.008, 1], rtol=1e-6)
 
 
 def test_ridge_by_hand() -> None:
     # mean of (w - y)^2 + ridge w^2, y = 1, 3: (1 + ridge) w = 2
-    weights = ridge_fit(jnp.ones((2, 1)), jnp.array([1.0, 3.0]), 0.25)
+    weights = ridge_fit(jnp.array([[1.0], [1.0]]), jnp.array([1.0, 3.0]), 0.25)
     np.testing.assert_allclose(weights, [1.6], rtol=1e-6)
 
 
 def test_the_baseline_fits_what_it_can_say_and_survives_columns_that_are_the_same() -> None:
     rng = np.random.default_rng(0)
     observation = np.repeat(rng.normal(size=(300, 1)), 2, axis=1).astype(np.float32)
-    time = jnp.asarray(rng.integers(25, size=300))
-    features = jax.vmap(baseline_features)(jnp.asarray(observation), time)
-    targets = 1e3 * (3.0 + observation[:, 0] - 2.0 * observation[:, 0] ** 2 + 4.0 * np.asarray(time) / 100)
-    fitted = features @ ridge_fit(features, jnp.asarray(targets), 1e-5)
-    assert float(jnp.sqrt(jnp.mean(jnp.square(fitted - targets)))) < 0.01 * float(np.std(targets))
-    assert np.isfinite(ridge_fit(jnp.zeros((3, 4)), jnp.ones(3), 1e-5)).all()
+    time = rng.integers(25, size=300)
+    targets = 1e3 * (3.0 + observation[:, 0] - 2.0 * observation[:, 0] ** 2 + 4.0 * time / 100)
+
+    @jax.jit
+    def fit(observation: Array, time: Array, targets: Array) -> Array:
+        features = jax.vmap(baseline_features)(observation, time)
+        return features @ trust_region.ridge_fit(features, targets, 1e-5)
+
+    fitted = fit(observation, time, targets.astype("f4"))
+    assert np.sqrt(np.mean(np.square(fitted - targets))) < 0.01 * np.std(targets)
+    assert np.isfinite(ridge_fit(np.zeros((3, 4), "f4"), np.ones(3, "f4"), 1e-5)).all()
 
 
 # ------------------------------------------------------------------------------ KL and its curve
 
 
 def test_kl_by_hand() -> None:
-    zero, one = jnp.zeros(1), jnp.ones(1)
+    zero, one = np.zeros(1, "f4"), np.ones(1, "f4")
     np.testing.assert_allclose(gaussian_kl(zero, zero, one, zero), 0.5, atol=1e-6)
-    np.testing.assert_allclose(gaussian_kl(zero, jnp.log(0.5 * one), 0.2 * one, zero), 0.338147, atol=1e-5)
-    both = gaussian_kl(jnp.zeros(2), jnp.log(jnp.array([1.0, 0.5])), jnp.array([1.0, 0.2]), jnp.zeros(2))
+    np.testing.assert_allclose(gaussian_kl(zero, np.log(0.5 * one), 0.2 * one, zero), 0.338147, atol=1e-5)
+    two = np.zeros(2, "f4")
+    both = gaussian_kl(two, np.log(np.array([1.0, 0.5], "f4")), jnp.array([1.0, 0.2]), two)
     np.testing.assert_allclose(both, 0.838147, atol=1e-5)
 
 
 def test_surrogate_by_hand() -> None:
     # at the old policy it is minus the mean advantage; N(1; 1, 1) / N(1; 0, 1) = e^0.5
-    old = jnp.full(2, -0.5 * math.log(2 * math.pi) - 0.5)
+    old = jnp.array([-0.5 * math.log(2 * math.pi) - 0.5] * 2)
     advantages = jnp.array([1.0, 3.0])
-    action = jnp.ones((2, 1))
-    assert float(surrogate_loss(jnp.zeros((2, 1)), jnp.zeros(1), action, old, advantages)) == pytest.approx(-2.0)
+    action, zero = jnp.array([[1.0], [1.0]]), jnp.array([0.0])
+    assert float(surrogate_loss(jnp.array([[0.0], [0.0]]), zero, action, old, advantages)) == pytest.approx(-2.0)
     mean = jnp.array([[1.0], [0.0]])
-    loss = surrogate_loss(mean, jnp.zeros(1), action, old, advantages)
+    loss = surrogate_loss(mean, zero, action, old, advantages)
     assert float(loss) == pytest.approx(-0.5 * (math.exp(0.5) + 3.0), rel=1e-5)
 
 
-INPUTS = jax.random.normal(jax.random.key(0), (7, 3))
-POLICY = {"weight": jax.random.normal(jax.random.key(1), (2, 3)), "log_std": jnp.array([-1.0, 0.3])}
+RNG = np.random.default_rng(0)
+INPUTS = jnp.asarray(RNG.normal(size=(7, 3)), jnp.float32)
+POLICY = {"weight": jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32), "log_std": jnp.array([-1.0, 0.3])}
 
 
 def distribution(policy: dict[str, Array]) -> tuple[Array, Array]:
@@ -120,11 +129,14 @@ def fisher_of_policy() -> Array:
 
 
 def test_fisher_product_is_that_with_the_hessian_of_the_kl() -> None:
-    hessian = np.asarray(fisher_of_policy())
-    unravel = ravel_pytree(POLICY)[1]
-    product = gaussian_fisher_product(distribution, POLICY)
-    columns = jax.vmap(lambda v: ravel_pytree(product(unravel(v)))[0])(jnp.eye(8))
-    np.testing.assert_allclose(columns, hessian, atol=1e-4)
+    @jax.jit
+    @jax.vmap
+    def columns(vector: Array) -> Array:
+        unravel = ravel_pytree(POLICY)[1]
+        product = gaussian_fisher_product(distribution, POLICY)
+        return ravel_pytree(product(unravel(vector)))[0]
+
+    np.testing.assert_allclose(columns(np.eye(8, dtype="f4")), fisher_of_policy(), atol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------- step
@@ -137,37 +149,48 @@ def test_conjugate_gradient_solves() -> None:
     solve = jax.jit(lambda m, b: conjugate_gradient(lambda v: m @ v, b, 30))
     solution = solve(jnp.asarray(matrix, jnp.float32), jnp.asarray(target, jnp.float32))
     np.testing.assert_allclose(solution, np.linalg.solve(matrix, target), rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(solve(jnp.eye(6), jnp.zeros(6)), np.zeros(6))
+    np.testing.assert_array_equal(solve(np.eye(6, dtype="f4"), np.zeros(6, "f4")), np.zeros(6))
 
 
 def test_one_iteration_is_the_best_step_along_the_gradient() -> None:
-    np.testing.assert_allclose(conjugate_gradient(fisher, -GRADIENT, 1), -GRADIENT * 2.0 / 2.5, rtol=1e-6)
+    direction = jax.jit(lambda gradient: conjugate_gradient(fisher, -gradient, 1))(GRADIENT)
+    np.testing.assert_allclose(direction, -np.asarray(GRADIENT) * 2.0 / 2.5, rtol=1e-6)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def step_by_hand(gradient: Array, max_kl: float) -> Array:
+    return natural_step(fisher, gradient, damping=0.1, max_kl=max_kl, num_iterations=10)
 
 
 def test_natural_step_by_hand() -> None:
-    direction = -conjugate_gradient(lambda v: fisher(v) + 0.1 * v, GRADIENT, 10)
-    np.testing.assert_allclose(direction, [0.476190, -1.666667], atol=1e-5)
-    step = natural_step(fisher, GRADIENT, damping=0.1, max_kl=0.05, num_iterations=10)
+    direction = jax.jit(lambda gradient: conjugate_gradient(lambda v: fisher(v) + 0.1 * v, gradient, 10))(GRADIENT)
+    np.testing.assert_allclose(-np.asarray(direction), [0.476190, -1.666667], atol=1e-5)
+    step = np.asarray(step_by_hand(GRADIENT, 0.05))
     np.testing.assert_allclose(step, [0.102869, -0.360041], atol=1e-5)
-    np.testing.assert_allclose(0.5 * step @ FISHER @ step, 0.042989, atol=1e-5)
+    np.testing.assert_allclose(0.5 * step @ np.asarray(FISHER) @ step, 0.042989, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_iterations", [1, 3, 10])
 def test_the_step_of_a_policy_lies_on_the_trust_region(num_iterations: int) -> None:
     """However well the system is solved: what scales the step is its own length."""
-    product = gaussian_fisher_product(distribution, POLICY)
-    gradient = jax.tree.map(jnp.cos, POLICY)
-    step = natural_step(product, gradient, damping=0.1, max_kl=0.02, num_iterations=num_iterations)
-    flat = np.asarray(ravel_pytree(step)[0], np.float64)
+
+    @jax.jit
+    def take_step() -> tuple[Array, Array]:
+        product = gaussian_fisher_product(distribution, POLICY)
+        gradient = jax.tree.map(jnp.cos, POLICY)
+        step = natural_step(product, gradient, damping=0.1, max_kl=0.02, num_iterations=num_iterations)
+        return ravel_pytree(step)[0], inner(gradient, step)
+
+    step, slope = take_step()
+    flat = np.asarray(step, np.float64)
     damped = np.asarray(fisher_of_policy(), np.float64) + 0.1 * np.eye(8)
     assert 0.5 * flat @ damped @ flat == pytest.approx(0.02, rel=1e-4)
-    assert float(inner(gradient, step)) < 0.0
+    assert float(slope) < 0.0
 
 
 def test_no_gradient_or_no_trust_region_is_no_step() -> None:
-    for gradient, max_kl in ((jnp.zeros(2), 0.05), (GRADIENT, 0.0)):
-        step = natural_step(fisher, gradient, damping=0.1, max_kl=max_kl, num_iterations=10)
-        assert not np.any(step)
+    for gradient, max_kl in ((jnp.array([0.0, 0.0]), 0.05), (GRADIENT, 0.0)):
+        assert not np.any(np.asarray(step_by_hand(gradient, max_kl)))
 
 
 # --------------------------------------------------------------------------------- line search

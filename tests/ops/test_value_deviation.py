@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.typing import ArrayLike
 
 from marline.ops import value_deviation as ops
 from marline.ops.matching import best_match_scalar
 
 # compiled whole, which is several times quicker than operation by operation
-common_mean_and_std = jax.jit(ops.common_mean_and_std)
+common_mean_and_std, value_ratio = jax.jit(ops.common_mean_and_std), jax.jit(ops.value_ratio)
 
 
 @jax.jit
@@ -25,20 +26,19 @@ def value_deviation(values: jax.Array, mean: jax.Array) -> jax.Array:
     return ops.value_deviation(values, mean, jnp.std(values))
 
 
-MATCHES = jnp.array([0, 1, 3])
-V_CANDIDATES = jnp.array([2.0, 3.0, 5.0])
-V_ONLINE = jnp.array([1.0, 3.0, 4.0, 6.0])
+MATCHES = np.array([0, 1, 3])
+V_CANDIDATES = np.array([2.0, 3.0, 5.0], np.float32)
+V_ONLINE = np.array([1.0, 3.0, 4.0, 6.0], np.float32)
 
 
 @jax.jit
-def distances(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCHES) -> jax.Array:
+def distances(candidates: ArrayLike, online: ArrayLike, matches: ArrayLike = MATCHES) -> jax.Array:
     """|deviation of V(s') - deviation of V(s'*)|, each side measured from its own mean."""
-    first = value_deviation(candidates, jnp.mean(candidates))
-    second = value_deviation(online, jnp.mean(online))
-    return jnp.abs(first - second[matches])
+    first, second = (value_deviation(jnp.asarray(its), jnp.mean(its)) for its in (candidates, online))
+    return jnp.abs(first - second[jnp.asarray(matches)])
 
 
-def literal(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCHES) -> np.ndarray:
+def literal(candidates: ArrayLike, online: ArrayLike, matches: ArrayLike = MATCHES) -> np.ndarray:
     """|V / E V - V* / E V*|, word by word."""
     first, second = np.asarray(candidates, "f8"), np.asarray(online, "f8")
     return np.abs(first / first.mean() - (second / second.mean())[np.asarray(matches)])
@@ -46,10 +46,11 @@ def literal(candidates: jax.Array, online: jax.Array, matches: jax.Array = MATCH
 
 def test_the_formula_as_it_stands() -> None:
     """V / E V of either side; means of different signs turn the order of states around, which nothing mends."""
-    first, second = jax.jit(ops.value_ratio)(V_CANDIDATES), jax.jit(ops.value_ratio)(V_ONLINE)
-    np.testing.assert_allclose(jnp.abs(first - second[MATCHES]), [0.314286, 0.042857, 0.214286], atol=1e-5)
+    first, second = (np.asarray(value_ratio(values)) for values in (V_CANDIDATES, V_ONLINE))
+    np.testing.assert_allclose(np.abs(first - second[MATCHES]), [0.314286, 0.042857, 0.214286], atol=1e-5)
     mixed = jnp.array([-1.0, 0.5, 2.0]), jnp.array([-2.0, -1.0, 1.0, -2.0])
-    np.testing.assert_allclose(jnp.abs(ops.value_ratio(mixed[0]) - ops.value_ratio(mixed[1])[MATCHES]), [4, 0, 2])
+    first, second = (np.asarray(value_ratio(values)) for values in mixed)
+    np.testing.assert_allclose(np.abs(first - second[MATCHES]), [4, 0, 2])
 
 
 def test_matches_of_the_worked_example() -> None:
@@ -63,12 +64,16 @@ def test_matches_of_the_worked_example() -> None:
     [
         (V_CANDIDATES, V_ONLINE, [0.314286, 0.042857, 0.214286]),
         (-V_CANDIDATES, -V_ONLINE, [0.314286, 0.042857, 0.214286]),
-        (jnp.array([2.0, 0.0, 5.0]), V_ONLINE, [0.571429, 0.857143, 0.428571]),  # the second row ended the episode
+        (
+            np.array([2.0, 0.0, 5.0], np.float32),
+            V_ONLINE,
+            [0.571429, 0.857143, 0.428571],
+        ),  # the second row ended the episode
     ],
     ids=["positive", "negative", "terminal"],
 )
 def test_distances_equal_the_ratio_of_values_to_their_means(
-    candidates: jax.Array, online: jax.Array, expected: list[float]
+    candidates: np.ndarray, online: np.ndarray, expected: list[float]
 ) -> None:
     np.testing.assert_allclose(distances(candidates, online), expected, atol=1e-6)
     np.testing.assert_allclose(literal(candidates, online), expected, atol=1e-6)
@@ -83,11 +88,11 @@ def test_order_of_distances_survives_means_of_opposite_sign() -> None:
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_deviation_is_the_ratio_less_one_wherever_the_mean_scales_it(sign: float) -> None:
     rng = np.random.default_rng(0)
-    candidates = jnp.asarray(sign * rng.uniform(0.5, 4.0, 100), jnp.float32)
-    online = jnp.asarray(sign * rng.uniform(1.0, 9.0, 100), jnp.float32)
-    assert not floor_binds(candidates, jnp.mean(candidates))
-    assert not floor_binds(online, jnp.mean(online))
-    matches = jnp.asarray(rng.integers(0, 100, 100))
+    candidates = (sign * rng.uniform(0.5, 4.0, 100)).astype(np.float32)
+    online = (sign * rng.uniform(1.0, 9.0, 100)).astype(np.float32)
+    assert not floor_binds(candidates, np.mean(candidates))
+    assert not floor_binds(online, np.mean(online))
+    matches = rng.integers(0, 100, 100)
     expected = literal(candidates, online, matches)
     np.testing.assert_allclose(distances(candidates, online, matches), expected, atol=1e-5)
 
@@ -95,35 +100,46 @@ def test_deviation_is_the_ratio_less_one_wherever_the_mean_scales_it(sign: float
 @pytest.mark.parametrize("scale", [0.01, 3.0, 1000.0])
 def test_scale_of_values_does_not_matter(scale: float) -> None:
     expected = distances(V_CANDIDATES, V_ONLINE)
-    np.testing.assert_allclose(distances(scale * V_CANDIDATES, scale * V_ONLINE), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        distances(np.float32(scale) * V_CANDIDATES, np.float32(scale) * V_ONLINE), expected, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-9, -3.0])
 def test_constant_values_are_at_distance_zero(value: float) -> None:
-    np.testing.assert_array_equal(distances(jnp.full(3, value), jnp.full(4, value)), [0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(
+        distances(np.full(3, value, np.float32), np.full(4, value, np.float32)), [0.0, 0.0, 0.0]
+    )
 
 
 def test_floor_scales_values_whose_mean_is_near_zero() -> None:
-    values = jnp.array([-2.0, 2.0])
-    assert floor_binds(values, jnp.mean(values))
-    np.testing.assert_allclose(value_deviation(values, jnp.mean(values)), [-10.0, 10.0], rtol=1e-6)
-    assert floor_binds(jnp.zeros(2), jnp.float32(0.0))
-    assert not floor_binds(V_CANDIDATES, jnp.mean(V_CANDIDATES))
+    values = np.array([-2.0, 2.0], np.float32)
+    assert floor_binds(values, np.mean(values))
+    np.testing.assert_allclose(value_deviation(values, np.mean(values)), [-10.0, 10.0], rtol=1e-6)
+    assert floor_binds(np.zeros(2, np.float32), np.float32(0.0))
+    assert not floor_binds(V_CANDIDATES, np.mean(V_CANDIDATES))
 
 
 def test_common_scale_keeps_a_row_at_distance_zero_from_itself() -> None:
     first, second = jnp.array([-2.0, 2.0]), jnp.array([2.0, -1.0, -1.0])
-    scale = common_mean_and_std(first, second)
-    assert ops.floor_binds(*scale)
-    assert ops.value_deviation(first, *scale)[1] == ops.value_deviation(second, *scale)[0]
+
+    @jax.jit
+    def compare() -> tuple[jax.Array, list[jax.Array], list[jax.Array]]:
+        scale = ops.common_mean_and_std(first, second)
+        common = [ops.value_deviation(its, *scale) for its in (first, second)]
+        return ops.floor_binds(*scale), common, [value_deviation(its, scale[0]) for its in (first, second)]
+
+    binds, common, own = jax.tree.map(np.asarray, compare())
+    assert binds
+    assert common[0][1] == common[1][0]
     # each side's own spread would tell the row from itself
-    assert value_deviation(first, scale[0])[1] != value_deviation(second, scale[0])[0]
+    assert own[0][1] != own[1][0]
 
 
 def test_either_side_counts_for_half_of_the_common_mean() -> None:
-    first, second = jnp.array([0.0, 2.0]), jnp.array([4.0])
-    for left, right in ((first, second), (jnp.tile(first, 5), second), (first, jnp.tile(second, 9))):
+    first, second = np.array([0.0, 2.0], np.float32), np.array([4.0], np.float32)
+    for left, right in ((first, second), (np.tile(first, 5), second), (first, np.tile(second, 9))):
         mean, std = common_mean_and_std(left, right)
-        assert mean == 2.5
+        assert float(mean) == 2.5
         # (2.5^2 + 0.5^2) / 2 = 3.25 and 1.5^2 = 2.25, half of each
         np.testing.assert_allclose(std, np.sqrt((3.25 + 2.25) / 2), rtol=1e-6)

@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from marline.ops.value_targets import next_values, one_step_target, smoothed_action, soft_clipped_value, twin_minimum
+from marline.ops import value_targets
 from marline.types import Transition
+
+twin_minimum = jax.jit(value_targets.twin_minimum)
+smoothed_action = jax.jit(value_targets.smoothed_action, static_argnums=2)
+soft_clipped_value = jax.jit(value_targets.soft_clipped_value, static_argnums=2)
+one_step_target = jax.jit(value_targets.one_step_target, static_argnums=3)
 
 
 class NoisyCritic:
@@ -25,13 +30,17 @@ class NoisyCritic:
 
 def test_rows_share_one_draw_of_noise_or_have_their_own() -> None:
     after = jnp.array([[1.0], [1.0], [3.0], [5.0]])
-    batch = Transition(after, after, jnp.zeros(4), jnp.array([1.0, 1.0, 1.0, 0.0]), after)
+    batch = Transition(after, after, jnp.array([0.0] * 4), jnp.array([1.0, 1.0, 1.0, 0.0]), after)
     key = jax.random.key(3)
-    noise = jax.random.normal(key)
-    shared = next_values(NoisyCritic(), batch, key=key, one_draw=True)
-    np.testing.assert_allclose(shared, jnp.array([1.0, 1.0, 3.0, 0.0]) + noise * batch.discount, rtol=1e-6)
-    own = next_values(NoisyCritic(), batch, key=key)
-    assert len({*np.asarray(own - after[:, 0])[:3].tolist()}) == 3 and own[3] == 0.0
+
+    @jax.jit
+    def draw(batch: Transition, key: Array) -> tuple[Array, Array, Array]:
+        shared = value_targets.next_values(NoisyCritic(), batch, key=key, one_draw=True)
+        return jax.random.normal(key), shared, value_targets.next_values(NoisyCritic(), batch, key=key)
+
+    noise, shared, own = (np.asarray(its) for its in draw(batch, key))
+    np.testing.assert_allclose(shared, [1.0, 1.0, 3.0, 0.0] + noise * np.asarray(batch.discount), rtol=1e-6)
+    assert len({*(own - np.asarray(after)[:, 0])[:3].tolist()}) == 3 and own[3] == 0.0
 
 
 def test_one_step_target_drops_the_value_of_terminal_states() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -59,6 +60,16 @@ def assert_same(first: dict[str, Dataset], second: dict[str, Dataset], num: int 
             np.testing.assert_array_equal(one, other, err_msg=f"{agent}: {column}")
 
 
+def team_of(seed: int) -> dict[str, Learned]:
+    keys = jax.random.split(jax.random.key(seed), 2)
+    return {agent: Learned(create(TASK.specs[agent], key)) for agent, key in zip(TASK.agents, keys, strict=True)}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def create(spec: Spec, key: Array) -> DeterministicActor:
+    return DeterministicActor.create(spec, (16,), key=key)
+
+
 @pytest.mark.parametrize("num_rows", [1, 50, 110])
 def test_exactly_as_many_rows_as_asked_for(num_rows: int) -> None:
     logs = collect_random(TASK, num_rows, seed=0)
@@ -79,13 +90,7 @@ def test_exactly_as_many_rows_as_asked_for(num_rows: int) -> None:
 def test_teams_log_what_each_would_alone(num_teams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit, also where the teams are more than are played at once."""
     monkeypatch.setattr(collection, "PLAYED_AT_ONCE", 2 * collection.bytes_played(TASK))
-    teams = {
-        number: {
-            agent: Learned(DeterministicActor.create(spec, (64, 64), key=jax.random.fold_in(jax.random.key(number), i)))
-            for i, (agent, spec) in enumerate(TASK.specs.items())
-        }
-        for number in range(num_teams)
-    }
+    teams = {number: team_of(number) for number in range(num_teams)}
     keys = {number: jax.random.key(10 + number) for number in teams}
     alone = {number: collect(TASK, team, 110, key=keys[number]) for number, team in teams.items()}
     with stacked(True):
@@ -165,15 +170,6 @@ def test_fewer_rows_are_the_first_of_more() -> None:
     assert_same(few, more, 200)
 
 
-def team_of(seed: int) -> dict[str, Learned]:
-    keys = jax.random.split(jax.random.key(seed), 2)
-    actors = [
-        DeterministicActor.create(TASK.specs[agent], (16,), key=key)
-        for agent, key in zip(TASK.agents, keys, strict=True)
-    ]
-    return {agent: Learned(actor) for agent, actor in zip(TASK.agents, actors, strict=True)}
-
-
 def test_episodes_do_not_depend_on_how_many_are_played_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     team = team_of(0)
     random, learned = collect_random(TASK, 470, seed=0), collect(TASK, team, 470, key=KEY)
@@ -196,7 +192,7 @@ def test_returns_are_sums_of_rewards_and_actions_are_measured() -> None:
 
 
 def test_every_team_meets_the_same_episodes() -> None:
-    still = {agent: Constant(jnp.zeros(2)) for agent in TASK.agents}
+    still = {agent: Constant(jnp.array([0.0, 0.0])) for agent in TASK.agents}
     logs = [collect(TASK, team, 300, key=KEY)["agent_0"] for team in (still, team_of(0))]
     starts = [dataset.observations[::50] for dataset in logs]
     np.testing.assert_array_equal(starts[0], starts[1])
@@ -222,7 +218,8 @@ def test_a_shorter_horizon_is_honoured() -> None:
 
 def test_random_play_of_discrete_actions() -> None:
     policy = RandomPolicy(Spec(3, 4, discrete=True))
-    actions = jax.vmap(lambda key: policy(jnp.zeros(3), key=key))(jax.random.split(KEY, 2000))
+    act = jax.jit(lambda keys: jax.vmap(lambda key: policy(jnp.zeros(3), key=key))(keys))
+    actions = act(jax.random.split(KEY, 2000))
     counts = np.bincount(np.asarray(actions), minlength=4)
     assert len(counts) == 4
     np.testing.assert_allclose(counts / 2000, 0.25, atol=0.04)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -67,7 +68,9 @@ def test_only_what_the_partner_does_is_changed() -> None:
     law = np.array([np.bincount(logs["agent_1"].actions[states == s], weights[states == s], 3) for s in range(9)])
     seen, partner = jnp.asarray(world.observations_of(1)), today["agent_1"]
     assert isinstance(partner, Choosing)
-    np.testing.assert_allclose(law / law.sum(axis=1, keepdims=True), jax.vmap(partner.probabilities)(seen), atol=0.05)
+    np.testing.assert_allclose(
+        law / law.sum(axis=1, keepdims=True), jax.jit(jax.vmap(partner.probabilities))(seen), atol=0.05
+    )
 
 
 def test_laws_are_counted() -> None:
@@ -76,16 +79,17 @@ def test_laws_are_counted() -> None:
 
 
 def test_densities_by_hand() -> None:
-    seen, zero = jnp.zeros(1), jnp.float32(0)
+    seen, zero = jnp.array([0.0]), jnp.float32(0)
     row = Transition(seen, jnp.array([0.1, 0.0]), zero, zero, seen)
     drawn = jnp.array([[0.1, 0.1], [0.1, 0.0]])
-    density = log_density_among(row, drawn, Spec(1, 2), 0.1)
+    densities = jax.jit(log_density_among, static_argnums=(2, 3))
+    density = densities(row, drawn, Spec(1, 2), 0.1)
     assert float(density) == pytest.approx(np.log((np.exp(-0.5) + 1) / 2), rel=1e-4)
     row = Transition(seen, jnp.int32(2), zero, zero, seen, jnp.array([True, False, True]))
-    assert float(log_density_among(row, jnp.array([2, 2, 0]), Spec(1, 3, discrete=True), 0.1)) == pytest.approx(
+    assert float(densities(row, jnp.array([2, 2, 0]), Spec(1, 3, discrete=True), 0.1)) == pytest.approx(
         np.log(2 * (2 + 0.5) / 4), rel=1e-5
     )
-    assert float(log_density_among(row, jnp.array([0, 0, 0]), Spec(1, 3, discrete=True), 0.1)) == pytest.approx(
+    assert float(densities(row, jnp.array([0, 0, 0]), Spec(1, 3, discrete=True), 0.1)) == pytest.approx(
         np.log(1 / 4), rel=1e-5
     )
 
@@ -104,10 +108,10 @@ def test_continuous_partners_are_told_by_their_actions() -> None:
 def test_logs_of_different_steps_are_refused() -> None:
     logs = collect_random(Swap(horizon=4), 8, seed=0)
     require_joint_logs(logs, "oracle")
-    other = collect_random(Swap(horizon=5), 8, seed=0)
+    other = dataclasses.replace(logs["agent_1"], timeouts=np.isin(np.arange(8), [4, 7]))  # as of a horizon of 5
     with pytest.raises(ConfigError, match="the logs of 'agent_0' and 'agent_1' do not end the same episodes at row 3"):
-        require_joint_logs({"agent_0": logs["agent_0"], "agent_1": other["agent_1"]}, "oracle")
-    short = collect_random(Swap(), 6, seed=0)["agent_1"]
+        require_joint_logs({"agent_0": logs["agent_0"], "agent_1": other}, "oracle")
+    short = collect_random(Swap(horizon=4), 6, seed=0)["agent_1"]
     with pytest.raises(ConfigError, match="have 8 and 6 rows; leave oracle out"):
         require_joint_logs({"agent_0": logs["agent_0"], "agent_1": short}, "oracle")
     with pytest.raises(ConfigError, match="and agent_0 has none"):

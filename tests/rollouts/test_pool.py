@@ -26,9 +26,8 @@ from marline.rollouts.collection import rollout_teams
 def relay_teams(num: int) -> dict[int, Any]:
     """Of each team one agent that has learned something of its own, and one that acts at random."""
     specs = Relay().specs
-    actors = {
-        team: DeterministicActor.create(specs["quick"], (4,), key=jax.random.fold_in(KEY, team)) for team in range(num)
-    }
+    create = jax.jit(lambda key: DeterministicActor.create(specs["quick"], (4,), key=key))
+    actors = {team: create(jax.random.fold_in(KEY, team)) for team in range(num)}
     return {team: {"quick": Learned(actor), "slow": RandomPolicy(specs["slow"])} for team, actor in actors.items()}
 
 

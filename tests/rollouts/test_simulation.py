@@ -108,7 +108,7 @@ def test_both_agents_tell_of_the_same_episodes() -> None:
     assert len(np.unique(starts[1])) == len(starts[1])  # no episode twice
 
 
-@pytest.mark.parametrize("num_environments", [1, 7])
+@pytest.mark.parametrize("num_environments", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_logs_do_not_depend_on_how_many_environments_there_are(num_environments: int) -> None:
     policies = {agent: RandomPolicy(spec) for agent, spec in Relay().specs.items()}
     several = collect(Relay(), policies, 40, key=KEY)
@@ -124,9 +124,10 @@ def test_logs_do_not_depend_on_how_many_environments_there_are(num_environments:
 def test_teams_log_what_each_would_alone(way: bool) -> None:
     """Of different lengths: who is done first waits."""
     specs = Relay().specs
+    create = jax.jit(lambda key: DeterministicActor.create(specs["quick"], (8, 8), key=key))
     actors = {
         number: {
-            "quick": Learned(DeterministicActor.create(specs["quick"], (8, 8), key=jax.random.key(number))),
+            "quick": Learned(create(jax.random.key(number))),
             "slow": RandomPolicy(specs["slow"]),
         }
         for number in range(3)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from readable_rows import SPEC, Embedded
+from readable_rows import SPEC, Embedded, taken_in
 
 from marline.data.experience import Experience
 from marline.samplers import EmbeddingDistance
@@ -16,9 +16,9 @@ from marline.types import Transition
 def random_rows(num: int, seed: int) -> Transition:
     """Rows in which everything varies: a constant feature would be divided by almost nothing."""
     rng = np.random.default_rng(seed)
-    seen, after = jnp.asarray(rng.normal(3, 1, (2, num, 2)), jnp.float32)
-    action = jnp.asarray(rng.uniform(-1, 1, (num, 1)), jnp.float32)
-    return Transition(seen, action, jnp.zeros(num), jnp.ones(num), after)
+    seen, after = rng.normal(3, 1, (2, num, 2))
+    columns = seen, rng.uniform(-1, 1, (num, 1)), np.zeros(num), np.ones(num), after
+    return Transition(*(jnp.asarray(column, jnp.float32) for column in columns))
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,6 @@ def embedded() -> Embedded:
     first = start.merge(random_rows(40, 1), 1)
     second = first.merge(random_rows(30, 2), 2)
     trained = jax.jit(lambda experience: distance.init(experience, key=jax.random.key(0)))(start)
-    take_in = jax.jit(distance.begin_deployment)
-    once, _ = take_in(trained, first)
-    twice, _ = take_in(once, second)
+    once, _ = taken_in(distance, trained, first)
+    twice, _ = taken_in(distance, once, second)
     return Embedded(distance, trained, (first, second), (once, twice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ class World(NamedTuple):
     push: float
     place: float = 0.0
 
+    @functools.partial(jax.jit, static_argnums=1)
     def rows(self, num: int, key: jax.Array) -> Transition:
         keys = jax.random.split(key, 4)
         seen = self.place + 0.5 * jax.random.normal(keys[0], (num, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 from marline.data.experience import Experience
 from marline.samplers import EmbeddingDistance
 from marline.samplers.distances import EmbeddingState
-from marline.types import Spec, Transition
+from marline.types import Metrics, Spec, Transition
 
 SPEC = Spec(2, 1)
 
@@ -26,6 +27,13 @@ class Embedded(NamedTuple):
     trained: EmbeddingState
     experiences: tuple[Experience, ...]
     states: tuple[EmbeddingState, ...]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def taken_in(
+    distance: EmbeddingDistance, state: EmbeddingState, experience: Experience
+) -> tuple[EmbeddingState, Metrics]:
+    return distance.begin_deployment(state, experience)
 
 
 class ReadingCritic(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -22,6 +23,7 @@ from marline.types import Spec, Transition
 KEY = jax.random.key(0)
 SPEC = Spec(3, 2)
 NUM_OFFLINE, NUM_ONLINE = 100, 20
+BLOCK = 20  # samples that one program draws
 SMALL = BalancedReplay(hidden=(8,), ratio_batch_size=16, batch_size=12)
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
@@ -121,6 +123,25 @@ def run(state: State, experience: Experience, keys: jax.Array) -> tuple[State, d
     return jax.lax.scan(step, state, keys)
 
 
+def samples(state: State, experience: Experience, num: int) -> tuple[State, dict[str, np.ndarray]]:
+    """The same of `num` blocks of samples."""
+    seen = []
+    for block in range(num):
+        state, its = run(state, experience, jax.random.split(jax.random.key(block), BLOCK))
+        seen.append(its)
+    return state, {name: np.concatenate([its[name] for its in seen]) for name in seen[0]}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.vmap, in_axes=(0, None))
+def draws_of(key: jax.Array, num_levels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The rows that the ratio is learned from at one sample, and where its slices are cut."""
+    offline_key, online_key, row_key = jax.random.split(key, 3)
+    offline = rows_with_replacement(0, NUM_OFFLINE, 16, key=offline_key)
+    online = rows_with_replacement(NUM_OFFLINE, NUM_OFFLINE + NUM_ONLINE, 16, key=online_key)
+    return offline, online, jax.random.uniform(row_key, (1 + num_levels, SMALL.batch_size))[0]
+
+
 def begun(experience: Experience) -> State:
     return begin(init(experience, key=KEY), experience)[0]
 
@@ -132,15 +153,11 @@ def test_samples_equal_those_of_the_second_implementation() -> None:
     experience = make_experience(random_rows(NUM_ONLINE, 1, shift=1.0))
     state = begun(experience)
     reference = Reference(state, SMALL)
-    every = experience[jnp.arange(experience.capacity)]
-    inputs = np.concatenate([every.observation, every.action], axis=1, dtype=np.float64)
-    keys = jax.random.split(KEY, 20)
-    after, seen = run(state, experience, keys)
-    for number, key in enumerate(keys):
-        offline_key, online_key, row_key = jax.random.split(key, 3)
-        offline = rows_with_replacement(0, NUM_OFFLINE, 16, key=offline_key)
-        online = rows_with_replacement(NUM_OFFLINE, NUM_OFFLINE + NUM_ONLINE, 16, key=online_key)
-        uniform = jax.random.uniform(row_key, (1 + len(state.tree.levels), SMALL.batch_size))[0]
+    logs = random_rows(NUM_OFFLINE, 0), random_rows(NUM_ONLINE, 1, shift=1.0)
+    inputs = np.vstack([np.hstack([rows.observation, rows.action]) for rows in logs]).astype(np.float64)
+    keys = jax.random.split(KEY, BLOCK)
+    after, seen = jax.device_get(run(state, experience, keys))
+    for number, (offline, online, uniform) in enumerate(zip(*draws_of(keys, len(state.tree.levels)), strict=True)):
         rows = reference.draw(np.asarray(uniform, np.float64))
         np.testing.assert_array_equal(seen["rows"][number], rows)
         ratio, _ = reference.ratio(inputs[rows])
@@ -165,7 +182,7 @@ def test_new_rows_get_the_online_fraction_and_later_ones_the_largest_priority() 
     np.testing.assert_allclose(metrics["effective_sample_size"], 400**2 / (100 + 20 * 15**2), rtol=1e-5)
 
     # until every row had its turn: the largest is remembered even where no row has it any more
-    state, _ = run(state, once, jax.random.split(KEY, 60))
+    state, _ = samples(state, once, 3)
     tuned = np.asarray(state.tree.priorities)
     assert tuned.max() < 15.0
     fewer = once.merge(random_rows(7, 2), 2)
@@ -178,8 +195,8 @@ def test_new_rows_get_the_online_fraction_and_later_ones_the_largest_priority() 
 def test_before_the_first_deployment_offline_rows_are_alike_and_nothing_changes() -> None:
     experience = make_experience()
     state = init(experience, key=KEY)
-    after, seen = run(state, experience, jax.random.split(KEY, 500))
-    counts = np.bincount(np.asarray(seen["rows"]).ravel(), minlength=NUM_OFFLINE)
+    after, seen = samples(state, experience, 25)
+    counts = np.bincount(seen["rows"].ravel(), minlength=NUM_OFFLINE)
     assert len(counts) == NUM_OFFLINE
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
     for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
@@ -188,8 +205,7 @@ def test_before_the_first_deployment_offline_rows_are_alike_and_nothing_changes(
 
 def test_only_rows_that_exist_are_drawn() -> None:
     experience = make_experience(random_rows(3, 1))
-    _, seen = run(begun(experience), experience, jax.random.split(KEY, 200))
-    rows = np.asarray(seen["rows"])
+    rows = samples(begun(experience), experience, 10)[1]["rows"]
     assert rows.min() >= 0
     assert rows.max() == NUM_OFFLINE + 2
     np.testing.assert_allclose(np.mean(rows[0] >= NUM_OFFLINE), 0.75)
@@ -204,21 +220,22 @@ def test_hostile_rows_leave_everything_finite(scale: float) -> None:
     experience = Experience.create(
         scaled(NUM_OFFLINE, 0), SPEC, num_deployments=2, rows_per_deployment=NUM_ONLINE
     ).merge(scaled(NUM_ONLINE, 1), 1)
-    state, seen = run(begun(experience), experience, jax.random.split(KEY, 20))
+    state, seen = samples(begun(experience), experience, 1)
     for leaf in jax.tree.leaves((state, seen)):
         assert np.isfinite(np.asarray(leaf)).all()
     assert np.asarray(state.tree.priorities)[: int(experience.size)].min() >= 1e-3
 
 
-@pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.9), (5.0, 0.608109)])
+@pytest.mark.parametrize(("temperature", "expected"), [pytest.param(1.0, 0.9, marks=pytest.mark.slow), (5.0, 0.608109)])
 def test_logged_rows_are_drawn_as_the_agent_acts_now(temperature: float, expected: float) -> None:
     """Half of the logs, nine tenths of the deployment is action 1: w = (.2, 1.8), drawn in proportion to w^(1/T)."""
     num_offline, num_online, spec = 200, 50, Spec(1, 2, discrete=True)
 
     def logs(actions: np.ndarray) -> Transition:
         num = len(actions)
-        blank, masks = jnp.zeros((num, 1)), jnp.ones((num, 2), bool)
-        return Transition(blank, jnp.asarray(actions, jnp.int32), jnp.zeros(num), jnp.ones(num), blank, masks, masks)
+        blank, masks = jnp.asarray(np.zeros((num, 1), np.float32)), jnp.asarray(np.ones((num, 2), bool))
+        zeros, ones = (jnp.asarray(column, jnp.float32) for column in (np.zeros(num), np.ones(num)))
+        return Transition(blank, jnp.asarray(actions, jnp.int32), zeros, ones, blank, masks, masks)
 
     offline, online = np.arange(num_offline) % 2, np.arange(num_online) % 10 > 0
     experience = Experience.create(logs(offline), spec, num_deployments=1, rows_per_deployment=num_online)

@@ -15,10 +15,10 @@ from readable_rows import SPEC, random_rows
 
 from marline.data.experience import Experience
 from marline.samplers import OTC, FreshShare, OnlineMatched, Oracle, ReturnWeighted, Shuffled, Uniform, draws_by_plan
-from marline.samplers.draw_plan import ONE, ByPlan, completed, draw_by_plan, plan_of_windows
+from marline.samplers.draw_plan import ONE, ByPlan, DrawPlan, completed, draw_by_plan, plan_of_windows
 
 SIZE = 24  # no power of two: shares of it are rounded
-WEIGHTS = jnp.arange(60.0)
+WEIGHTS = np.arange(60, dtype=np.float32)
 SAMPLERS: dict[str, Any] = {
     "merged": Uniform(batch_size=SIZE),
     "offline": Uniform("offline", batch_size=SIZE),
@@ -41,38 +41,40 @@ def stages() -> list[Experience]:
     return [start, first, first.merge(random_rows(13, 2), 2)]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def memory_of(sampler: Any, experience: Experience) -> Any:
     state = sampler.init(experience, key=jax.random.key(1))
     if isinstance(sampler, OnlineMatched):
         state = sampler.prescribe(state, 1, jnp.array([0.5, 0.0, 0.5]))
         return sampler.prescribe(state, 2, jnp.array([0.2, 0.3, 0.5]))
-    return sampler.prescribe(state, WEIGHTS) if isinstance(sampler, Oracle) else state
+    return sampler.prescribe(state, jnp.asarray(WEIGHTS)) if isinstance(sampler, Oracle) else state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(sampler: Any, state: Any, experience: Experience, key: Array) -> Any:
+    return sampler.begin_deployment(state, experience, None, key=key)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def draw(sampler: Any, state: Any, experience: Experience, key: Array) -> tuple[Array, Array, Array, DrawPlan]:
+    """By the sampler, by its plan, and by its plan in the form of all others, which is told, too."""
+    rows, after, metrics = sampler.sample(state, experience, None, key=key)
+    assert metrics == {} and after is not None
+    plan = sampler.plan(state, experience)
+    whole = completed(plan, experience, table=True, stand_in=True)
+    return rows, draw_by_plan(plan, SIZE, key=key), draw_by_plan(whole, SIZE, key=key), whole
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_plan_draws_the_very_rows(name: str, stages: list[Experience]) -> None:
     sampler = SAMPLERS[name]
     assert draws_by_plan(sampler)
-
-    @jax.jit
-    def begin(state: Any, experience: Experience, key: Array) -> Any:
-        return sampler.begin_deployment(state, experience, None, key=key)[0]
-
-    @jax.jit
-    def draw(state: Any, experience: Experience, key: Array) -> tuple[Array, Array, Array]:
-        """By the sampler, by its plan, and by its plan in the form of all others."""
-        rows, after, metrics = sampler.sample(state, experience, None, key=key)
-        assert metrics == {} and after is not None
-        plan = sampler.plan(state, experience)
-        whole = completed(plan, experience, table=True, stand_in=True)
-        return rows, draw_by_plan(plan, SIZE, key=key), draw_by_plan(whole, SIZE, key=key)
-
-    state = jax.jit(functools.partial(memory_of, sampler))(stages[0])
+    state = memory_of(sampler, stages[0])
     for number, experience in enumerate(stages):
         if number:
-            state = begin(state, experience, jax.random.key(number))
+            state = begin(sampler, state, experience, jax.random.key(number))
         for step in range(3):
-            rows, by_plan, by_whole = draw(state, experience, jax.random.key(100 * number + step))
+            rows, by_plan, by_whole, _ = draw(sampler, state, experience, jax.random.key(100 * number + step))
             np.testing.assert_array_equal(by_plan, rows)
             np.testing.assert_array_equal(by_whole, rows)
 
@@ -81,29 +83,27 @@ def test_one_program_draws_for_all_of_them(stages: list[Experience]) -> None:
     experience, keys = stages[1], jax.random.split(jax.random.key(7), len(SAMPLERS))
     plans, alone = [], []
     for sampler, key in zip(SAMPLERS.values(), keys, strict=True):
-
-        @jax.jit
-        def drawn(start: Experience, experience: Experience, key: Array, sampler: Any = sampler) -> tuple[Array, Any]:
-            memory = memory_of(sampler, start)
-            state, _ = sampler.begin_deployment(memory, experience, None, key=jax.random.key(1))
-            rows, _, _ = sampler.sample(state, experience, None, key=key)
-            return rows, completed(sampler.plan(state, experience), experience, table=True, stand_in=True)
-
-        rows, plan = drawn(stages[0], experience, key)
+        state = begin(sampler, memory_of(sampler, stages[0]), experience, jax.random.key(1))
+        rows, _, _, plan = draw(sampler, state, experience, key)
         alone.append(rows)
         plans.append(plan)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
     by_plan = ByPlan(SIZE)
-    together = jax.vmap(lambda plan, key: by_plan.sample(plan, experience, None, key=key)[0])(stacked, keys)
-    np.testing.assert_array_equal(together, jnp.stack(alone))
+    each = jax.vmap(lambda plan, key: by_plan.sample(plan, experience, None, key=key)[0])
+    np.testing.assert_array_equal(jax.jit(each)(stacked, keys), np.stack(alone))
 
 
 def test_windows_are_counted_from_the_first_row() -> None:
-    plan = plan_of_windows(ONE, (5, 9, 1.0))
+
+    @jax.jit
+    def planned(key: Array) -> tuple[DrawPlan, Array]:
+        plan = plan_of_windows(ONE, (5, 9, 1.0))
+        return plan, draw_by_plan(plan, 200, key=key)
+
+    plan, drawn = planned(jax.random.key(0))
     np.testing.assert_array_equal(plan.start, [5, 0, 0])
     np.testing.assert_array_equal(plan.stop, [9, 0, 0])
-    drawn = np.asarray(draw_by_plan(plan, 200, key=jax.random.key(0)))
-    assert set(drawn.tolist()) == {5, 6, 7, 8}
+    assert set(np.asarray(drawn).tolist()) == {5, 6, 7, 8}
 
 
 def test_who_looks_at_the_critic_or_draws_otherwise_has_no_plan() -> None:

@@ -56,7 +56,8 @@ def world() -> Experience:
     [
         (np.where(np.arange(600) % 2, 0.0, -3.0), 1.0),  # those that are as today's
         (np.where(np.arange(600) % 2, -3.0, 0.0), 0.0),  # the others
-        (np.where(np.arange(600) < 300, 0.0, -3.0), 0.0),  # for nothing that matters
+        # for nothing that matters
+        pytest.param(np.where(np.arange(600) < 300, 0.0, -3.0), 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_weights_are_used_where_they_help(log_weights: Any, power: float) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from readable_rows import CRITIC, SPEC, many, random_rows
+from readable_rows import CRITIC, SPEC, random_rows
 
 from marline.configuration.selection import select_samplers
 from marline.data.experience import Experience
@@ -19,30 +19,40 @@ from marline.testing import check_sampler
 
 KEY = jax.random.key(0)
 # four episodes of returns 3, 3, 0 and 18: mean 6, standard deviation sqrt((9 + 9 + 36 + 144) / 4) = sqrt(49.5)
-REWARDS = jnp.array([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 9.0, 9.0])
+REWARDS = np.array([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 9.0, 9.0], np.float32)
 ENDS = np.array([False, True, True, False, False, True, False, True])
 Z = (np.array([3, 3, 3, 0, 0, 0, 18, 18]) - 6) / np.sqrt(49.5)
 
 
 def experience() -> Experience:
     start = Experience.create(
-        random_rows(8, 0)._replace(reward=REWARDS), SPEC, num_deployments=2, rows_per_deployment=4, ends=ENDS
+        random_rows(8, 0)._replace(reward=jnp.asarray(REWARDS)),
+        SPEC,
+        num_deployments=2,
+        rows_per_deployment=4,
+        ends=ENDS,
     )
     return start.merge(random_rows(2, 1), 1)
 
 
 def counts(sampler: Sampler[Any], num: int = 4000) -> np.ndarray:
-    rows = experience()
-    state = sampler.init(rows, key=KEY)
-    state, _ = sampler.begin_deployment(state, rows, CRITIC, key=KEY)
-    drawn = many(lambda key: sampler.sample(state, rows, CRITIC, key=key)[0], num)
-    return np.bincount(drawn.ravel(), minlength=10)
+    @jax.jit
+    def drawn(rows: Experience, keys: jax.Array) -> jax.Array:
+        state = sampler.init(rows, key=KEY)
+        state, _ = sampler.begin_deployment(state, rows, CRITIC, key=KEY)
+        return jax.vmap(lambda key: sampler.sample(state, rows, CRITIC, key=key)[0])(keys)
+
+    return np.bincount(np.asarray(drawn(experience(), jax.random.split(KEY, num))).ravel(), minlength=10)
 
 
 def test_weights_are_those_of_the_formula() -> None:
-    weights = jnp.exp(ReturnWeighted().log_weights(REWARDS, jnp.asarray(ENDS)))
-    np.testing.assert_allclose(weights, np.exp(1.5 * Z), rtol=1e-5)
-    clipped = jnp.exp(ReturnWeighted(bound=0.5).log_weights(REWARDS, jnp.asarray(ENDS)))
+    @jax.jit
+    def weights(rewards: jax.Array, ends: jax.Array) -> list[jax.Array]:
+        samplers = ReturnWeighted(), ReturnWeighted(bound=0.5)
+        return [jnp.exp(sampler.log_weights(rewards, ends)) for sampler in samplers]
+
+    whole, clipped = weights(jnp.asarray(REWARDS), jnp.asarray(ENDS))
+    np.testing.assert_allclose(whole, np.exp(1.5 * Z), rtol=1e-5)
     np.testing.assert_allclose(clipped, np.exp(np.clip(1.5 * Z, -0.5, 0.5)), rtol=1e-5)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from processes import die
 
 from marline.algorithms import TD3BC
 from marline.configuration.run_config import RunConfig
@@ -55,13 +55,6 @@ def test_what_a_run_compiled_no_other_of_its_kind_compiles(cache: Path) -> None:
 def test_without_a_cache_there_is_nothing_to_compile_into(cache: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", None)
     assert not compile_once(CONFIG)
-
-
-def die(how: int, pipe: object) -> None:
-    """A worker that says nothing."""
-    if how < 0:
-        os.kill(os.getpid(), -how)
-    os._exit(how)
 
 
 def test_a_worker_that_is_killed_is_told_with_the_signal() -> None:

@@ -31,12 +31,11 @@ from marline.study.engines import make_engine
 from marline.study.study import Study
 
 HIDDEN = (4,)
-BATCH = {"batch_size": 8}
-SMALL = {**BATCH, "num_candidates": 16, "num_references": 8, "num_estimate": 8}
+SMALL = {"num_candidates": 16, "num_references": 8, "num_estimate": 8}
 
 
 def config(*samplers: str, task: str = "drifting-navigation", **changes: Any) -> RunConfig:
-    selected = select_samplers(samplers, options=SMALL if any("otc" in name for name in samplers) else BATCH)
+    selected = select_samplers(samplers, options=SMALL if any("otc" in name for name in samplers) else {})
     settings: dict[str, Any] = {
         "task": task,
         "algorithm": TD3BC(hidden=HIDDEN),

@@ -19,18 +19,21 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 from pyarrow import parquet  # noqa: E402
 
 SIGNALS = ("Main/1st", "Main/2nd", "Oak", "Elm")
-TRAINING = ("--hidden", "4", "--offline-updates", "2", "--updates", "2", "--deployments", "1")
+TRAINING = "--sampler uniform --hidden 4 --offline-updates 2 --updates 2 --deployments 1".split()
 
 
 def signals(path: Path, *, days: int = 3, seed: int = 0, **more: Any) -> None:
-    """Four traffic signals: a row per signal and half a minute, green time in whole seconds, rewards of their own."""
+    """Four traffic signals: a row per signal and half a minute, green time in whole seconds, rewards of their own.
+
+    Rows are lost for all of them at once, and so is what one detector counts.
+    """
     rng = np.random.default_rng(seed)
-    tables = []
+    n, tables = 60 * days, []
+    lost, uncounted = rng.random((2, n)) < 0.01
     for number, name in enumerate(SIGNALS):
-        n = 60 * days
         times = np.datetime64("2026-05-04T06:00:00") + np.arange(n) * np.timedelta64(30, "s")
         queues = rng.poisson(4, (n, 4)).astype(float)
-        queues[rng.random(n) < 0.01, 0] = np.nan
+        queues[uncounted, 0] = np.nan
         table = pa.table(
             {
                 "intersection": [name] * n,
@@ -44,7 +47,7 @@ def signals(path: Path, *, days: int = 3, seed: int = 0, **more: Any) -> None:
                 **{key: [value] * n for key, value in more.items()},
             }
         )
-        tables.append(table.filter(pa.array(rng.random(n) > 0.01)))
+        tables.append(table.filter(pa.array(~lost)))
     parquet.write_table(pa.concat_tables(tables), path)
 
 
