@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -35,14 +36,21 @@ def begun(log: Dataset, today: Dataset, sampler: TwoSided = SMALL, room: int = 0
         rows_per_deployment=len(today) + room,
         ends=log.terminals | log.timeouts,
     ).merge(today.transition(), 1, ends=today.terminals | today.timeouts)
-    state = sampler.init(experience, key=KEY)
-    state, metrics = jax.jit(lambda e, s: sampler.begin_deployment(s, e, CRITIC, key=KEY))(experience, state)
-    return state, metrics, experience
+    return *begin(sampler, experience), experience
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(sampler: TwoSided, experience: Experience) -> tuple[State, dict[str, jax.Array]]:
+    state, metrics = sampler.begin_deployment(sampler.init(experience, key=KEY), experience, CRITIC, key=KEY)
+    return state, dict(metrics)
+
+
+probabilities = jax.jit(row_probabilities)
 
 
 def weights(state: State) -> np.ndarray:
     """In units of their mean."""
-    return np.asarray(row_probabilities(state.table)) * len(state.table.keep)
+    return np.asarray(probabilities(state.table)) * len(state.table.keep)
 
 
 def past_and_today(
@@ -119,7 +127,7 @@ def test_rows_of_which_nobody_knows_what_came_after_weigh_as_any() -> None:
     experience = experience.merge(
         today["agent_0"].transition(), 1, ends=today["agent_0"].terminals | today["agent_0"].timeouts
     )
-    state, metrics = SMALL.begin_deployment(SMALL.init(experience, key=KEY), experience, CRITIC, key=KEY)
+    state, metrics = begin(SMALL, experience)
     assert metrics["change_nats"] > 0.1
     found = weights(state)
     np.testing.assert_allclose(found[unknown], found[unknown][0], rtol=1e-4)
@@ -154,15 +162,17 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
         TwoSided(**options)  # pyright: ignore[reportArgumentType]
 
 
+WORLD = Swap(cost=3.0)
+PAST = WORLD.conventions()["plain"]
+
+
 def test_what_was_not_done_today_is_worth_what_it_is_to_all() -> None:
     """agent_1 turns steps around now, which it is spared a cost for, and agent_0 steps on in all places but one."""
-    world = Swap(cost=3.0)
-    past = world.conventions()["plain"]
     today = {
         "agent_0": Choosing(lambda observation: jnp.where(observation[0] > 0.9, 1, 2), 3),
         "agent_1": Choosing(lambda observation: jnp.int32(0), 2),
     }
-    logs, fresh = (collect(world, team, size, key=KEY) for team, size in ((past, 3000), (today, 200)))
+    logs, fresh = (collect(WORLD, team, size, key=KEY) for team, size in ((PAST, 3000), (today, 200)))
     rows = logs["agent_0"]
     is_plain, was_not_done = logs["agent_1"].actions == 1, rows.actions == 0
     shares = []
@@ -176,9 +186,7 @@ def test_what_was_not_done_today_is_worth_what_it_is_to_all() -> None:
 
 
 def test_where_nothing_changed_pooling_changes_nothing() -> None:
-    world = Swap()
-    past = world.conventions()["plain"]
-    logs, fresh = (collect(world, past, size, key=jax.random.key(size))["agent_0"] for size in (3000, 200))
+    logs, fresh = (collect(WORLD, PAST, size, key=jax.random.key(size))["agent_0"] for size in (3000, 200))
     state, metrics, _ = begun(logs, fresh, TwoSided(num_references=400, batch_size=8, pooled=True))
     assert metrics["gate_open"] == 0
     np.testing.assert_allclose(weights(state), 1.0, rtol=1e-5)
