@@ -222,7 +222,7 @@ def write_tables(runs: Path, results: Path) -> None:
         if not new:
             continue
         before = told.get(name, {})
-        if before.get("settings") == source["settings"]:
+        if name in rows and before.get("settings") == source["settings"]:
             again = {(row["sampler"], row["seed"]) for row in new}
             kept = [row for row in rows[name] if (row["sampler"], row["seed"]) not in again]
             places = list(dict.fromkeys(row["sampler"] for row in (*rows[name], *new)))

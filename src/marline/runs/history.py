@@ -93,7 +93,6 @@ class History:
         entries["made_from"] = self._made_from(step) | ({"ledger": ledger} if ledger else {})
         checkpoints.save_checkpoint(self.checkpoint(step), _trees(members), entries)
         self._write_records(records)
-        self._rewound = self._measured_by(step)
         self.forget()
 
     def forget(self) -> None:
