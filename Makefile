@@ -5,6 +5,8 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+# Dozens of programs are started by the tests: each would compile all sources for itself.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup dev demo test test-all check lint types layers format docs dist lowest extras audit lock clean
 
 # Names each package as it comes, so that a slow network does not look like a hang.

@@ -7,6 +7,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
@@ -66,9 +67,36 @@ def bits(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def test_a_loop_cut_in_two_is_the_whole_loop_bit_for_bit() -> None:
+class Remembering(NamedTuple):
+    """A sampler whose draws depend on its earlier ones, and on the critic."""
+
+    batch_size: int = 8
+
+    def init(self, experience: Experience, *, key: Array) -> Array:
+        return jnp.zeros((), jnp.int32)
+
+    def begin_deployment(self, state: Array, experience: Experience, critic: Any, *, key: Array) -> Any:
+        return state + 1, {}
+
+    def sample(self, state: Array, experience: Experience, critic: Any, *, key: Array) -> Any:
+        row = experience[state[None] % experience.size]
+        is_high = critic.q(row.observation[0], row.action[0]) > 0
+        drawn = jax.random.randint(key, (self.batch_size,), 0, experience.size // 2) + is_high
+        return drawn, drawn[0] + state, {"is_high": is_high.astype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Remembering(),
+        pytest.param(
+            OTC("value", num_candidates=32, num_references=8, batch_size=8, num_estimate=16), marks=pytest.mark.slow
+        ),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_loop_cut_in_two_is_the_whole_loop_bit_for_bit(sampler: Any) -> None:
     algorithm = TD3BC(hidden=(4,))
-    sampler = OTC("value", num_candidates=32, num_references=8, batch_size=8, num_estimate=16)
     experience = make_experience()
 
     @jax.jit

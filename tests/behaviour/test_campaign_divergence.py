@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from field import SIZES, act, contents, copy, create, flip, policies
+from field import SETTINGS, SIZES, act, contents, copy, flip, offline_logs, policies
 
 from marline import cli
 from marline.algorithms import TD3BC
@@ -81,7 +81,8 @@ def test_an_agent_that_diverges_offline_does_not_stop_the_others(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     team = {**dict.fromkeys(SIZES, TD3BC(hidden=(4,))), "cart": TD3BC(hidden=(4,), learning_rate=1e12)}
-    run = create(tmp_path / "run", team)
+    settings = {**SETTINGS, "algorithm": team, "sampler": Uniform(batch_size=4)}
+    run = Campaign.create(tmp_path / "run", offline_logs(), **settings)
     with pytest.warns(DivergenceWarning, match=r'agent "cart" DIVERGED at update \d of offline .* learned NOTHING'):
         run.train()
     learners = "seed-0/offline/checkpoint-0000004"

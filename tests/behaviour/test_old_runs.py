@@ -80,6 +80,7 @@ def test_a_study_is_read_as_it_was_meant_and_nothing_is_written(study: Path) -> 
     assert contents(study) == before
 
 
+@pytest.mark.slow
 def test_a_study_is_resumed_to_the_end_and_grows(study: Path, tmp_path: Path) -> None:
     before = contents(study)
     run = Study.open(study)

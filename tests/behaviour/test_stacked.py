@@ -106,8 +106,8 @@ def test_logs_of_different_lengths_are_merged() -> None:
 @pytest.mark.parametrize(
     "sampler",
     [
-        pytest.param(Uniform(batch_size=8), id="uniform", marks=pytest.mark.slow),
-        pytest.param(REFRESHED, id="refreshed"),
+        pytest.param(Uniform(batch_size=8), id="uniform"),
+        pytest.param(REFRESHED, id="refreshed", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_due_now_and_then_stays_a_branch(sampler: Any) -> None:

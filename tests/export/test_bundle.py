@@ -27,6 +27,7 @@ from marline.errors import ConfigError, CorruptionError
 from marline.export.bundle import FILES, make_bundle, write_bundle
 from marline.policy import NumpyPolicy
 from marline.runs.export import export
+from marline.samplers import Uniform
 
 
 def logs(num_rows: int) -> dict[str, Dataset]:
@@ -52,7 +53,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     run = Campaign.create(
         tmp_path_factory.mktemp("runs") / "site",
         logs(60),
-        **SETTINGS,
+        **{**SETTINGS, "sampler": Uniform(batch_size=4)},
     )
     with pytest.raises(ConfigError, match="is not trained yet; wait until"):
         export(run.folder)

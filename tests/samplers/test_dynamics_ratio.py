@@ -76,7 +76,7 @@ def test_the_log_ratio_is_found() -> None:
 
 
 def test_a_stationary_world_is_left_alone() -> None:
-    found = gates(World(0.5), World(0.5), 20)
+    found = gates(World(0.5), World(0.5), 10)
     assert sum(each["gate_open"] for each in found) <= 1
     for each in found:
         weights = each["effective_share"], each["temper"], each["clipped"]
@@ -87,6 +87,7 @@ def test_a_changed_partner_is_noticed() -> None:
     assert all(each["gate_open"] for each in gates(World(0.5), World(0.0), 4))
 
 
+@pytest.mark.slow
 def test_going_elsewhere_is_no_change() -> None:
     """P_logs fails where the logs have not been: the gain over all rows is large, that where they have been is not."""
     found = gates(World(0.5), World(0.5, place=2.0), 6)

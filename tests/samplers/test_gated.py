@@ -78,6 +78,7 @@ def test_the_contrastive_score_keeps_a_share_of_the_rows(judged: tuple[Any, Judg
     assert fit_of_today()[is_kept].mean() > fit_of_today().mean() + 0.02
 
 
+@pytest.mark.slow
 def test_a_shut_gate_draws_what_uniform_replay_draws() -> None:
     """Of rows of which nobody knows what came after, nothing can be shown."""
     sampler = Gated(ReturnTimesRatio(), dataclasses.replace(SMALL, confidence=0.99))

@@ -67,7 +67,8 @@ def test_its_control_is_told_too() -> None:
     assert (rows == np.asarray(memory.stand_in)[1]).all()
 
 
-@pytest.mark.parametrize("sampler", [pytest.param(SAMPLER, marks=pytest.mark.slow), Shuffled(SAMPLER)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", [SAMPLER, Shuffled(SAMPLER)])
 def test_it_keeps_the_rules_of_samplers(sampler: Any) -> None:
     check_sampler(sampler)
 

@@ -97,6 +97,7 @@ def test_updates_draw_from_what_the_last_refresh_kept_and_a_deployment_refreshes
     assert plan(after).num_updates == 1 and not np.array_equal(plan(after).accepted.rows, kept[-1])
 
 
+@pytest.mark.slow
 def test_a_refresh_keeps_rows_by_the_same_law_as_an_update_that_matches() -> None:
     experience = joined(random_rows(1960, 0), random_rows(40, 1))
     options = {**SMALL, "num_candidates": 512, "num_estimate": 8}

@@ -15,6 +15,7 @@ from marline.errors import ConfigError
 from marline.ops.law_ratio import ClusteredMean
 from marline.samplers import DynamicsRatio, TwoSided
 from marline.samplers.powers import best_power, useful_power
+from marline.samplers.td_errors import Regression
 
 KEY = jax.random.key(0)
 POWERS = (0.5, 1.0)
@@ -36,7 +37,8 @@ def test_a_power_must_be_better_than_none_by_two_standard_errors() -> None:
 
 @jax.jit
 def found_power(log_weights: Any, is_due: Any, experience: Experience) -> Any:
-    return useful_power(log_weights, is_due, experience, CRITIC, POWERS, key=KEY)
+    small = Regression(hidden=(16,), learning_rate=1e-2, batch_size=64, num_updates=300)
+    return useful_power(log_weights, is_due, experience, CRITIC, POWERS, key=KEY, regression=small)
 
 
 def world() -> Experience:

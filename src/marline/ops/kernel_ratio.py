@@ -161,23 +161,24 @@ def pool(
     law = law_of_logs(logs, counts_of_logs, by.given, by.outcome)
     num_rows = jnp.maximum(jnp.sum(counts_of_today), 1)
 
-    def ratios(strength: float) -> Float[Array, " m"]:
-        counts = jnp.broadcast_to(counts_of_today, to_logs.T.shape).astype(jnp.float32)
-        return pooled_ratio(references, to_logs.T, counts, visits, strength)
-
     def likelihood(prior: Float[Array, " k"], strength: Float[Array, ""] | float) -> Float[Array, ""]:
         found = jnp.log(jnp.maximum(shrunk_law(alike, same, prior, strength), LEAST))
         return jnp.sum(jnp.where(counts_of_today, found, 0.0)) / num_rows
 
-    found, tried = [], [ratios(strength) for strength in strengths]
-    for strength, its in zip(strengths, tried, strict=True):
+    def judged(strength: Float[Array, ""]) -> tuple[Float[Array, " m"], Float[Array, ""]]:
+        """Ratios of the references, and how likely today's rows are by them."""
+        counts = jnp.broadcast_to(counts_of_today, to_logs.T.shape).astype(jnp.float32)
+        ratios = pooled_ratio(references, to_logs.T, counts, visits, strength)
         ratio = pooled_ratio(to_logs, same, held_out.astype(jnp.float32), visits, strength)
-        prior = pooled_law(law, ratio, given * counts_of_logs[None, :], Pooled(visits, its, jnp.bool_(True)))
-        found.append(likelihood(prior, strength))
-    best = jnp.argmax(jnp.stack(found))
-    is_better = jnp.stack(found)[best] > likelihood(law, by.strength)
-    strength = jnp.where(is_better, jnp.array(strengths)[best], by.strength)
-    return by._replace(strength=strength), Pooled(visits, jnp.stack(tried)[best], is_better)
+        prior = pooled_law(law, ratio, given * counts_of_logs[None, :], Pooled(visits, ratios, jnp.bool_(True)))
+        return ratios, likelihood(prior, strength)
+
+    tried = jnp.array(strengths)
+    ratios, found = jax.lax.map(judged, tried)  # in turn: one is compiled for all
+    best = jnp.argmax(found)
+    is_better = found[best] > likelihood(law, by.strength)
+    strength = jnp.where(is_better, tried[best], by.strength)
+    return by._replace(strength=strength), Pooled(visits, ratios[best], is_better)
 
 
 def choose(

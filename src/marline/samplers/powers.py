@@ -33,6 +33,7 @@ from marline.types import Critic, Metrics
 
 POWERS = (0.25, 0.5, 1.0)
 STANDARD_ERRORS = 2.0  # by which a power must foretell better than none
+TD_ERRORS = Regression()
 PURPOSE = zlib.crc32(b"power")  # sets the stream of the judgement apart from that of the weights
 
 
@@ -70,6 +71,7 @@ def useful_power(
     powers: tuple[float, ...],
     *,
     key: PRNGKeyArray,
+    regression: Regression = TD_ERRORS,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The power to raise the weights of the offline rows to.
 
@@ -80,6 +82,7 @@ def useful_power(
         critic: whose TD errors they are; an algorithm without values takes weights as they are.
         powers: that are tried beside 0; weights are taken as they are if there is none.
         key: as that of the deployment, of which it takes a stream of its own.
+        regression: what learns the TD errors.
     """
     if critic is None or not powers:
         return jnp.float32(1.0), {}
@@ -109,7 +112,7 @@ def useful_power(
         its_critic: Any = eqx.combine(arrays, static)
         inputs = Normalizer.fit(state_action(experience.offline(), experience.spec))
         folds = deal_out(experience)
-        missed, means = Regression().held_out(inputs, experience, its_critic, folds, ways, key=judge_key)
+        missed, means = regression.held_out(inputs, experience, its_critic, folds, ways, key=judge_key)
         count = folds.is_logged.astype(jnp.float32)
         gains = jax.vmap(clustered_mean, (0, None, None))(missed[:1] - missed, count, folds.cluster)
         power, number = best_power(tried, means, gains)
