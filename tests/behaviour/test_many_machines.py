@@ -146,9 +146,11 @@ def test_a_machine_with_another_version_is_named(tmp_path: Path, monkeypatch: py
         make_engine("ray").run(tmp_path / "run", STUDY, [[0], [1]], lambda *_: None)
 
 
+@pytest.mark.parametrize("is_killed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where one of them is killed while it tunes."""
     task = make_task(TASK)
     logs = collect_random(task, NUM_ROWS, seed=0)
     plan: dict[str, Any] = {
@@ -174,9 +176,10 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
         team.train()
         assert team.number == 0
         played = team.deploy(task)
-        killer = kill_when_there(sites["agent_1"], "seed-0/uniform/deployment-01/logs")
+        killer = kill_when_there(sites["agent_1"], "seed-0/uniform/deployment-01/logs") if is_killed else None
         team.tune(played)
-        killer.join()
+        if killer is not None:
+            killer.join()
         assert team.number == 1
         reports = team.tune(team.deploy(task))
         policies = team.policies

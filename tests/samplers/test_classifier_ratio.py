@@ -79,6 +79,7 @@ def replay(offline: Side, online: Side) -> Drawn:
     return Drawn(float(action.mean()), shares, {name: float(value) for name, value in metrics.items()})
 
 
+@pytest.mark.slow
 def test_outcomes_are_drawn_as_likely_as_online() -> None:
     drawn = replay(Side(0.5, (0.5, 0.5)), Side(0.5, (0.9, 0.9)))
     np.testing.assert_allclose(drawn.outcome, 0.9, atol=0.03)

@@ -146,6 +146,7 @@ def test_a_memory_read_back_tells_the_same(tmp_path: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_learned_targets_move_to_those_of_today_and_the_control_s_do_not() -> None:
     """Logs push by .5 and today by -.5; rewards are noise, of which laws foretell nothing."""
     experience = case(World(0.5), World(-0.5), 0)
