@@ -65,6 +65,17 @@ def test_what_is_no_plain_file_or_folder_is_named(
         require_plain_run(link)
 
 
+def test_folders_that_were_looked_through_are_not_again(tmp_path: Path) -> None:
+    team = tmp_path / "seed-0" / "otc"
+    for number in (1, 2):
+        (team / f"deployment-0{number}").mkdir(parents=True)
+    (team / "deployment-01" / "x").symlink_to("/etc")
+    require_plain_run(tmp_path, known={team / "deployment-01"})
+    (team / "deployment-02" / "x").symlink_to("/etc")
+    with pytest.raises(CorruptionError, match="deployment-02/x is a symbolic link"):
+        require_plain_run(tmp_path, known={team / "deployment-01"})
+
+
 def test_what_its_user_keeps_beside_a_run_is_none_of_our_business(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / "latest-plot.png").symlink_to("/etc/hostname")

@@ -96,3 +96,13 @@ def test_what_a_killed_writer_left_is_not_published(tmp_path: Path) -> None:
             (folder / name).mkdir(parents=True)
     found = [str(path.relative_to(tmp_path)) for path in history.published()]
     assert found == ["deployment-01/diverged/arm", "diverged/arm", "checkpoint-0000001", "metrics.jsonl"]
+
+
+def test_a_checkpoint_that_somebody_else_wrote_is_read_anew(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.save(1, {}, lines(1))
+    first = history.records_at(1)
+    first[0]["return"] = 7.0  # which is the caller's
+    assert history.records_at(1) == lines(1)
+    History(tmp_path).save(1, {}, lines(5))
+    assert history.records_at(1) == lines(5)

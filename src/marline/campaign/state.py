@@ -79,7 +79,9 @@ class CampaignState:
         if self._is_writing:
             yield
             return
-        with writing(self.folder):
+        # what is over was looked through when it was opened, or was written here
+        over = {self.history.deployment(number) for number in range(1, self.number)}
+        with writing(self.folder, known=over):
             require(
                 self._on_disk() == self._seen,
                 f"{self.folder} has changed since it was opened here; open it again",

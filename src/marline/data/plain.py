@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from marline.data.scratch import is_scratch
 from marline.errors import CorruptionError
 
 
-def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",), *, known: Collection[Path] = ()) -> None:
     """Raise `CorruptionError`, naming it, if anything in a folder is no plain file or folder.
 
     Args:
         folder: looked through to the bottom.
         patterns: what of the entries at its top is looked at.
+        known: folders in it that were looked through before, and are not again.
     """
     remaining = [folder]
     while remaining:
@@ -35,7 +36,8 @@ def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",)) -> None
                         continue
                     path = here / entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        if not is_scratch(path):  # never read, and removed without following what is in it
+                        # scratch is never read, and removed without following what is in it
+                        if path not in known and not is_scratch(path):
                             remaining.append(path)
                     # of a writer at work, something may just have gone
                     elif os.path.lexists(path) and not _is_plain(path):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from marline.data.files import LARGEST_CONFIGURATION, read_regular
@@ -72,9 +73,12 @@ class RunDirectory:
         return sorted(self.folder.glob(f"{_SEED}*/*"))
 
 
-def require_plain_run(folder: Path) -> None:
-    """Raise `CorruptionError`, naming it, if anything of ours in a run directory is no plain file or folder."""
-    require_plain_folder(folder, OWN)
+def require_plain_run(folder: Path, *, known: Collection[Path] = ()) -> None:
+    """Raise `CorruptionError`, naming it, if anything of ours in a run directory is no plain file or folder.
+
+    Folders that are `known` were looked through before, and are not again.
+    """
+    require_plain_folder(folder, OWN, known=known)
 
 
 def require_run(folder: Path) -> Path:
@@ -125,7 +129,7 @@ def divergences(home: Path) -> list[Path]:
 
 
 def _numbers(team: Path, pattern: re.Pattern[str], place: Callable[[Path, int], Path]) -> list[int]:
-    names = [path.name for path in team.iterdir()] if team.is_dir() else []
+    names = os.listdir(team) if team.is_dir() else []
     found = {name: int(match[1]) for name in names if (match := pattern.fullmatch(name))}
     return sorted(number for name, number in found.items() if name == place(team, number).name)
 

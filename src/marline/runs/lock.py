@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from marline.data.files import StorageError, open_regular
@@ -17,15 +17,19 @@ LONGEST = 20  # bytes of a process's number
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, *, known: Collection[Path] = ()) -> Iterator[None]:
     """Hold the run directory for writing.
+
+    Args:
+        folder: the run directory.
+        known: folders in it that this process has looked through, or written, already.
 
     Raises:
         ConfigError: another process holds it.
         CorruptionError: something in it is no plain file or folder.
         StorageError: it may not be written, or its file system has no locks.
     """
-    require_plain_run(folder)
+    require_plain_run(folder, known=known)
     owner = folder / "run.pid"
     with contextlib.ExitStack() as held:
         try:
