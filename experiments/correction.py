@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from correction_table import ORACLE, OWN_CONTROLS, SHARE, UNIFORM, draw, read, tables
+from published import RESULTS, require_apart
 
 from marline import Study
 from marline.cli.commands.make import make
@@ -258,8 +259,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only-tables", action="store_true", help="compute nothing")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.quick:
+        require_apart(parser, options.results, "--results")
     for task in options.tasks:
         require_name(task, CASES, "task of the suite")
     set_up_jax()

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import paper_table
 from paper_items import DEPLOYMENTS, ITEMS, OFFLINE_UPDATES, Cell, Item
+from published import RESULTS, require_apart
 
 from marline import Study
 from marline.agent import AgentState, begin_deployment, tune
@@ -277,8 +278,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only-tables", action="store_true", help="compute nothing")
     parser.add_argument("--prices", action="store_true", help="what was not run, and what it takes")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.quick:
+        require_apart(parser, options.out, "--out")
     cells = [cell.name for name in options.items if name in ITEMS for cell in ITEMS[name].cells]
     for name in options.items:
         require_name(name, ITEMS, "table or figure")

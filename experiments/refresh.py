@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from published import RESULTS, require_apart
+
 from marline import Study
 from marline.algorithms import TD3BC
 from marline.errors import require_name
@@ -132,8 +134,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them unless given")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.quick:
+        require_apart(parser, options.results, "--results")
     for part in options.parts:
         require_name(part, PARTS, "part")
     set_up_jax()

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from published import RESULTS, require_apart
 
 from marline.data.provenance import start
 from marline.ops.transition_correction import corrected_transition, kl_divergence, optimal_values, value_gap_bound
@@ -170,8 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.quick:
+        require_apart(parser, options.out, "--out")
     rows = compute(2 if options.quick else options.worlds)
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "theory.csv").open("w", encoding="utf-8", newline="") as file:

@@ -60,6 +60,28 @@ def test_cooperative_navigation(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "otc-value" in table and "uniform" in table
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("cooperative_navigation", "small-moving"),
+        ("correction", "matrix"),
+        ("paper", "table-2"),
+        ("refresh", "predator-prey"),
+        ("theory", None),
+    ],
+)
+def test_published(
+    name: str, what: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny version leaves published results alone."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        script(name).main([*([what] if what else []), "--quick"])
+    assert stop.value.code == 2 and "--quick is a tiny version, whose numbers are no results" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
