@@ -367,6 +367,7 @@ def test_parity_balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_parity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = script("parity")
     for name, value in {"NUM_ROWS": 600, "LOOKS": 2, "EPISODES": 2, "SCORED": 100}.items():

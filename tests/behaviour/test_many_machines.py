@@ -146,7 +146,8 @@ def test_a_machine_with_another_version_is_named(tmp_path: Path, monkeypatch: py
         make_engine("ray").run(tmp_path / "run", STUDY, [[0], [1]], lambda *_: None)
 
 
-@pytest.mark.parametrize("is_killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [False, True])
 def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
     is_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def of_an_earlier_marline(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_an_earlier_marline_left_is_read_and_verify_tells_what_it_cannot_see(world: Path, tmp_path: Path) -> None:
     folder = of_an_earlier_marline(copy(world / "tuned", tmp_path / "run"))
     found = verify(folder)

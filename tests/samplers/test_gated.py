@@ -60,6 +60,7 @@ def test_the_product_is_the_product(judged: tuple[Any, Judged]) -> None:
     np.testing.assert_allclose(log_weights(ReturnTimesRatio(), judged), by_return + by_ratio, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_residuals_prefer_what_is_near_the_mean_of_today(judged: tuple[Any, Judged]) -> None:
     found = log_weights(Residual(), judged)
     np.testing.assert_allclose(np.sort(found)[::-1], -np.log(np.arange(1, NUM_OFFLINE + 1)), rtol=1e-4)
@@ -71,6 +72,7 @@ def test_residuals_prefer_what_is_near_the_mean_of_today(judged: tuple[Any, Judg
     assert fit_of_today()[best].mean() > fit_of_today().mean() + 0.1
 
 
+@pytest.mark.slow
 def test_the_contrastive_score_keeps_a_share_of_the_rows(judged: tuple[Any, Judged]) -> None:
     found = log_weights(CONTRASTIVE, judged)
     is_kept = found > LEFT_OUT
