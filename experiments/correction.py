@@ -222,6 +222,7 @@ def write_tables(runs: Path, results: Path) -> None:
         new, source = lines(name, run), provenance(run)
         if not new:
             continue
+        source["seeds"] = sorted({int(row["seed"]) for row in new})
         before = told.get(name, {})
         if name in rows and before.get("settings") == source["settings"]:
             again = {(row["sampler"], row["seed"]) for row in new}
