@@ -28,7 +28,7 @@ from marline.errors import ConfigError
 from marline.policy import NumpyPolicy
 from marline.rollouts.collection import collect_random
 from marline.runs.creation import start_run
-from marline.samplers import OTC, OnlineMatched, Uniform
+from marline.samplers import OTC, OnlineMatched
 from marline.study import ray_cluster as cluster
 from marline.study import ray_engine
 from marline.study.engines import make_engine
@@ -147,16 +147,14 @@ def test_a_machine_with_another_version_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_killed", [False, True])
 def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
-    is_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where one of them is killed while it tunes."""
     task = make_task(TASK)
     logs = collect_random(task, NUM_ROWS, seed=0)
     plan: dict[str, Any] = {
         "algorithm": ALGORITHM,
-        "sampler": Uniform(batch_size=16),
+        "sampler": SAMPLER,
         "deployments": 2,
         "offline_updates": STUDY.offline_updates,
         "updates": STUDY.updates,
@@ -177,10 +175,9 @@ def test_agents_on_machines_of_their_own_learn_what_one_machine_would(
         team.train()
         assert team.number == 0
         played = team.deploy(task)
-        killer = kill_when_there(sites["agent_1"], "seed-0/uniform/deployment-01/logs") if is_killed else None
+        killer = kill_when_there(sites["agent_1"], "seed-0/otc/deployment-01/logs")
         team.tune(played)
-        if killer is not None:
-            killer.join()
+        killer.join()
         assert team.number == 1
         reports = team.tune(team.deploy(task))
         policies = team.policies
@@ -251,7 +248,7 @@ def kill_when_there(site: Site, place: str) -> threading.Thread:
 
 
 def last_policy(run: str | Path, agent: str) -> str:
-    file = Path(run, "seed-0", "uniform", "deployment-02", "policies", f"{agent}.safetensors")
+    file = Path(run, "seed-0", "otc", "deployment-02", "policies", f"{agent}.safetensors")
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
