@@ -29,9 +29,9 @@ def logs(num_rows: int, seed: int) -> dict[str, Dataset]:
     return {"arm": from_arrays("arm", columns)}
 
 
-def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def trained(folder: Path) -> Campaign:
     campaign = Campaign.create(
-        tmp_path / "run",
+        folder,
         logs(40, 0),
         algorithm=TD3BC(hidden=(4,)),
         sampler=Uniform(),
@@ -41,6 +41,11 @@ def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatc
         rows_per_deployment=10,
     )
     campaign.train()
+    return campaign
+
+
+def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = trained(tmp_path / "run")
     opened: list[Path] = []
     for module in (files, hdf5, manifest):
         its = module.open_regular
@@ -62,4 +67,17 @@ def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatc
         ]
         assert earlier == []
     assert counts[-1] == counts[-2] == counts[-3]
-    assert counts[-1]["manifest.json"] <= 12 and len(campaign.records) == DEPLOYMENTS + 1
+    assert counts[-1]["manifest.json"] <= 5 and len(campaign.records) == DEPLOYMENTS + 1
+    # lists that grow with every deployment are read once each
+    assert [path.parent.name for path in opened if path.name == "manifest.json"].count("checkpoint-0000005") == 1
+
+
+def test_what_was_measured_is_the_callers_own(tmp_path: Path) -> None:
+    campaign = trained(tmp_path / "run")
+    campaign.tune(logs(10, 1))
+    before = campaign.records
+    campaign.records[0]["returns"].clear()
+    assert campaign.records == before
+    campaign.tune(logs(10, 2))
+    assert campaign.records[1]["agents"] == before[1]["agents"]
+    assert campaign.records == Campaign.open(tmp_path / "run").records

@@ -15,7 +15,7 @@ from field import contents
 
 from marline.errors import CorruptionError
 from marline.runs.events import Created, Exported, RolledBack, read_content
-from marline.runs.ledger import Ledger
+from marline.runs.ledger import Ledger, told
 
 
 def ledger_of(folder: Path, *bodies: Mapping[str, Any]) -> Ledger:
@@ -173,3 +173,10 @@ def test_the_same_bytes_are_read_once_and_others_always(tmp_path: Path, monkeypa
     with pytest.raises(CorruptionError, match="an older ledger, or that of another run"):
         ledger.events()
     assert len(opened) == 2
+
+
+def test_what_events_tell_is_hashed_as_one_list(tmp_path: Path) -> None:
+    events = ledger_of(tmp_path, {"policies": {"a": "é"}}, {"policies": {}, "folder": "b"}).events()
+    content = [["exported", 0, {"policies": {"a": "é"}}], ["exported", 1, {"policies": {}, "folder": "b"}]]
+    assert told(events) == hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    assert told([]) == hashlib.sha256(b"[]").hexdigest()

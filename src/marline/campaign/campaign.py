@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -201,8 +202,8 @@ class Campaign:
 
     @property
     def records(self) -> list[Record]:
-        """What was measured: of the offline team, then of each deployment tuned on."""
-        return self._state.records
+        """What was measured: of the offline team, then of each deployment tuned on; yours to change."""
+        return copy.deepcopy(self._state.records)
 
     @property
     def returns(self) -> list[float]:

@@ -20,7 +20,7 @@ from marline.display.shell import command
 from marline.errors import ConfigError, CorruptionError, require, require_name
 from marline.runs.driver import Driver, of_seed, place_data
 from marline.runs.events import C, Ingested, of_kind
-from marline.runs.history import History, Record
+from marline.runs.history import Record
 from marline.runs.layout import LOGS, RunDirectory
 from marline.runs.ledger import Ledger
 from marline.runs.lineage import lineage
@@ -61,14 +61,14 @@ class CampaignState:
             next(iter(data.values())).reward_scope,
             bool(returns_by_agent(data)),
         )
-        run = RunDirectory(folder)
         self.ledger = Ledger(folder)
-        self.driver = Driver(run, config, place_data(config, dict(data)), config.seeds)
-        self.offline, self.history = History(run.team(self.seed)), History(run.team(self.seed, self.sampler))
+        self.driver = Driver(RunDirectory(folder), config, place_data(config, dict(data)), config.seeds)
+        self.offline, self.history = (self.driver.histories(sampler)[self.seed] for sampler in (None, self.sampler))
         self.team: Team | None = None
         self.number = 0
         self.notes: tuple[str, ...] = ()
         self.other_versions: list[str] = []
+        self._over: set[Path] = set()  # folders of deployments before the last
         self._measured: tuple[object, list[Record]] | None = None  # after which checkpoint, and what up to it
         self._resume()
         self._is_writing, self._seen = False, self._on_disk()
@@ -80,8 +80,8 @@ class CampaignState:
             yield
             return
         # what is over was looked through when it was opened, or was written here
-        over = {self.history.deployment(number) for number in range(1, self.number)}
-        with writing(self.folder, known=over):
+        self._over |= {self.history.deployment(number) for number in range(len(self._over) + 1, self.number)}
+        with writing(self.folder, known=self._over):
             require(
                 self._on_disk() == self._seen,
                 f"{self.folder} has changed since it was opened here; open it again",

@@ -6,6 +6,7 @@ Structure and static fields are not stored: they come from the template that a t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -20,7 +21,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from marline.data.files import publish_directory
+from marline.data.files import publish_directory, state_of
 from marline.data.manifest import (
     Manifest,
     read_intact,
@@ -29,7 +30,7 @@ from marline.data.manifest import (
     verify_files,
     write_sealed,
 )
-from marline.data.migrations import CHECKPOINT
+from marline.data.migrations import CHECKPOINT, migrated
 from marline.errors import ConfigError, CorruptionError
 
 MANIFEST = "manifest.json"
@@ -108,9 +109,18 @@ def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> t
 def read_manifest(directory: Path | str, *, as_written: bool = False) -> Manifest:
     """`manifest.json`: the entries given to `save_checkpoint`, versions, files with sha256 and size.
 
-    Of an earlier marline it is as today's would have written it, unless `as_written`.
+    Of an earlier marline it is as today's would have written it, unless `as_written`. Read once for as long as nobody
+    touches the file, so not to be changed: the lists of a campaign grow with every deployment.
     """
-    return read_sealed(Path(directory) / MANIFEST, CHECKPOINT, as_written=as_written)
+    path = Path(directory) / MANIFEST
+    written = _as_written(path, state_of(path))
+    return written if as_written else migrated(written, CHECKPOINT, path)
+
+
+@functools.lru_cache(maxsize=4)
+def _as_written(path: Path, _: tuple[int, ...]) -> Manifest:
+    """See `read_manifest`."""
+    return read_sealed(path, CHECKPOINT, as_written=True)
 
 
 def other_versions(manifest: Manifest) -> list[str]:

@@ -24,24 +24,25 @@ def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",), *, know
         patterns: what of the entries at its top is looked at.
         known: folders in it that were looked through before, and are not again.
     """
-    remaining = [folder]
+    top = os.fspath(folder)
+    passed_over = set(map(os.fspath, known))
+    remaining = [top]
     while remaining:
         here = remaining.pop()
         try:
             with os.scandir(here) as entries:
-                for entry in entries:  # there may be thousands: of a file no path is made
-                    if here is folder and not any(fnmatch.fnmatchcase(entry.name, one) for one in patterns):
+                for entry in entries:  # there may be thousands: none is made a `Path` unless it is looked into
+                    if here is top and not any(fnmatch.fnmatchcase(entry.name, one) for one in patterns):
                         continue
                     if entry.is_file(follow_symlinks=False):
                         continue
-                    path = here / entry.name
                     if entry.is_dir(follow_symlinks=False):
                         # scratch is never read, and removed without following what is in it
-                        if path not in known and not is_scratch(path):
-                            remaining.append(path)
+                        if entry.path not in passed_over and not is_scratch(Path(entry.path)):
+                            remaining.append(entry.path)
                     # of a writer at work, something may just have gone
-                    elif os.path.lexists(path) and not _is_plain(path):
-                        raise CorruptionError(_told(path))
+                    elif os.path.lexists(entry.path) and not _is_plain(Path(entry.path)):
+                        raise CorruptionError(_told(Path(entry.path)))
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -60,10 +60,13 @@ class Driver:
         self, run: RunDirectory, config: RunConfig, experiences: Mapping[AgentID, Experience], seeds: Sequence[int]
     ) -> None:
         self.run, self.config, self.experiences, self.seeds = run, config, experiences, tuple(seeds)
+        self._histories: dict[str | None, dict[int, History]] = {}
 
-    def histories(self, sampler: str | None) -> dict[int, History]:
-        """Of each seed, the history of the team of a sampler; None is the offline team."""
-        return {seed: History(self.run.team(seed, sampler)) for seed in self.seeds}
+    def histories(self, sampler: str | None) -> Mapping[int, History]:
+        """Of each seed, the history of the team of a sampler; None is the offline team. The same ones every time."""
+        if sampler not in self._histories:
+            self._histories[sampler] = {seed: History(self.run.team(seed, sampler)) for seed in self.seeds}
+        return self._histories[sampler]
 
     def common_step(self, sampler: str | None) -> int | None:
         """The last checkpoint that every seed has intact, for seeds are trained side by side."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
@@ -261,6 +262,11 @@ class Event:
     def content(self) -> Content:
         """What the body says, by name; those that `Ledger.events` gives say it properly."""
         return read_content(self.kind, self.body)
+
+    @functools.cached_property
+    def told(self) -> str:
+        """JSON of what it tells, whenever it happened: put together once, for a deployment hashes all that were."""
+        return json.dumps([self.kind, self.deployment, self.body])
 
 
 def of_kind(kind: type[C], events: Iterable[Event], deployment: int | None = None) -> Iterator[tuple[Event, C]]:

@@ -33,7 +33,6 @@ from marline.agent import AgentState
 from marline.data import checkpoints, dataset
 from marline.data.dataset import Dataset
 from marline.data.files import atomic_bytes, atomic_json, read_lines, small_sha256, state_of, to_json
-from marline.data.manifest import Manifest
 from marline.data.scratch import discard, is_scratch, sweep
 from marline.divergence import Divergence
 from marline.errors import CorruptionError, MarlineError
@@ -66,8 +65,6 @@ class History:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._rewound: object = None
-        # lists of checkpoints, each with the state of its file when it was read
-        self._lists: dict[Path, tuple[tuple[int, ...], Manifest]] = {}
 
     def steps(self) -> list[int]:
         """Numbers of the checkpoints there are, ascending."""
@@ -145,7 +142,7 @@ class History:
         known: dict[str, Any] = {}
         for checkpoint in [*map(offline.checkpoint, offline.steps()[-1:]), *earlier][-1:]:
             with contextlib.suppress(MarlineError):  # damaged: what comes of it is checked by whoever goes on from it
-                its = self._manifest(checkpoint).get("made_from")
+                its = checkpoints.read_manifest(checkpoint).get("made_from")
                 known = its.get("deployments", {}) if isinstance(its, dict) else {}
                 place = str(checkpoint.relative_to(run.folder))
                 made["before"] = {"checkpoint": place, "identity": identity(checkpoint)}
@@ -176,13 +173,13 @@ class History:
     def records_at(self, step: int) -> list[Record]:
         """The measurements up to checkpoint `step`, which it carries itself."""
         folder = self.checkpoint(step)
-        records = require_records(folder, self._manifest(folder).get("records"))
+        records = require_records(folder, checkpoints.read_manifest(folder).get("records"))
         return [record.copy() for record in records]
 
     def stopped_at(self, step: int) -> dict[AgentID, StopRecord]:
         """The agents that diverged before checkpoint `step`, as they were given to `save`."""
         folder = self.checkpoint(step)
-        return require_stopped(folder, self._manifest(folder).get("stopped", {}))
+        return require_stopped(folder, checkpoints.read_manifest(folder).get("stopped", {}))
 
     def rewind(self, step: int) -> None:
         """Make `metrics.jsonl` say what checkpoint `step` does."""
@@ -270,14 +267,6 @@ class History:
     def checkpoint(self, step: int) -> Path:
         """The folder of a checkpoint."""
         return checkpoint_folder(self.folder, step)
-
-    def _manifest(self, checkpoint: Path) -> Manifest:
-        """The list of a checkpoint, read once for as long as nobody touches it: it grows with every deployment."""
-        found = state_of(checkpoint / checkpoints.MANIFEST)
-        if checkpoint not in self._lists or self._lists[checkpoint][0] != found:
-            last = list(self._lists.items())[1 - KEPT_CHECKPOINTS :]
-            self._lists = dict(last) | {checkpoint: (found, checkpoints.read_manifest(checkpoint))}
-        return self._lists[checkpoint][1]
 
     def _measured_by(self, step: int) -> object:
         """The same for as long as nobody touches `metrics.jsonl`, or the list of checkpoint `step`."""
