@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from correction_table import ORACLE, OWN_CONTROLS, SHARE, UNIFORM, draw, read, tables
+from correction_table import ADAPTIVE, ORACLE, OWN_CONTROLS, PRODUCT, RETURNS, SHARE, UNIFORM, draw, read, tables
 from published import RESULTS, require_apart
 
 from marline import Study
@@ -131,7 +131,7 @@ METHODS = {
     "otc-embedding": "otc-embedding",
     ORACLE: ORACLE,
 }
-REFERENCES = ("return-weighted", "offline-only", "adaptive-share")
+REFERENCES = (RETURNS, PRODUCT, "offline-only", ADAPTIVE)
 QUICK = {"rows": 400, "offline_updates": 4, "updates": 4}
 COLUMNS: Sequence[str] = ("task", "algorithm", "random", "best", "sampler", "seed", "deployment", "return", "corrects")
 

@@ -44,6 +44,7 @@ from marline.statistics.intervals import (
 
 SHARE, SHUFFLED, ORACLE, UNIFORM, RETURNS = "fresh-", "shuffled-", "oracle", "uniform", "return-weighted"
 ADAPTIVE = "adaptive-share"
+PRODUCT, FACTOR = "kernel-ratio-and-return", "kernel-ratio"  # whose controls are its two factors
 OWN_CONTROLS = {"retarget": "retarget-logs"}  # of what prefers no rows, so that a shuffled control tells nothing
 OURS = ("kernel-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio", "best-ratio")
 DRAWN = ("kernel-ratio", "two-sided-pooled", "dynamics-ratio")
@@ -205,6 +206,19 @@ def shares_table(tasks: Iterable[Task]) -> list[str]:
     return _markdown(header, rows)
 
 
+def product_table(tasks: Iterable[Task]) -> list[str]:
+    """Whether weights by return and by a ratio of laws add up: the product beside either."""
+    others = (RETURNS, FACTOR, UNIFORM)
+    rows = []
+    for task in tasks:
+        found = [task.minus(PRODUCT, other) for other in others]
+        if not task.has(PRODUCT):
+            continue
+        told = ["" if its is None else f"{_cell(its)}, {finding(its, its.p, task.margin)}" for its in found]
+        rows.append([task.name, str(len(task.finals(PRODUCT))), _mean(task.finals(PRODUCT)), *told])
+    return _markdown(["task", "seeds", "points", *(f"minus {other}" for other in others)], rows)
+
+
 def methods_table(task: Task) -> list[str]:
     """Every method of a task against all that it must beat."""
     found = findings(task)
@@ -335,6 +349,7 @@ def tables(tasks: Sequence[Task]) -> list[str]:
     if not tasks:
         return ["no task was run"]
     lines = ["Headroom", "", *headroom_table(tasks), "", *aim_table(tasks), "", *shares_table(tasks), ""]
+    lines += [*product_table(tasks), ""]
     for task in tasks:
         lines += [task.name, "", *methods_table(task), "", *levels_table(task), ""]
     return [*lines, "All tasks", "", *together(tasks), "", *differences(tasks)]
@@ -355,6 +370,7 @@ def table(path: Path, what: str) -> list[str]:
         "headroom": headroom_table,
         "aim": aim_table,
         "shares": shares_table,
+        "product": product_table,
         "together": together,
         "differences": differences,
     }

@@ -163,6 +163,16 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert module.draw([world], ["two-sided"]).count("<circle") == 4
 
 
+def test_correction_of_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, (world,) = table_of(tmp_path, monkeypatch)
+    names = {"uniform": "uniform", "kernel-ratio-and-return": "two-sided", "return-weighted": "fresh-0.5"}
+    world = dataclasses.replace(world, points={name: world.points[its] for name, its in names.items()})
+    other = dataclasses.replace(world, points={"uniform": world.points["uniform"]})
+    (row,) = module.product_table([world, other])[2:]
+    # of the ratio alone there are no seeds
+    assert row == "| world | 10 | 60.5 | +5.0 in every seed, **better** |  | +10.0 in every seed, **better** |"
+
+
 def test_correction_of_what_has_a_control_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, (world,) = table_of(tmp_path, monkeypatch)
     names = {"uniform": "uniform", "retarget": "two-sided", "retarget-logs": "shuffled-two-sided"}

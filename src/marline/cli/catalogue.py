@@ -54,6 +54,7 @@ SAMPLER_LINES = {
     "two-sided": "offline rows by estimated P_today(s',r|s,a) / P_logs, by kernels: for few dimensions (ours)",
     "kernel-ratio": "two-sided, over all of today's rows too, as far as it helps: the default (ours)",
     "best-ratio": "dynamics-ratio or kernel-ratio: whichever foretells held-out episodes of today better (ours)",
+    "kernel-ratio-and-return": "return-weighted, times kernel-ratio's weights where these say that they help (ours)",
     "retarget": "uniform, but s' and r of offline rows as today's law foretells them, gated as dynamics-ratio (ours)",
     "retarget-logs": "control of retarget, which shuffled is not: the same by the law of the logs (ours)",
     "return-weighted": "offline rows by the return of their episode (after Hong et al. 2023): the rival of correction",

@@ -28,6 +28,7 @@ from marline.samplers.sampler import Sampler, prefers_rows, trains
 from marline.samplers.shuffled import Shuffled
 from marline.samplers.two_sided import TwoSided
 from marline.samplers.uniform import Uniform
+from marline.samplers.with_returns import WithReturns
 
 SAMPLERS: dict[str, Sampler[Any]] = {
     "uniform": Uniform("merged"),
@@ -53,6 +54,7 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "two-sided": TwoSided(),
     "kernel-ratio": TwoSided(pooled=True, powers=POWERS),
     "best-ratio": BestRatio(),
+    "kernel-ratio-and-return": WithReturns(),
     "retarget": Retarget(),
     "retarget-logs": Retarget("logs"),
     "return-weighted": ReturnWeighted(),
@@ -90,6 +92,7 @@ __all__ = [
     "TwoStageDistance",
     "Uniform",
     "ValueDistance",
+    "WithReturns",
     "batch_of",
     "draws_by_plan",
     "prefers_rows",
