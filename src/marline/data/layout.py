@@ -216,6 +216,8 @@ def near_misses(where: str, present: Iterable[object]) -> list[str]:
     names = [str(name) for name in present]
     notes = []
     for name in names:
+        if name in REQUIRED or name in OPTIONAL:
+            continue
         near = difflib.get_close_matches(name, (*REQUIRED, *OPTIONAL, *_OTHERS), n=1, cutoff=0.85)
         key = _OTHERS.get(near[0], near[0]) if near else name
         if key not in names:
