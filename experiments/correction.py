@@ -7,7 +7,8 @@
     python experiments/correction.py matrix --quick --runs /tmp/runs --results /tmp/results   # whether it works
 
 Each task is a run directory under runs/, beside the logs that it learns from; what is there is not done again, and a
-run gains the samplers and seeds that it lacks; what was published from runs on another machine stays. results/ gets
+run gains the samplers and seeds that it lacks. What was published stays as it is, so that its pairs are of one machine,
+and gains what the runs have besides; with --replace the runs count where both have a seed. results/ gets
 `correction.csv` with every seed, where the numbers come from in `correction.json`, and the figure;
 `experiments/verdicts.py` writes the tables into results/correction.md.
 
@@ -206,11 +207,11 @@ def provenance(run: Run) -> dict[str, Any]:
     return {"seeds": list(run.seeds), "settings": {key: run.settings[key] for key in SETTINGS}, "starts": starts}
 
 
-def write_tables(runs: Path, results: Path) -> None:
+def write_tables(runs: Path, results: Path, *, replace: bool = False) -> None:
     """Every seed as a table, where it comes from, and the figure.
 
-    Runs need not be on one machine: of a task with the same settings, samplers and seeds that are in the table and not
-    in the run stay there. Where both have a seed, the run counts.
+    Runs need not be on one machine: of a task with the same settings, samplers and seeds that are in the table stay
+    there. Where both have a seed, what was published counts, or the run with `replace`.
     """
     table, sources = results / "correction.csv", results / "correction.json"
     rows, told = published(table, sources)
@@ -225,10 +226,11 @@ def write_tables(runs: Path, results: Path) -> None:
         source["seeds"] = sorted({int(row["seed"]) for row in new})
         before = told.get(name, {})
         if name in rows and before.get("settings") == source["settings"]:
-            again = {(row["sampler"], row["seed"]) for row in new}
-            kept = [row for row in rows[name] if (row["sampler"], row["seed"]) not in again]
+            first, then = (new, rows[name]) if replace else (rows[name], new)
+            there = {(row["sampler"], row["seed"]) for row in first}
+            more = [row for row in then if (row["sampler"], row["seed"]) not in there]
             places = list(dict.fromkeys(row["sampler"] for row in (*rows[name], *new)))
-            new = sorted([*kept, *new], key=lambda row: (places.index(row["sampler"]), int(row["seed"])))
+            new = sorted([*first, *more], key=lambda row: (places.index(row["sampler"]), int(row["seed"])))
             source["seeds"] = sorted({*source["seeds"], *before["seeds"]})
             source["starts"] = [*before["starts"], *(its for its in source["starts"] if its not in before["starts"])]
         rows[name], told[name] = new, source
@@ -258,6 +260,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--leave-out", nargs="*", default=(), metavar="SAMPLER", help="and its control")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many of them")
     parser.add_argument("--only-tables", action="store_true", help="compute nothing")
+    parser.add_argument("--replace", action="store_true", help="published seeds by those of the runs")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -270,8 +273,8 @@ def main(arguments: list[str] | None = None) -> None:
     for task in () if options.only_tables else options.tasks or CASES:
         seeds = SEEDS[: min(options.seeds, 2) if options.quick else options.seeds]
         run_case(task, options.runs, seeds=seeds, left_out=options.leave_out, quick=options.quick)
-        write_tables(options.runs, options.results)
-    write_tables(options.runs, options.results)
+        write_tables(options.runs, options.results, replace=options.replace)
+    write_tables(options.runs, options.results, replace=options.replace)
     print(*tables(read(options.results / "correction.csv")), sep="\n")
 
 

@@ -82,6 +82,39 @@ def test_published(
     assert not list(tmp_path.iterdir())
 
 
+def test_correction_keeps_what_was_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on another machine adds samplers and seeds; numbers that are there change if one says so."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    module = script("correction")
+    told = {"seeds": [0], "settings": {"updates": 4}, "starts": [{"date": "then"}]}
+    head = dict.fromkeys(module.COLUMNS, "") | {"task": "matrix", "algorithm": "CQL", "random": "0", "best": "1"}
+
+    def lines(value: float, *names: tuple[str, int]) -> list[dict[str, str]]:
+        return [
+            head | {"sampler": name, "seed": str(seed), "deployment": str(number), "return": str(value)}
+            for name, seed in names
+            for number in range(2)
+        ]
+
+    monkeypatch.setattr(module, "read_run", lambda path: path)
+    monkeypatch.setattr(module, "provenance", lambda run: {**told, "starts": [{"date": "now"}]})
+    (tmp_path / "runs" / "correction-matrix").mkdir(parents=True)
+
+    def written(new: list[dict[str, str]], **options: bool) -> dict[tuple[str, int], float]:
+        monkeypatch.setattr(module, "lines", lambda name, run: [dict(row) for row in new])
+        module.write_tables(tmp_path / "runs", tmp_path / "results", **options)
+        (task,) = module.read(tmp_path / "results" / "correction.csv")
+        return {(name, seed): curve[1] for name, curves in task.points.items() for seed, curve in curves.items()}
+
+    assert written(lines(0.5, ("uniform", 0))) == {("uniform", 0): 50}
+    more = lines(0.25, ("uniform", 0), ("uniform", 1), ("return-weighted", 0))
+    assert written(more) == {("uniform", 0): 50, ("uniform", 1): 25, ("return-weighted", 0): 25}
+    sources = json.loads((tmp_path / "results" / "correction.json").read_text("utf-8"))["matrix"]
+    assert sources["seeds"] == [0, 1] and sources["starts"] == [{"date": "now"}]
+    assert written(lines(1.0, ("uniform", 1)), replace=True)["uniform", 1] == 100
+    assert written(lines(1.0, ("uniform", 0)))["uniform", 0] == 50
+
+
 @pytest.mark.slow
 def test_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In small: what is there is not done again, a run gains what it lacks, and everything ends up in the tables."""
