@@ -1,6 +1,6 @@
 """`python -m marline` is the command `marline`."""
 
-from marline.cli import main
+from marline.cli import process
 
 if __name__ == "__main__":
-    main()
+    process()

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {"PYTHONPATH": str(ROOT / "src")}
-MARLINE = [sys.executable, "-c", "from marline.cli import main; main()"]
+MARLINE = [sys.executable, "-c", "from marline.cli import process; process()"]
 
 
 @pytest.mark.slow

@@ -286,6 +286,8 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
         printed, error = capsys.readouterr()
         return stop.value.code, printed, error
 
+    error = command("tune", folder)[2]  # whose policies were exported
+    assert error == f"marline: deployment 1 has no logs yet; bring them in with: marline ingest {folder} LOGS\n"
     status_, printed, _ = command("ingest", folder, world / "logs" / "arm")
     assert status_ == 0 and "WAITING 1/3, no logs of cart, lift yet" in printed
     assert "WAITING 1/3, no logs of cart, lift yet" in command("status", folder)[1]
@@ -299,7 +301,8 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert (status_, printed, error) == (
         2,
         "",
-        f"marline: deployment 2 has no logs yet; bring them in with: marline ingest {folder} LOGS\n",
+        "marline: deployment 2 has no logs yet, and its policies were not exported; send the policies out: "
+        f"marline export {folder}, or bring them in with: marline ingest {folder} LOGS\n",
     )
     status_, printed, _ = command("rollback", folder, "--to", "0", "--agent", "arm")
     assert status_ == 0 and "arm: back to the policies after offline training" in printed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -59,3 +62,18 @@ def test_help_breaks_no_line_where_only_the_docstring_does() -> None:
     helps = [its.help for hint in annotations.values() for its in get_args(hint)[1:] if getattr(its, "help", None)]
     assert len(helps) > 20 and not any("\n" in text or "  " in text for text in helps)
     assert any(text.endswith("On a GPU one learns while another plays.") for text in helps)
+
+
+def test_a_process_that_read_a_table_ends_with_its_status(tmp_path: Path) -> None:
+    """Arrow would take down its threads at the end, and sometimes aborts."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "table.csv").write_text("v1,0,0,1.0,0.1,0.5\nv2,0,1,2.0,0.2,0.4\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "marline", "data", "import", "table.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert "table.csv: its first line holds values" in done.stderr and done.stderr.count("\n") == 1

@@ -120,7 +120,7 @@ def test_actions_out_of_bounds() -> None:
     actions = with_value(with_value(logs().actions, 20, -1.8), 30, 1.4)
     assert problem(logs(actions=actions)) == (
         " hold actions in [-1.8, 1.4] but its spec is [-1, 1] (first at row 20, 2 rows); "
-        "re-export with the action scaling used on site, or pass --clip-actions."
+        "re-export with the action scaling used on site, or pass --clip-actions"
     )
     assert check({"a": logs(actions=actions)}, clip_actions=True) == [
         'logs of agent "a" hold actions in [-1.8, 1.4] but its spec is [-1, 1]; 2 rows are clipped'

@@ -39,7 +39,7 @@ from marline.policy import NumpyPolicy
 from marline.runs.creation import resume_command, start_run
 from marline.runs.disk_space import require_room
 from marline.runs.divergences import Stop, sentence, stops
-from marline.runs.events import Event
+from marline.runs.events import Event, Exported
 from marline.runs.given_mapping import given_mapping
 from marline.runs.integrity import require_belonging
 from marline.runs.layout import LOGS, RunDirectory, require_run
@@ -440,6 +440,9 @@ class Campaign:
         """Whose logs of a deployment are to come before the team can be tuned on it."""
         bring = f"bring them in with: {command('ingest', self.folder, 'LOGS')}"
         waiting = self._state.history.waiting(number)
+        if not waiting.exists() and not self._state.told(Exported, number):
+            send = f"send the policies out: {command('export', self.folder)}"
+            return f"deployment {number} has no logs yet, and its policies were not exported; {send}, or {bring}"
         if not waiting.exists():
             return f"deployment {number} has no logs yet; {bring}"
         there = dataset.describe(waiting)["provenance"]["agents"]

@@ -69,7 +69,8 @@ def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) 
         return presets[name]() if isinstance(presets[name], type) else presets[name]
     packaged = plugins.installed(f"{what}s")
     if not plugins.is_code(name):
-        require_name(name, [*presets, *packaged], what)
+        more = (*CONTROLS, *GROUPS) if what == "sampler" and name not in (*CONTROLS, *GROUPS) else ()
+        require_name(name, [*presets, *packaged, *more], what)
     found = plugins.load(packaged.get(name, name), what)
     if isinstance(found, type):
         with users_code(

@@ -225,7 +225,7 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
         outside = np.abs(actions) > 1 + TOLERANCE
         row, count = logs.first + first_row(outside), int(outside.any(axis=1).sum())
         found = f" hold actions in [{low:.4g}, {high:.4g}] but its spec is [-1, 1]"
-        fix = "re-export with the action scaling used on site, or pass --clip-actions."
+        fix = "re-export with the action scaling used on site, or pass --clip-actions"
         unclippable = Reach.of(actions).unclippable(logs.channels)
         if logs.channels.has_scale:
             place = row - logs.first
@@ -234,7 +234,7 @@ def _continuous_actions(logs: _Logs) -> Iterator[Finding]:
             least, most = (bound[column] for bound in logs.channels.bounds(logs.spec.action_size))
             name, span = logs.channels.action(column), f"[{least:.10g}, {most:.10g}]"
             found = f" hold {value:.6g} as {name}, beyond its range of {span}"
-            fix = "correct the range, or remove those steps, or pass --clip-actions."
+            fix = "correct the range, or remove those steps, or pass --clip-actions"
         if unclippable is not None:
             yield logs.error("action-bounds", row, f"{found} (first at row {row}, {count} rows): {unclippable}")
         elif logs.clip_actions:

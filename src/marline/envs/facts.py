@@ -84,7 +84,8 @@ FACTS: dict[type[Any], TaskFacts] = {
     MultiAgentMujoco: TaskFacts(
         "Gymnasium's: forward speed less the cost of control, and 1 a step for being healthy where a robot can fall",
         "de Witt et al. 2020; Gymnasium; OTC paper, Table 1, Figs. 3-5",
-        "actuators in blocks in the order of the model; everyone sees the whole state; v4, the nearest to D4RL's logs",
+        "actuators in blocks in the order of the model; everyone sees the whole state; v4, the nearest to D4RL's logs, "
+        "unless the name says v5",
         "pip install 'marline[mujoco]'",
     ),
     Smax: TaskFacts(

@@ -18,6 +18,7 @@ from marline.data.proposal.draft import Proposal  # noqa: E402
 from marline.data.proposal.mapping_file import to_text  # noqa: E402
 from marline.data.proposal.propose import propose  # noqa: E402
 from marline.data.proposal.text import lines  # noqa: E402
+from marline.errors import DataError  # noqa: E402
 
 ROWS = 40
 
@@ -180,3 +181,27 @@ def test_what_is_wrong_with_the_columns_of_several_agents_is_told_once_with_thei
     wrong = ImportMapping(columns={"episode": ("nothing",)}, agents=own)
     told = "\n".join(lines("tables", tables(tmp_path, wrong)))
     assert "agent cart: " in told and "; likewise lorry\n" in told
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "水位", "%", "0"])
+def test_names_without_a_latin_word_say_nothing(name: str, tmp_path: Path) -> None:
+    rows = [f"{name},agent,episode,step,level,valve,reward"]
+    rows += [f"{row},{'ab'[row % 2]},{row // 8},{row // 2},{row / 8},{row / 16},0.5" for row in range(32)]
+    (tmp_path / "table.csv").write_text("\n".join(rows), "utf-8")
+    proposal = propose(survey([tmp_path / "table.csv"], ImportMapping()), ImportMapping())
+    # the numbers of rows that pandas writes beside them are no observation
+    counts_rows = name in ("", "Unnamed: 0")
+    assert proposal.mapping.columns["observations"] == (("level",) if counts_rows else (name, "level"))
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ("a,0,0,1.0,0.1,0.5", r"table.csv: its first line holds values, such as 1\.0, where the names of the columns"),
+        ("a,0,0,1,1,1", "table.csv: there are 2 columns '0'; rename or remove all but one, or write the names of the"),
+    ],
+)
+def test_a_table_without_names(first: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("\n".join([first, "a,0,1,2.0,0.2,0.4", "b,0,1,2.0,0.2,0.4"]), "utf-8")
+    with pytest.raises(DataError, match=message):
+        survey([tmp_path / "table.csv"], ImportMapping())

@@ -50,7 +50,8 @@ def list_catalogue(options: List) -> int:
         for name, line in entries.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
-    say(f"next: {command('run', '--task', 'cooperative-navigation-4', '--run', 'runs/first')}")
+    say(f"next: {command('demo')}, or a comparison at full size, which takes hours:")
+    say(f"  {command('run', '--task', 'cooperative-navigation-4', '--run', 'runs/first')}")
     return 0
 
 

@@ -30,6 +30,7 @@ from marline.errors import CorruptionError, DataError
 compute: Any = arrow_compute  # its functions are made when it is imported
 MOST_WORDS = 1000  # that are counted
 _HEAD = 1 << 16  # bytes of text that tell how it is written
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 _MOSTLY = 0.9
 _SOME = 1000  # texts that tell how times are written
 Kind = Literal["nothing", "number", "truth", "words", "time", "list", "other"]
@@ -142,6 +143,7 @@ def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
         num_rows = 0
         for batch in batches(path, style, lambda present: Kept(present, present, present)):
             names = batch.names
+            _require_names(path, names)
             num_rows += len(batch.rows)
             for place, name in enumerate(names):
                 facts = found.facts.setdefault(name, Facts(name))
@@ -149,6 +151,22 @@ def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
         found.columns.append(names)
         found.rows.append(num_rows)
     return found
+
+
+def _require_names(path: Path, names: Sequence[str]) -> None:
+    """Raise `DataError` where the first line of a table holds no names of columns, or one of them twice."""
+    values = [name for name in names if _FRACTION.fullmatch(name.strip())]
+    if values:
+        raise DataError(
+            f"{path}: its first line holds values, such as {values[0].strip()}, where the names of the columns belong; "
+            "write them there, as in agent,episode,step,..."
+        )
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise DataError(
+                f"{path}: there are {times} columns {name[:40]!r}; rename or remove all but one, or write the names of "
+                "the columns into the first line if it holds values"
+            )
 
 
 def _look(facts: Facts, column: pa.Array, first: Place, style: ImportMapping) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -202,6 +203,9 @@ def _missing(where: str, free: Sequence[str], key: str) -> str:
     usual = [*names, f"{stem}_0, {stem}_1, ..."] if key in _NUMBERED else names
     similar = [name for name in free if name.startswith(f"{stem}_")] if key in _NUMBERED else []
     fix = f"say which it is: --column {key}=NAME"
+    mark = next((mark for mark in ";\t|" if len(free) == 1 and mark in free[0]), None)
+    if mark is not None:
+        fix = f"say what stands between columns: separator = {json.dumps(mark)} in [table] of a mapping"
     if similar:
         fix = f"{_shown(similar)} are not numbered: to take them all, pass --column '{key}={stem}_*'"
     return f"{where}: no column {' or '.join(usual)} for the {key} among {_shown(free)}; {fix}"

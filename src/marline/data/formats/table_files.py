@@ -78,6 +78,8 @@ def batches(path: Path, mapping: ImportMapping, keep: Callable[[list[str]], Kept
             yield Batch(names, rows, first)
             first += len(rows)
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, MemoryError) as error:
+        if "Empty CSV file" in str(error):
+            raise DataError(f"{path} is empty; export a row for each step of each agent") from error
         if "columns, got" in str(error):
             raise DataError(
                 f"{path} cannot be read as {kind[1:]}: {error}; repair that row, or say what stands between columns: "

@@ -48,6 +48,8 @@ def _is_called(tokens: list[str], known: Collection[str], key: str) -> bool:
 def may_be_seen(facts: Facts) -> bool:
     """Whether a column may be observed: it changes, and does not only count rows."""
     raw = raw_words(facts.name)
+    if facts.is_whole and (not facts.name.strip() or raw == ["unnamed"]):
+        return False  # the numbers of rows that pandas writes beside them
     if facts.rows > 1 and (len(facts.words) == 1 if facts.kind == "words" else facts.low == facts.high):
         return False  # it never changes
     if facts.kind == "words":

@@ -78,7 +78,7 @@ def unit_of(name: str, present: Sequence[str]) -> str | None:
     bracketed = (found[1] or found[2]).strip() if found else ""
     if found and found.start() > 0 and bracketed in _SYMBOLS:
         return bracketed
-    *stem, last = raw_words(name)
+    *stem, last = raw_words(name) or [""]  # of digits and signs, or of letters that are not Latin
     if not stem or last not in _UNITS:
         return None
     kin = [raw_words(other) for other in present if other != name]
