@@ -83,6 +83,11 @@ def test_the_difference_names_what_differs() -> None:
     here, there = ({"mine": OTC(alpha=2.0)}, {"uniform": OTC()})
     lines = config(samplers=here, matches={}).difference(config(samplers=there, matches={}))
     assert [line.partition(":")[0] for line in lines] == ["sampler uniform", "sampler mine"]
+    # of parts that are of one type, what differs within; of others, their types
+    (line,) = config(algorithm=TD3BC(hidden=(8,))).difference(config(algorithm=TD3BC(hidden=(4,))))
+    assert line == "algorithm hidden: [4] there, [8] here"
+    (line,) = config(algorithm=BCQ()).difference(config(algorithm=TD3BC()))
+    assert line == "algorithm type: TD3BC there, BCQ here"
 
 
 def test_a_file_never_decides_what_code_is_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marline.algorithms import ALGORITHMS, BREMEN
 from marline.configuration.selection import CONTROLS, GROUPS
+from marline.display.words import plural
 from marline.envs import Task
 from marline.envs.facts import FACTS
 from marline.samplers import OTC, SAMPLERS
@@ -75,12 +76,12 @@ def describe_task(task: Task) -> dict[str, str]:
     sizes = {}
     for agent, spec in task.specs.items():
         acts = f"{spec.action_size} choices" if spec.discrete else f"{spec.action_size} in [-1, 1]"
-        sizes.setdefault(f"sees {spec.observation_size} numbers, acts by {acts}", []).append(agent)
+        sizes.setdefault(f"sees {plural(spec.observation_size, 'number')}, acts by {acts}", []).append(agent)
     spaces = "; ".join(f"each {what}" if len(sizes) == 1 else f"{', '.join(who)} {what}" for what, who in sizes.items())
     return {
         "what": task.description,
         "agents": f"{len(task.agents)}: {spaces}",
-        "horizon": f"{task.horizon} steps",
+        "horizon": plural(task.horizon, "step"),
         "reward": facts.reward,
         "source": facts.source,
         "our decisions": facts.ours,

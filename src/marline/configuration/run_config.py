@@ -178,11 +178,7 @@ class RunConfig:
             {**{f"sampler {name}": its for name, its in document.pop("samplers").items()}, **document}
             for document in (here, there)
         )
-        return [
-            f"{name}: {theirs.get(name, 'none')} there, {mine.get(name, 'none')} here"
-            for name in {**theirs, **mine}
-            if theirs.get(name) != mine.get(name)
-        ]
+        return _differences(mine, theirs)
 
     def extended(self, wanted: RunConfig) -> RunConfig:
         """This run with the seeds and samplers of another that it lacks; none of its own is lost.
@@ -216,6 +212,22 @@ class RunConfig:
         """
         there, whole = _object_in(path), self.to_json()
         return {**there, "seeds": whole["seeds"], "samplers": {**whole["samplers"], **there["samplers"]}}
+
+
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any], within: str = "") -> list[str]:
+    """Of two JSON objects, a line for each option in which they differ; of parts of other types, which these are."""
+    lines: list[str] = []
+    for name in {**there, **here}:
+        its, other = here.get(name, "none"), there.get(name, "none")
+        if its == other:
+            continue
+        if not (isinstance(its, dict) and isinstance(other, dict)):
+            lines.append(f"{within}{name}: {other} there, {its} here")
+        elif its.get("type") == other.get("type"):
+            lines += _differences(its, other, f"{within}{name} ")
+        else:
+            lines.append(f"{within}{name} type: {other.get('type')} there, {its.get('type')} here")
+    return lines
 
 
 def _object_in(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from marline.data.summary import Summary, returns_by_agent, summarise
 from marline.data.team import require_agents, require_sizes
 from marline.display.console import say, say_json
 from marline.display.shell import command
+from marline.display.words import plural
 from marline.errors import DataError, MarlineError, require
 from marline.runs.given_mapping import given_mapping
 from marline.types import AgentID
@@ -68,7 +69,7 @@ def check(options: Check) -> int:
             same = [one.message for one in findings if (one.severity, one.rule) == (severity, rule)]
             for message in grouped(same):
                 say(f"{severity} ({rule}): {message}")
-    say(f"{len(errors)} errors, {len(findings) - len(errors)} warnings")
+    say(f"{plural(len(errors), 'error')}, {plural(len(findings) - len(errors), 'warning')}")
     if options.html is not None:
         say(f"  page: {options.html}")
     if not errors:
