@@ -10,7 +10,7 @@ import pytest
 
 from marline.algorithms import TD3BC
 from marline.campaign.campaign import Campaign
-from marline.data import files, hdf5, manifest
+from marline.data import files, hdf5, manifest, plain
 from marline.data.dataset import Dataset, from_arrays
 from marline.samplers import Uniform
 
@@ -70,6 +70,22 @@ def test_no_deployment_reads_more_than_the_one_before(tmp_path: Path, monkeypatc
     assert counts[-1]["manifest.json"] <= 5 and len(campaign.records) == DEPLOYMENTS + 1
     # lists that grow with every deployment are read once each
     assert [path.parent.name for path in opened if path.name == "manifest.json"].count("checkpoint-0000005") == 1
+
+
+def test_folders_of_earlier_deployments_are_looked_through_once_from_wherever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    campaign = trained(Path("."))
+    looked: list[str] = []
+    scandir = plain.os.scandir
+    monkeypatch.setattr(plain.os, "scandir", lambda path: (looked.append(str(path)), scandir(path))[1])
+    counts = []
+    for number in range(1, DEPLOYMENTS + 1):
+        looked.clear()
+        campaign.tune(logs(10, number))
+        counts.append(sum("deployment-01" in path for path in looked))
+    assert counts[-3:] == [0, 0, 0] and counts[1] > 0
 
 
 def test_what_was_measured_is_the_callers_own(tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ def test_it_is_told_whose_world_changed_and_whether_it_matters() -> None:
         "(0.210 +- 0.020 nats a row, p 0.004); rows that fit today are preferred",
         "hook, deployment 2: changed: partners or the world no longer answer hook as in its logs "
         "(0.100 +- 0.020 nats a row, p 0.004); "
-        "weights would not help to foretell its TD errors: all its logged rows count alike",
-        "lift, deployment 2: no change shown (0.030 +- 0.020 nats a row, p 0.2); all its logged rows count alike",
+        "weights would not help to foretell its TD errors: no row is preferred for fitting today",
+        "lift, deployment 2: no change shown (0.030 +- 0.020 nats a row, p 0.2); no row is preferred for fitting today",
         "arm, deployment 2: changed, but hardly (below 0.01 nats) (0.004 +- 0.020 nats a row, p below 0.001); "
         "rows that fit today are preferred",
-        "grip, deployment 1: no change shown (0.000 +- 0.020 nats a row, p 0.5); all its logged rows count alike",
+        "grip, deployment 1: no change shown (0.000 +- 0.020 nats a row, p 0.5); no row is preferred for fitting today",
     ]
     distances: dict[str, ShiftRecord] = {"arm": {"estimated_distance": 1.0}}
     assert describe_changes(shifts([event(1, Tuned(agents=distances, frozen=(), waived=()))])) == []

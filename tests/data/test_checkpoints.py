@@ -310,3 +310,13 @@ def test_lists_of_files_that_are_sealed_but_wrong(tmp_path: Path) -> None:
         write_sealed(tmp_path / "manifest.json", kind, schema, {}, {name: record})
         with pytest.raises(error, match=message):
             verify(tmp_path)
+
+
+def test_what_a_caller_does_to_a_list_hides_no_damage(tmp_path: Path) -> None:
+    checkpoints.save_checkpoint(tmp_path / "c", {"a": jnp.zeros(3)}, {"round": 1})
+    checkpoints.read_manifest(tmp_path / "c")
+    _, listed = checkpoints.load_checkpoint(tmp_path / "c", {})
+    listed["files"].clear()
+    (tmp_path / "c" / "a.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(CorruptionError, match="safetensors"):
+        checkpoints.verify(tmp_path / "c")

@@ -14,7 +14,18 @@ from jaxtyping import Array
 from readable_rows import SPEC, random_rows
 
 from marline.data.experience import Experience
-from marline.samplers import OTC, FreshShare, OnlineMatched, Oracle, ReturnWeighted, Shuffled, Uniform, draws_by_plan
+from marline.samplers import (
+    OTC,
+    FreshShare,
+    OnlineMatched,
+    Oracle,
+    ReturnWeighted,
+    Shuffled,
+    TwoSided,
+    Uniform,
+    WithReturns,
+    draws_by_plan,
+)
 from marline.samplers.draw_plan import ONE, ByPlan, DrawPlan, completed, draw_by_plan, plan_of_windows
 
 SIZE = 24  # no power of two: shares of it are rounded
@@ -28,6 +39,7 @@ SAMPLERS: dict[str, Any] = {
     "weighted": Oracle(batch_size=SIZE),
     "weighted at a share": Oracle(0.4, batch_size=SIZE),
     "by return": ReturnWeighted(batch_size=SIZE),
+    "by return and ratio": WithReturns(TwoSided(num_references=40, batch_size=SIZE)),
     "shuffled": Shuffled(Oracle(0.4, batch_size=SIZE)),
     "shuffled twice": Shuffled(Shuffled(Oracle(batch_size=SIZE))),
 }

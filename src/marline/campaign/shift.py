@@ -122,7 +122,7 @@ def _change(shift: Shift) -> str:
     if shift.corrects:
         done = "rows that fit today are preferred" if shift.target_shift is None else "its logged rows are told anew"
     else:
-        done = "all its logged rows count alike"
+        done = "no row is preferred for fitting today"
         if shift.changed:
             done = f"weights would not help to foretell its TD errors: {done}"
     return f"{shift.agent}, deployment {shift.deployment}: {told} ({nats}); {done}"

@@ -94,7 +94,7 @@ def load_checkpoint(directory: Path | str, templates: Mapping[str, PyTree]) -> t
         NewerError: a newer marline wrote it.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory)
+    manifest = read_sealed(directory / MANIFEST, CHECKPOINT)  # which is the caller's own
     trees = {}
     for name, template in templates.items():
         file_name = _file_name(name)
@@ -139,7 +139,8 @@ def tree_sha256(tree: PyTree) -> str:
 
 def verify(directory: Path | str) -> None:
     """Raise `CorruptionError`, naming the file, unless every file of a checkpoint is what was written."""
-    verify_files(Path(directory), read_manifest(directory))
+    directory = Path(directory)
+    verify_files(directory, read_sealed(directory / MANIFEST, CHECKPOINT))  # as it is now, and not as it was read
 
 
 def leaf_names(tree: PyTree) -> list[str]:

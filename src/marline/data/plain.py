@@ -25,7 +25,7 @@ def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",), *, know
         known: folders in it that were looked through before, and are not again.
     """
     top = os.fspath(folder)
-    passed_over = set(map(os.fspath, known))
+    passed_over = set(map(os.path.normpath, known))
     remaining = [top]
     while remaining:
         here = remaining.pop()
@@ -38,7 +38,7 @@ def require_plain_folder(folder: Path, patterns: Sequence[str] = ("*",), *, know
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         # scratch is never read, and removed without following what is in it
-                        if entry.path not in passed_over and not is_scratch(Path(entry.path)):
+                        if os.path.normpath(entry.path) not in passed_over and not is_scratch(Path(entry.path)):
                             remaining.append(entry.path)
                     # of a writer at work, something may just have gone
                     elif os.path.lexists(entry.path) and not _is_plain(Path(entry.path)):
