@@ -49,6 +49,7 @@ OWN_CONTROLS = {"retarget": "retarget-logs"}  # of what prefers no rows, so that
 OURS = ("kernel-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio", "best-ratio")
 DRAWN = ("kernel-ratio", "two-sided-pooled", "dynamics-ratio")
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
+COMPARED = (*OURS, *PAPERS)
 
 
 def control_of(method: str) -> str:
@@ -256,7 +257,7 @@ def levels_table(task: Task) -> list[str]:
     return _markdown(["sampler", "seeds", "points", "minus uniform"], rows)
 
 
-def together(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
+def together(tasks: Sequence[Task], methods: Sequence[str] = COMPARED) -> list[str]:
     """All tasks of a method: interquartile means of what a seed gained by tuning, and who beats whom."""
     header = ["method", "tasks", "IQM of the change by tuning", "the same of uniform", "of its shuffled control"]
     header += ["P(better than its shuffled control)", "P(better than uniform)", "P(better than return-weighted)"]
@@ -276,7 +277,7 @@ def together(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
     return _markdown(header, rows)
 
 
-def differences(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
+def differences(tasks: Sequence[Task], methods: Sequence[str] = COMPARED) -> list[str]:
     """Of all tasks of a method: its interquartile mean less those of what it must beat, on the same seeds."""
     header = ["method", "tasks", "minus its shuffled control", "minus uniform", "minus return-weighted"]
     rows = []
@@ -292,7 +293,7 @@ def differences(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[st
     return _markdown(header, rows)
 
 
-def aim_table(tasks: Sequence[Task], methods: Sequence[str] = OURS) -> list[str]:
+def aim_table(tasks: Sequence[Task], methods: Sequence[str] = COMPARED) -> list[str]:
     """In how many tasks each method is better, worse, or neither."""
     contrasts = list(references(tasks[0], ""))[:4]
     rows = []
