@@ -462,8 +462,12 @@ def test_a_run_learns_from_given_logs(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     with pytest.raises(SystemExit):
         cli.main(["resume", str(tmp_path / "run")])
-    following = [f"  next:   marline report {tmp_path / 'run'} -o page.html", "          marline run --help"]
-    assert capsys.readouterr().out.splitlines()[-2:] == following  # a line each, to be copied
+    following = [
+        f"  next:   open {tmp_path / 'run' / 'report.html'} in a browser",
+        f"          marline report {tmp_path / 'run'} --csv returns.csv",
+        "          marline run --help",
+    ]
+    assert capsys.readouterr().out.splitlines()[-3:] == following  # a line each, to be copied
 
     write(tmp_path / "plain", {agent: log.columns() | {"rewards": -log.rewards} for agent, log in given.items()})
     capsys.readouterr()

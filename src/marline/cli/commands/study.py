@@ -20,7 +20,7 @@ from marline.data.check import check
 from marline.data.dataset import Dataset
 from marline.data.team import on_task_scale, require_agents, require_sizes
 from marline.display.console import resumable, say, say_json
-from marline.display.shell import command
+from marline.display.shell import command, quoted
 from marline.display.words import size_of_study
 from marline.envs import channels_of, make_task
 from marline.errors import DIVERGED, CorruptionError, require
@@ -166,7 +166,8 @@ def finish(
         say(f"done in {time.monotonic() - began:.0f} s")
         say(f"  report: {written}")
         say_where(trackers)
-        say(f"  next:   {command('report', *folders, '-o', 'page.html')}")
+        say(f"  next:   open {quoted(written)} in a browser")
+        say(f"          {command('report', *folders, '--csv', 'returns.csv')}")
         say(f"          {command('run', '--help')}")
     if json:
         say_json(tables if len(studies) > 1 else next(iter(tables.values())))
