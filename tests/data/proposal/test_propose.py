@@ -205,3 +205,11 @@ def test_a_table_without_names(first: str, message: str, tmp_path: Path) -> None
     (tmp_path / "table.csv").write_text("\n".join([first, "a,0,1,2.0,0.2,0.4", "b,0,1,2.0,0.2,0.4"]), "utf-8")
     with pytest.raises(DataError, match=message):
         survey([tmp_path / "table.csv"], ImportMapping())
+
+
+def test_a_word_among_numbers_is_missing_once(tmp_path: Path) -> None:
+    found = proposed(tmp_path, "tick,x,speed_cmd,score", lambda n: f"{n},{n / 7},{'abc' if n == 6 else n / 99},{n % 5}")
+    text = lines("table.csv", found)
+    (line,) = [one for one in text if one.startswith("speed_cmd")]
+    assert line.split()[-1] == "1"
+    assert any("something is missing in 1 row (" in one for one in text)

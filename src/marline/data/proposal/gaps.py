@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from marline.data.formats.survey import Order, orders
 from marline.data.proposal.draft import Draft, flat, listed
+from marline.display.words import plural
 
 _MANY = 0.2  # of an agent's rows
 _MOST_TRIED = 8  # columns, each of which takes a look through the table
@@ -64,7 +65,7 @@ def _look_at_missing(draft: Draft, needed: Mapping[str | None, list[str]]) -> No
     if first is not None and first.first_missing is not None:
         where = f", first in {first.name!r} at {draft.found.where(first.first_missing)}"
     draft.problem(
-        f"something is missing in {sum(incomplete.values()):,} rows ({_by_agent(incomplete)}){where}",
+        f"something is missing in {plural(sum(incomplete.values()), 'row')} ({_by_agent(incomplete)}){where}",
         'such rows are left out and episodes end before them (missing = "cut" in [rows]); to let the last '
         'value stand for a missing one for a few rows, say fill = 2 in [values."COLUMN"]'
         if draft.guess

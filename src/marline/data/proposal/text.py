@@ -74,7 +74,7 @@ def _columns(proposal: Proposal) -> list[str]:
     for names in _alike(proposal):
         facts, role = proposal.survey.facts[names[0]], proposal.roles.get(names[0], Role("left out"))
         remark = f" ({role.remark})" if role.remark else ""
-        missing = sum(proposal.survey.facts[name].missing + proposal.survey.facts[name].num_bad for name in names)
+        missing = sum(proposal.survey.facts[name].missing for name in names)
         shown = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})"
         kept = _KEYS.get(role.key, role.key)
         rows.append(
