@@ -63,3 +63,11 @@ def test_words_that_nobody_listed_are_refused_missing_or_none_of_the_known(tmp_p
     assert cut.observations.tolist() == [[3, 0, 1], [4, 1, 0]] and cut.actions.tolist() == [0, 1]
     cut = read("zeros", {"missing": "cut"}, ("right", "jump"))
     assert cut.actions.tolist() == [0] and cut.terminals.tolist() == [True]
+
+
+def test_all_agents_of_another_team_are_named(tmp_path: Path) -> None:
+    rows = [f"{agent},0,{step},0.{step},0.1,1,0" for step in range(3) for agent in ("leg", "arm")]
+    (tmp_path / "other.csv").write_text("\n".join(["agent,episode,step,obs_0,action_0,reward,terminated", *rows]))
+    told = "other.csv holds logs of 'arm', 'leg', not of this team, which is a, b; are these the right logs"
+    with pytest.raises(DataError, match=told):
+        read_logs(tmp_path / "other.csv", {"a": Spec(1, 1), "b": Spec(1, 1)})

@@ -271,10 +271,12 @@ def _imported(
             f"{command('data', 'import', path, '--spec', 'FILE', '--out', 'DATA')}"
         )
     if specs is not None and None not in agents and not log.ordered_agents:
-        strange = [agent for agent in agents if agent is not None and agent not in specs]
+        strange = sorted(agent[:40] for agent in agents if agent is not None and agent not in specs)
         if strange:
+            who = ", ".join(map(repr, strange[:10])) + (", ..." if len(strange) > 10 else "")
             raise DataError(
-                f"{path} holds logs of {strange[0][:40]!r}, who is not of this team; it is {', '.join(specs)}"
+                f"{path} holds logs of {who}, not of this team, which is {', '.join(specs)}; are these the right logs? "
+                "If agents are called otherwise in them, name them in [agents] of a mapping"
             )
         specs = {agent: spec for agent, spec in specs.items() if agent in agents}
     # where rows are of one agent, so are their columns
