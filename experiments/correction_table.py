@@ -47,7 +47,7 @@ ADAPTIVE = "adaptive-share"
 PRODUCT, FACTOR = "kernel-ratio-and-return", "kernel-ratio"  # whose controls are its two factors
 OWN_CONTROLS = {"retarget": "retarget-logs"}  # of what prefers no rows, so that a shuffled control tells nothing
 OURS = ("kernel-ratio", "two-sided-pooled", "two-sided", "dynamics-ratio", "best-ratio")
-DRAWN = ("kernel-ratio", "two-sided-pooled", "dynamics-ratio")
+DRAWN = ("kernel-ratio", "dynamics-ratio", "otc-value")  # the default, by networks, and the paper's
 PAPERS = {"otc-embedding": "d_e", "otc-value": "d_q"}
 COMPARED = (*OURS, *PAPERS)
 
@@ -432,7 +432,9 @@ def _key() -> list[str]:
 
 def _panel(tasks: Sequence[Task], method: str, left: float, width: float) -> list[str]:
     """Intervals of a method, one row for each task."""
-    pairs = [(task.minus(method, control_of(method)), task.minus(method, UNIFORM)) for task in tasks]
+    others = (control_of(method), UNIFORM)
+    # nothing of a task whose control is still to be run
+    pairs = [[task.minus(method, other) if method in task.methods else None for other in others] for task in tasks]
     rooms = [
         task.minus(ORACLE, SHUFFLED + ORACLE) if any(pair) else None for task, pair in zip(tasks, pairs, strict=True)
     ]

@@ -194,6 +194,10 @@ def test_correction_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "better on 1, worse on 0 of 2" in text
     assert "| world | 0.5 | −2.5 in every seed, **worse** | +2.5 in every seed |" in text
     assert module.draw([world], ["two-sided"]).count("<circle") == 4
+    begun = dataclasses.replace(
+        world, points={name: its for name, its in world.points.items() if name != "shuffled-two-sided"}
+    )
+    assert module.draw([world, begun], ["two-sided"]).count("<circle") == 4
 
 
 def test_correction_of_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
