@@ -19,12 +19,13 @@ from marline.campaign.campaign import Campaign
 from marline.campaign.read_logs import Received, read_logs
 from marline.campaign.require_logs import short_of_an_episode
 from marline.campaign.status import status
-from marline.cli.commands.export import _describe_off_policy
+from marline.cli.commands.export import _describe_off_policy, _expected_to_earn_less
 from marline.configuration import planning
 from marline.data import dataset
 from marline.data.check import check
 from marline.errors import ConfigError, CorruptionError, DataError
 from marline.runs.lineage import exported_policies
+from marline.statistics.fitted_q_evaluation import OffPolicyEstimate
 
 
 def kinds(run: Path) -> list[str]:
@@ -312,6 +313,12 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert told[0].startswith("arm against the policy before, on the last logs: value +0 [+0, +0], actions 0 apart")
     assert re.fullmatch(r"cart .* last logs: actions .* apart, .*\); no estimate of its value, because .*", told[1])
     assert told[2].startswith("lift ") and told[3].startswith("limits: ") and len(told) == 4
+    estimate = OffPolicyEstimate(-0.3, -0.4, -0.2, 0.1, 0.0, 0.0)
+    estimates = {"arm": estimate, "cart": estimate._replace(no_value="it has none"), "lift": estimate._replace(high=0.1)}
+    (line,) = _expected_to_earn_less(estimates, folder, 3)
+    assert line.startswith("expected to earn less: arm. ")
+    assert line.endswith(f"to keep the policies before: marline rollback {folder} --to 1 --agent arm")
+    assert _expected_to_earn_less({"lift": estimates["lift"]}, folder, 3) == []
     assert command("report", folder)[0] == 0
     page = (folder / "report.html").read_text()
     assert "What happened" in page and "arm back to what came out of deployment 0" in page
@@ -380,8 +387,8 @@ def test_train_from_the_command_line_goes_on_and_refuses(
             ["--offline-updates", "5", "--deployments", "10"],
             "offline_updates: 4 there, 5 here; deployments: 2 there, 10",
         ),
-        (["--hidden", "5"], "'hidden': [5]"),
-        (["--sampler-option", "batch_size=5"], "'batch_size': 5"),
+        (["--hidden", "5"], "algorithm hidden: [4] there, [5] here"),
+        (["--sampler-option", "batch_size=5"], "sampler otc-value batch_size: 4 there, 5 here"),
         (["--clip-actions"], "--clip-actions is for LOGS"),
     ]:
         status_, printed, error = train(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from marline.cli.commands.opening import open_campaign
@@ -78,7 +79,8 @@ def _export_campaign(options: Export) -> int:
             "logs will be taken"
         )
         return 0
-    for line in _describe_off_policy(campaign.off_policy_evaluation()):
+    estimates = campaign.off_policy_evaluation()
+    for line in (*_describe_off_policy(estimates), *_expected_to_earn_less(estimates, options.run, number)):
         say(line)
     say("copy each folder to its agent, and there: python run_policy.py LOGS")
     say(f"waiting for the logs of deployment {number} (team {exported.team[:12]}). It is safe to switch off.")
@@ -109,6 +111,14 @@ def _describe_off_policy(found: Mapping[AgentID, OffPolicyEstimate]) -> list[str
         for agent, its in found.items()
     ]
     return lines + [f"limits: {LIMITS}" for _ in lines[:1] if not all(its.no_value for its in found.values())]
+
+
+def _expected_to_earn_less(found: Mapping[AgentID, OffPolicyEstimate], run: Path, deployment: int) -> list[str]:
+    """What can be done about policies for a deployment whose whole interval lies below that of the policy before."""
+    lower = [agent for agent, its in found.items() if not its.no_value and its.high < 0]
+    back = command("rollback", run, "--to", str(deployment - 2), "--agent", *lower)
+    told = f"expected to earn less: {', '.join(lower)}. An estimate is no measurement; to keep the policies before: {back}"
+    return [told] if lower else []
 
 
 def _value(its: OffPolicyEstimate) -> str:
