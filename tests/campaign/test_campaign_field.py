@@ -314,7 +314,11 @@ def test_the_commands_say_what_they_did(world: Path, tmp_path: Path, capsys: pyt
     assert re.fullmatch(r"cart .* last logs: actions .* apart, .*\); no estimate of its value, because .*", told[1])
     assert told[2].startswith("lift ") and told[3].startswith("limits: ") and len(told) == 4
     estimate = OffPolicyEstimate(-0.3, -0.4, -0.2, 0.1, 0.0, 0.0)
-    estimates = {"arm": estimate, "cart": estimate._replace(no_value="it has none"), "lift": estimate._replace(high=0.1)}
+    estimates = {
+        "arm": estimate,
+        "cart": estimate._replace(no_value="it has none"),
+        "lift": estimate._replace(high=0.1),
+    }
     (line,) = _expected_to_earn_less(estimates, folder, 3)
     assert line.startswith("expected to earn less: arm. ")
     assert line.endswith(f"to keep the policies before: marline rollback {folder} --to 1 --agent arm")
