@@ -128,7 +128,10 @@ def with_options(value: Any, options: Mapping[str, Any], kind: str) -> Any:
         if its:
             changed[name] = with_options(part, its, kind)
     with users_code(f"{kind}: making it with {', '.join(changed) or 'its fields'}"):
-        return dataclasses.replace(value, **changed)
+        try:
+            return dataclasses.replace(value, **changed)
+        except ConfigError as error:  # of a value out of range, which does not say whose it is
+            raise ConfigError(f"{kind}: {error}") from None
 
 
 def option_names(value: Any) -> list[str]:

@@ -43,7 +43,8 @@ def export(options: Export) -> int:
         )
     number = exported.deployment - 1
     tuned_on = f"deployments 1 to {number}" if number else "the offline logs"
-    say(f"tuned on {tuned_on}; what they log is of deployment {number + 1}")
+    is_last = number == read_configuration(options.run).deployments
+    say(f"tuned on {tuned_on}" + ("" if is_last else f"; what they log is of deployment {number + 1}"))
     say("  next:   copy each folder to its agent, and there: python run_policy.py LOGS")
     return 0
 
