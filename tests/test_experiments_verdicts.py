@@ -68,3 +68,10 @@ def test_no_interval_or_verdict_stands_beside_the_marks(page: Path) -> None:
     assert INTERVAL.findall(beside) == []
     for claim in ("does harm", "most of the gain", "learns as well, ", "bootstrap interval"):
         assert claim not in beside
+
+
+def test_where_numbers_come_from_is_said_in_words_that_hold_anywhere() -> None:
+    sources = sorted((ROOT / "results").glob("*.json"))
+    assert len(sources) > 3
+    for path in sources:
+        assert not re.search(r'[ "=]/\w+/', path.read_text("utf-8")), path.name
