@@ -18,7 +18,7 @@ from marline.errors import ConfigError
 from marline.ops.weighted_rows import alias_table, row_probabilities, uniform_table
 from marline.rollouts.collection import collect
 from marline.samplers import ReturnWeighted, TwoSided, WithReturns
-from marline.samplers.with_returns import PURPOSE, product
+from marline.samplers.with_returns import product
 from marline.testing import check_sampler
 
 KEY = jax.random.key(0)
@@ -46,7 +46,7 @@ def rows_of_agent_0(partner_today: Any = None) -> Experience:
 def begun(experience: Any) -> Any:
     sampler = WithReturns(ratio=KERNELS)
     state = sampler.init(experience, key=KEY)
-    kernels = KERNELS.init(experience, key=jax.random.fold_in(KEY, PURPOSE))
+    kernels = KERNELS.init(experience, key=KEY)
     return (
         sampler.begin_deployment(state, experience, CRITIC, key=KEY),
         KERNELS.begin_deployment(kernels, experience, CRITIC, key=KEY),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from marline import plugins
@@ -53,7 +53,9 @@ def _algorithm(written: Written) -> Algorithm[Any]:
     return with_options(found, read_values(written.options, written.kind), written.kind)
 
 
-def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) -> Any:
+def find(
+    name: str, presets: Mapping[str, Any], what: str, protocol: type[Any], *, besides: Collection[str] = ()
+) -> Any:
     """What a name stands for: one of marline's own, of an installed package, or MODULE:NAME in trusted code.
 
     Args:
@@ -61,6 +63,7 @@ def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) 
         presets: marline's own, by name: objects, or types whose defaults will do.
         what: algorithm, sampler, distance: whose entry points are looked at.
         protocol: that it must follow.
+        besides: what else may stand in its place, for the message.
 
     Raises:
         ConfigError: there is no such thing, it may not be imported, is something else or cannot be recorded.
@@ -69,8 +72,7 @@ def find(name: str, presets: Mapping[str, Any], what: str, protocol: type[Any]) 
         return presets[name]() if isinstance(presets[name], type) else presets[name]
     packaged = plugins.installed(f"{what}s")
     if not plugins.is_code(name):
-        more = (*CONTROLS, *GROUPS) if what == "sampler" and name not in (*CONTROLS, *GROUPS) else ()
-        require_name(name, [*presets, *packaged, *more], what)
+        require_name(name, [*presets, *packaged, *besides], what)
     found = plugins.load(packaged.get(name, name), what)
     if isinstance(found, type):
         with users_code(
@@ -150,7 +152,8 @@ def select_samplers(
         )
         name = written.name or given or _default_name(kind, written.options)
         require(name not in samplers, f"--sampler names {name!r} twice; give one of them another name: NAME={item}")
-        preset = find(kind, {name: SAMPLERS[name] for name in SAMPLERS if name not in CONTROLS}, "sampler", Sampler)
+        known = {name: SAMPLERS[name] for name in SAMPLERS if name not in CONTROLS}
+        preset = find(kind, known, "sampler", Sampler, besides=(*CONTROLS, *GROUPS))
         samplers[name] = _with_all_options(kind, preset, options, read_values(written.options, kind), hidden)
     _require_taken(options, samplers.values())
     return _with_controls(samplers, dict(present or {}), controls)

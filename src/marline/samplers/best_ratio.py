@@ -57,6 +57,11 @@ class BestRatio:
     def batch_size(self) -> int:
         return self.learned.batch_size
 
+    @property
+    def online_share(self) -> float | None:
+        """Of the rows of a batch, those that are online; None is their share in all rows."""
+        return self.learned.online_share
+
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """What each of them keeps of B^0; until a deployment begins, rows are drawn uniformly."""
         learned = self.learned.init(experience, key=key)
@@ -96,8 +101,8 @@ class BestRatio:
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
     ) -> tuple[Int[Array, " batch"], State, Metrics]:
         """One batch."""
-        rows = sample_weighted(state.table, experience, self.batch_size, self.learned.online_share, key=key)
+        rows = sample_weighted(state.table, experience, self.batch_size, self.online_share, key=key)
         return rows, state, {}
 
     def plan(self, state: State, experience: Experience) -> DrawPlan:
-        return weighted_plan(state.table, experience, self.learned.online_share)
+        return weighted_plan(state.table, experience, self.online_share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -61,13 +60,12 @@ class WithReturns:
 
     @property
     def online_share(self) -> float | None:
-        """Of the rows of a batch, those that are online; None is their share in all rows."""
-        return self.ratio.learned.online_share if isinstance(self.ratio, BestRatio) else self.ratio.online_share
+        return self.ratio.online_share
 
     def init(self, experience: Experience, *, key: PRNGKeyArray) -> State:
         """What either keeps of B^0; rows are drawn by return."""
         returns = ReturnWeighted(self.scale, self.bound).init(experience, key=key)
-        return State(returns, self.ratio.init(experience, key=jax.random.fold_in(key, PURPOSE)), returns)
+        return State(returns, self.ratio.init(experience, key=key), returns)
 
     def begin_deployment(
         self, state: State, experience: Experience, critic: Critic | None, *, key: PRNGKeyArray
@@ -99,5 +97,4 @@ def product(one: AliasTable, other: AliasTable) -> AliasTable:
     return jax.tree.map(lambda its, both: jnp.where(is_uniform, its, both), one, alias_table(weights))
 
 
-PURPOSE = zlib.crc32(b"ratio with returns")  # sets the stream of the ratio apart from that of the returns
 WORTH = ("effective_sample_size", "effective_share")  # of the ratio's weights alone

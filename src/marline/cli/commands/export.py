@@ -117,11 +117,11 @@ def _describe_off_policy(found: Mapping[AgentID, OffPolicyEstimate]) -> list[str
 def _expected_to_earn_less(found: Mapping[AgentID, OffPolicyEstimate], run: Path, deployment: int) -> list[str]:
     """What can be done about policies for a deployment whose whole interval lies below that of the policy before."""
     lower = [agent for agent, its in found.items() if not its.no_value and its.high < 0]
+    if not lower:
+        return []
     back = command("rollback", run, "--to", str(deployment - 2), "--agent", *lower)
-    told = (
-        f"expected to earn less: {', '.join(lower)}. An estimate is no measurement; to keep the policies before: {back}"
-    )
-    return [told] if lower else []
+    who = f"expected to earn less: {', '.join(lower)}"
+    return [f"{who}. An estimate is no measurement; to keep the policies before: {back}"]
 
 
 def _value(its: OffPolicyEstimate) -> str:

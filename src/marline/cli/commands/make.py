@@ -71,7 +71,7 @@ def make(options: Make) -> int:
     trusted = ("--trust",) if options.trust else ()
     following = command("run", "--task", task_name, *trusted, "--data", options.out, "--run", "runs/first")
     say(f"  next:    {following}")
-    say("           hours at full size; minutes with --hidden 32 32 --offline-updates 2000 --updates 200")
+    say("           at full size that may take hours; minutes with --hidden 32 32 --offline-updates 2000 --updates 200")
     return 0
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import compute as arrow_compute
 
 from marline.data.formats.arrow import LISTS, plain
+from marline.data.formats.table_columns import repeated_columns
 from marline.data.formats.table_files import Kept, batches, opened_table
 from marline.data.formats.table_names import stem_of, table_kind
 from marline.data.formats.table_values import FALSE, TRUE, Style, cells, is_text, words_of
@@ -143,7 +144,8 @@ def _survey(paths: Sequence[Path], style: ImportMapping) -> Survey:
         num_rows = 0
         for batch in batches(path, style, lambda present: Kept(present, present, present)):
             names = batch.names
-            _require_names(path, names)
+            if batch.first == 0:
+                _require_names(path, names)
             num_rows += len(batch.rows)
             for place, name in enumerate(names):
                 facts = found.facts.setdefault(name, Facts(name))
@@ -161,12 +163,8 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
             f"{path}: its first line holds values, such as {values[0].strip()}, where the names of the columns belong; "
             "write them there, as in agent,episode,step,..."
         )
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise DataError(
-                f"{path}: there are {times} columns {name[:40]!r}; rename or remove all but one, or write the names of "
-                "the columns into the first line if it holds values"
-            )
+    for problem in repeated_columns(str(path), names):
+        raise DataError(f"{problem}, or write the names of the columns into the first line if it holds values")
 
 
 def _look(facts: Facts, column: pa.Array, first: Place, style: ImportMapping) -> None:

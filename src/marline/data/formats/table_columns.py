@@ -78,11 +78,7 @@ def look_for_columns(
     """What `find_columns` finds, with all that is wrong, but for columns that are needed and missing."""
     for key in renamed:
         require_name(key[:40], _NAMES, "key of columns")
-    problems = [
-        f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one"
-        for name, times in Counter(present).items()
-        if times > 1
-    ]
+    problems = repeated_columns(where, present)
     asked = {key: [its] if isinstance(its, str) else list(its) for key, its in renamed.items()}
     named = {key: [name for pattern in its for name in _named(present, pattern)] for key, its in asked.items()}
     found: dict[str, list[str]] = {}
@@ -196,6 +192,15 @@ def _matching(where: str, present: Sequence[str], key: str, pattern: str) -> lis
         )
     numbered = all(any(map(str.isdigit, name)) for name in matching)
     return sorted(matching, key=by_number) if numbered else matching
+
+
+def repeated_columns(where: str, present: Iterable[str]) -> list[str]:
+    """What is wrong with names that several columns have."""
+    return [
+        f"{where}: there are {times} columns {name[:40]!r}; rename or remove all but one"
+        for name, times in Counter(present).items()
+        if times > 1
+    ]
 
 
 def _missing(where: str, free: Sequence[str], key: str) -> str:
