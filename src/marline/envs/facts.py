@@ -52,7 +52,7 @@ FACTS: dict[type[Any], TaskFacts] = {
         "arena, horizon, reach 0.1, one beta for both axes; teams are evaluated in the world of their next deployment",
     ),
     MatrixGame: TaskFacts(
-        "of a matrix, by both choices: 0.3 and 0.5 where agent_0 chooses 0, 0 and 1 where it chooses 1",
+        "where agent_0 chooses 0: 0.3 or 0.5, as agent_1 chooses 0 or 1; where it chooses 1: 0 or 1 likewise",
         "ours, after the matrix games of the literature on coordination",
         "everything; logs of the past team by TASK/conventions",
     ),
